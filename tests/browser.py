@@ -1,7 +1,8 @@
-"""Looks at pages in Chromium: what runs off a page, and which labels of charts overlap.
+"""Renders pages in Chromium, and finds elements outside the page and overlapping chart labels.
 
-`make browser` installs Debian's Chromium. No driver is needed: a page of our own holds the page to
-look at in frames of several widths, measures them, and becomes JSON, which Chromium prints.
+`make browser` installs Debian's Chromium. No driver is needed: a harness page shows the page under
+test in frames of several widths, measures them, and replaces its own content by the result as JSON,
+which Chromium prints.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _FLAGS = (
     "--virtual-time-budget=20000",
 )
 _TIMEOUT_S = 120
-# Frames may overlap by a fraction of a pixel, and ascenders of a line touch the one above.
+# Boxes may overlap by a fraction of a pixel, and the ascenders of a line touch the line above.
 _SCRIPT = """
 const tolerance = 1.5;
 addEventListener("load", () => {
@@ -78,15 +79,15 @@ addEventListener("load", () => {
 
 @dataclass(frozen=True)
 class View:
-    """A page as a browser shows it at one width.
+    """A page rendered at one width.
 
     Attributes:
-        width: The width of the window, in pixels.
-        scroll_width: The width of the page, in pixels.
-        outside: The elements that reach beyond the window, other than in boxes that scroll.
-        overlaps: Pairs of labels of a chart that overlap.
-        smallest_text: The size of the smallest label of a chart, in pixels.
-        background: The colour behind the page.
+        width: Width of the window in pixels.
+        scroll_width: Width of the page in pixels.
+        outside: The elements that extend beyond the window, except in boxes that scroll.
+        overlaps: Pairs of overlapping labels in charts.
+        smallest_text: Size of the smallest label in a chart, in pixels.
+        background: The background colour of the page.
     """
 
     width: int
@@ -98,18 +99,18 @@ class View:
 
 
 def find_chromium() -> str | None:
-    """The path of a Chromium; None if none is installed."""
+    """Returns the path of Chromium; None if it is not installed."""
     return next(filter(None, map(shutil.which, _NAMES)), None)
 
 
-def look_at(chromium: str, page: Path, widths: Sequence[int], dark: bool = False) -> list[View]:
-    """Shows a page in windows of several widths.
+def render_page(chromium: str, page: Path, widths: Sequence[int], dark: bool = False) -> list[View]:
+    """Renders a page in windows of several widths.
 
     Args:
-        chromium: The path of Chromium.
+        chromium: Path of Chromium.
         page: The page, a self-contained HTML file.
-        widths: The widths, in pixels.
-        dark: Whether the user prefers a dark colour scheme.
+        widths: The widths in pixels.
+        dark: Whether the dark colour scheme is preferred.
     """
     source = html.escape(page.read_text(encoding="utf-8"))
     frames = "".join(

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs the project with the oldest or the newest dependencies that pyproject.toml allows, and
-# runs the tests of the core, of the client and of the servers' helpers.
+# Installs the project with the oldest or newest dependencies that pyproject.toml allows, and runs the
+# tests of the core, the client and the servers.
 #
 # usage: check_dependencies.sh PYTHON FOLDER lowest-direct|highest [ARGUMENTS OF PYTEST]
 set -eu
@@ -12,6 +12,6 @@ shift 3
     --resolution "$resolution" --upgrade --editable '.[dev]'
 "$folder/bin/uv" pip list --quiet --python "$folder/bin/python" >"$folder/versions.txt"
 echo "$resolution: versions in $folder/versions.txt"
-# Libraries of other versions may warn of what is no concern of ours.
+# Other versions of libraries may emit warnings that do not concern the project.
 "$folder/bin/python" -m pytest -q -p no:cacheprovider -o filterwarnings=default \
     -m "not slow and not alone" "${@:-tests/core}" tests/client tests/server tests/services

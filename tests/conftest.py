@@ -1,4 +1,4 @@
-"""Fixtures that several folders of tests share."""
+"""Fixtures shared by several test folders, and the options of the contract tests."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from toy.certificates import Authority
 from toy.postgresql import PostgreSQL, programs
 from toy.services import BackgroundLoop, Services, toy_services
 
-# Hypothesis fails an example that exceeds its deadline, 200 ms by default; a loaded machine stalls
-# for longer than that.
+# Hypothesis fails an example that exceeds its deadline of 200 ms, which may happen on a loaded
+# machine.
 hypothesis_settings.register_profile("marquee", deadline=None)
 hypothesis_settings.load_profile("marquee")
 
@@ -31,16 +31,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Takes what the imports have created out of the garbage collector's sight."""
+    """Exempts the objects created by imports from garbage collection."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def no_collections_of_servers() -> Iterator[None]:
-    """Servers in the process of a test do not collect garbage when they have loaded a release.
+    """Stops in-process servers from collecting garbage after they have loaded a release.
 
-    Beside TensorFlow and thousands of tests it would take half a second, hundreds of times.
+    With TensorFlow and thousands of tests loaded, each collection would take half a second.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("marquee_services.server.follower.return_free_memory", lambda: None)
@@ -49,7 +49,7 @@ def no_collections_of_servers() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Servers that tests start keep their copies of releases apart from the user's."""
+    """Gives the servers under test a cache folder of their own instead of the user's."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MARQUEE_CACHE_DIR", str(tmp_path_factory.mktemp("copies")))
         yield
@@ -115,7 +115,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """A function that finds a TCP port on which nothing listens."""
+    """A function that returns a TCP port on which nothing listens."""
 
     def find() -> int:
         with socket.socket() as probe:

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Installs Debian's Chromium, with which tests look at the report, unless a Chromium is there.
+# Installs Debian's Chromium, which tests of the report use, unless Chromium is installed already.
 set -eu
 for name in chromium chromium-browser google-chrome; do
     if command -v "$name" >/dev/null; then exit 0; fi
 done
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
-    echo "Install Chromium to look at the report: this needs root and apt-get." >&2
+    echo "Chromium is not installed, and installing it requires root and apt-get." >&2
     exit 1
 fi
 apt-get update -qq

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Downloads Debian's PostgreSQL server and unpacks it into a folder, unless it is installed already.
-# It needs no root privileges and installs nothing. If apt or the package is not available, it prints
-# a message, and the tests that need PostgreSQL are skipped.
+# Downloads Debian's PostgreSQL server and unpacks it into a folder, unless PostgreSQL is installed.
+# It needs no root privileges and installs nothing on the system. If apt or the package is not
+# available, it prints a message, and the tests that need PostgreSQL are skipped.
 set -euo pipefail
 folder=$1
 rm -rf "$folder"
@@ -17,7 +17,7 @@ if command -v apt-get dpkg-deb >"$folder/log" &&
     "${apt[@]}" update >>"$folder/log" 2>&1 &&
     "${apt[@]}" install --yes --no-install-recommends --download-only --reinstall \
         postgresql >>"$folder/log" 2>&1; then
-    # The metapackage only names the current version's packages; a fresh machine downloads them all.
+    # The metapackage depends on the packages of the current version, which are downloaded here.
     version=$(apt-cache -o "Dir::State=$folder/apt/state" -o "Dir::Cache=$folder/apt/cache" \
         -o Dir::State::status=/var/lib/dpkg/status depends postgresql |
         sed -n 's/.*Depends: \(postgresql-[0-9]*\)$/\1/p' | head -n 1)

@@ -1,4 +1,4 @@
-"""Paths that tests need."""
+"""Paths of the checkout and of the real data."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 TESTS = PROJECT / "tests"
-# MovieLens data next to the checkout. A plain clone lacks it, and the tests that need it skip.
+# MovieLens data next to the checkout; tests that need it are skipped if it is missing.
 REAL_DATA = PROJECT.parent / "shared" / "data"

@@ -3,8 +3,8 @@
 set -eu
 extras=$1
 python -m venv --without-pip /opt/marquee
-# pip takes digests only if everything has one, and the wheel has none. So pip gets the versions
-# alone, and what it has installed is compared with the digests.
+# pip checks digests only if every package has one, and the project's wheel has none. Therefore pip
+# installs by version, and the digests of the installed files are checked afterwards.
 grep -o 'sha256:[0-9a-f]*' /build/constraints.txt >/build/digests.txt
 sed -i -e '/^ *--hash=/d' -e 's/ *\\$//' /build/constraints.txt
 into_environment() {
@@ -24,16 +24,17 @@ with open("/build/report.json") as report:
 others = [file for file in files if not file["url"].startswith("file:///wheels/")]
 wrong = [file["url"] for file in others if file["archive_info"]["hashes"]["sha256"] not in known]
 if wrong or not others:
-    sys.exit(f"not of the digests in constraints.txt: {wrong}")
-print(f"{len(others)} packages have the digests of constraints.txt")
+    sys.exit(f"files with digests that are not in constraints.txt: {wrong}")
+print(f"the digests of {len(others)} packages match constraints.txt")
 END
-# A list of packages, so it is split into words. The constraints file has no digests of these.
+# STORE_PACKAGES is a list, so it must be split into words. The constraints file has no digests for
+# these packages.
 if [ -n "${STORE_PACKAGES:-}" ]; then
     # shellcheck disable=SC2086
     into_environment install --no-cache-dir --constraint /build/constraints.txt ${STORE_PACKAGES}
 fi
 into_environment uninstall --yes pip setuptools wheel libclang
-# Headers to compile against and packages' own tests: a quarter of what TensorFlow installs.
+# Removes headers and the packages' tests, which are a quarter of TensorFlow's size.
 packages=$(echo /opt/marquee/lib/python3.*/site-packages)
 find "$packages" -name '*.dist-info' -prune -o \
     -type d \( -name include -o -name tests \) -prune -exec rm -rf {} +

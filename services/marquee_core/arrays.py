@@ -1,4 +1,4 @@
-"""Array types, and `.npy` files, which are memory-mapped and never unpickled."""
+"""Array types, and functions that save and memory-map `.npy` files without pickle."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ Int32: TypeAlias = NDArray[np.int32]
 Int64: TypeAlias = NDArray[np.int64]
 Bool: TypeAlias = NDArray[np.bool_]
 
-# NumPy reads a header with Python's parser, which fails now and then when two threads use it at the
-# same time (CPython's issue 106905).
+# NumPy reads a header with Python's parser, which occasionally fails when two threads use it
+# concurrently (CPython issue 106905).
 _header_lock = threading.Lock()
 
 
 class ArrayError(ArtifactError):
-    """An array file is missing or damaged, or holds another dtype or shape than expected."""
+    """An array file is missing or damaged, or has an unexpected dtype or shape."""
 
 
 def position_dtype(count: int) -> type[np.int32] | type[np.int64]:
-    """The smaller of int32 and int64 that holds every position up to `count`, an array's length."""
+    """Returns int32 if it can hold every position up to `count`, and int64 otherwise."""
     return np.int32 if count <= np.iinfo(np.int32).max else np.int64
 
 
@@ -46,10 +46,10 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
 
 
 def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray[Any]:
-    """Memory-maps an array file read-only, so that processes on one host share its pages.
+    """Memory-maps an array file read-only, so that processes on the same host share its pages.
 
-    The header is compared with what is expected and with the size of the file before any memory is
-    reserved for it.
+    The header is checked against the expected dtype and shape and against the size of the file
+    before any memory is reserved.
 
     Args:
         path: The `.npy` file.
@@ -80,16 +80,17 @@ def load_array(path: Path, dtype: Any, shape: tuple[int | None, ...]) -> NDArray
         raise ArrayError(f"{path.name}: {size} bytes, but an array of shape {found} has {needed}")
     if size == start:  # an empty array cannot be mapped
         return np.empty(found, kind)
-    # A plain array: indexing np.memmap takes several times as long.
+    # As a plain array, because indexing an np.memmap takes several times as long.
     array: NDArray[Any] = np.memmap(path, kind, "r", start, found).view(np.ndarray)
-    # The extremes of an array with NaN are NaN; this needs no memory for each value.
+    # The minimum and maximum of an array with NaN are NaN. Unlike np.isfinite, this allocates no
+    # mask.
     if kind.kind == "f" and not (np.isfinite(array.min()) and np.isfinite(array.max())):
         raise ArrayError(f"{path.name}: the array contains values that are not finite")
     return array
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The shape, whether the order is Fortran's, and the dtype that a `.npy` file declares."""
+    """Reads the header of a `.npy` file: the shape, whether it is in Fortran order, the dtype."""
     version = np.lib.format.read_magic(stream)
     try:
         with _header_lock:
@@ -98,13 +99,13 @@ def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any
             if version == (2, 0):
                 return np.lib.format.read_array_header_2_0(stream)
     except (SyntaxError, tokenize.TokenError, TypeError, RecursionError) as error:
-        # The header is a Python literal; not all that is wrong with one is a ValueError.
+        # The header is a Python literal, and an invalid one may raise any of these.
         raise ValueError(f"the header cannot be read: {error}") from error
     raise ValueError(f"version {version} of the format is not supported")
 
 
 def positions_of(items: Int32, item_count: int) -> Int32:
-    """The position of each catalogue item in `items`, or -1 (int32, items)."""
+    """Returns the position of each catalogue item in `items`, or -1 (int32, items)."""
     positions = np.full(item_count, -1, dtype=np.int32)
     positions[items] = np.arange(len(items), dtype=np.int32)
     return positions

@@ -1,4 +1,4 @@
-"""Free attributes of items: whatever a catalogue says beyond title, year and genres."""
+"""Custom attributes of items: the fields of a catalogue other than title, year and genres."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from marquee_core.arrays import Bool, Int32, Int64, load_array, save_array
 from marquee_core.errors import ArtifactError
 
 MAX_ITEM_BYTES = 32_768
-"""The most bytes of an item's attributes, names and values together, in UTF-8."""
+"""The maximum size of an item's attributes, names and values together, in bytes of UTF-8."""
 MAX_NAME_BYTES = 256
-"""The most bytes of an attribute's name, in UTF-8."""
+"""The maximum length of an attribute's name, in bytes of UTF-8."""
 _CHUNK = 1 << 24
 
 
 @dataclass(frozen=True)
 class Attributes:
-    """The attributes of all items, as arrays that can be memory-mapped.
+    """The attributes of all items, stored as arrays that can be memory-mapped.
 
     Attributes:
         names: The names of the attributes, as UTF-8 (bytes, names).
@@ -42,8 +42,8 @@ class Attributes:
     text: NDArray[np.uint8]
 
     @classmethod
-    def none(cls, item_count: int) -> Attributes:
-        """No attributes for a number of items."""
+    def empty(cls, item_count: int) -> Attributes:
+        """Returns the attributes of `item_count` items that have none."""
         return cls.of({}, item_count)
 
     @classmethod
@@ -51,12 +51,12 @@ class Attributes:
         """Packs the attributes of items.
 
         Args:
-            columns: For each name, a text per item; empty if the item lacks the attribute.
+            columns: For each name, one string per item; empty if the item lacks the attribute.
             item_count: The number of items.
 
         Raises:
-            ValueError: A column has not one text per item, a name is longer than `MAX_NAME_BYTES`,
-                or the attributes of an item exceed `MAX_ITEM_BYTES`.
+            ValueError: The length of a column is not `item_count`, a name is longer than
+                `MAX_NAME_BYTES`, or the attributes of an item exceed `MAX_ITEM_BYTES`.
         """
         names = [name.encode() for name in columns]
         for name, values in columns.items():
@@ -70,9 +70,9 @@ class Attributes:
         texts: list[bytes] = []
         offsets = np.zeros(item_count + 1, dtype=np.int64)
         for item, row in enumerate(zip(*columns.values(), strict=True) if columns else ()):
-            for place, value in enumerate(row):
+            for name_index, value in enumerate(row):
                 if value:
-                    value_names.append(place)
+                    value_names.append(name_index)
                     texts.append(value.encode())
             offsets[item + 1] = len(texts)
         ends = np.zeros(len(texts) + 1, dtype=np.int64)
@@ -90,11 +90,11 @@ class Attributes:
         return packed
 
     def __len__(self) -> int:
-        """The number of items."""
+        """Returns the number of items."""
         return len(self.item_offsets) - 1
 
     def of_item(self, index: int) -> dict[str, str]:
-        """The attributes of an item by name; those that it lacks are left out."""
+        """Returns the attributes that an item has, by name."""
         values = range(int(self.item_offsets[index]), int(self.item_offsets[index + 1]))
         return {self.names[self.value_names[v]].decode(): self._value(v) for v in values}
 
@@ -105,14 +105,14 @@ class Attributes:
 
     @classmethod
     def load(cls, folder: Path, item_count: int) -> Attributes:
-        """Memory-maps the arrays that `save` wrote, and checks that every value can be read.
+        """Memory-maps the arrays written by `save`, and checks that every value can be decoded.
 
         Args:
             folder: The folder of the arrays.
             item_count: The number of items.
 
         Raises:
-            ArtifactError: A file is missing or damaged, or the arrays do not fit together.
+            ArtifactError: A file is missing or damaged, or the arrays are inconsistent.
         """
         loaded = cls(
             load_array(folder / "names.npy", "S", (None,)),
@@ -124,8 +124,8 @@ class Attributes:
         loaded._check()
         return loaded
 
-    def _value(self, place: int) -> str:
-        start, end = self.value_offsets[place], self.value_offsets[place + 1]
+    def _value(self, index: int) -> str:
+        start, end = self.value_offsets[index], self.value_offsets[index + 1]
         return self.text[start:end].tobytes().decode()
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
@@ -138,7 +138,7 @@ class Attributes:
         }
 
     def _oversized(self) -> Bool:
-        """Whether the attributes of each item exceed `MAX_ITEM_BYTES` (bool, items)."""
+        """Returns whether the attributes of each item exceed `MAX_ITEM_BYTES` (bool, items)."""
         lengths = np.char.str_len(self.names) if len(self.names) else np.empty(0, dtype=np.int64)
         of_names = np.zeros(len(self.value_names) + 1, dtype=np.int64)
         np.cumsum(lengths[self.value_names], out=of_names[1:])
@@ -147,7 +147,11 @@ class Attributes:
         return oversized
 
     def _check(self) -> None:
-        """Raises an ArtifactError if a value could not be read."""
+        """Checks that the arrays are consistent and that every value can be decoded.
+
+        Raises:
+            ArtifactError: They are not, or a value cannot be decoded.
+        """
         for name, offsets, end in (
             ("item_offsets", self.item_offsets, len(self.value_names)),
             ("value_offsets", self.value_offsets, len(self.text)),
@@ -157,9 +161,11 @@ class Attributes:
                 raise ArtifactError(f"attributes: {name} does not ascend from 0 to {end}")
         if len(self.value_offsets) != len(self.value_names) + 1:
             raise ArtifactError("attributes: value_names and value_offsets differ in length")
-        places = self.value_names
-        if len(places) and not (places.min() >= 0 and places.max() < len(self.names)):
-            raise ArtifactError("attributes: a value has an unknown name")
+        name_indexes = self.value_names
+        if len(name_indexes) and not (
+            name_indexes.min() >= 0 and name_indexes.max() < len(self.names)
+        ):
+            raise ArtifactError("attributes: a value refers to a name that does not exist")
         if self.names.dtype.itemsize > MAX_NAME_BYTES or self._oversized().any():
             raise ArtifactError(
                 f"attributes: a name exceeds {MAX_NAME_BYTES} bytes, or an item's attributes "
@@ -178,4 +184,4 @@ class Attributes:
         except UnicodeDecodeError as error:
             raise ArtifactError(f"attributes: {error}") from error
         if is_cut:
-            raise ArtifactError("attributes: a value begins within a character")
+            raise ArtifactError("attributes: a value starts in the middle of a UTF-8 character")

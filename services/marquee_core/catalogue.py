@@ -14,18 +14,18 @@ from numpy.typing import NDArray
 
 from marquee_core.arrays import ArrayError, Bool, Int32, Int64, load_array, save_array
 
-# Up to this number of ids a dictionary finds them, which takes some 100 bytes for each.
-_MAX_PLACES = 100_000
+# Up to this number of ids are looked up in a dictionary, which takes about 100 bytes per id.
+_MAX_INDEXED_IDS = 100_000
 
 MAX_TITLE_BYTES = 16_384
-"""The longest title of an item that is served, in bytes of UTF-8."""
+"""The maximum length of an item's title, in bytes of UTF-8."""
 
 
 class Vocabulary:
     """Maps ids to indexes and back; an id's index is its rank among all ids in UTF-8 byte order.
 
-    The ids are stored as one sorted array of byte strings, which can be memory-mapped. A look-up is
-    a binary search if there are many, and one in a dictionary otherwise. Indexes do not depend on
+    The ids are stored as one sorted array of byte strings, which can be memory-mapped. Lookups use
+    a dictionary for small vocabularies and binary search for large ones. Indexes do not depend on
     the order of the input rows.
     """
 
@@ -33,17 +33,17 @@ class Vocabulary:
         """Takes sorted, distinct ids as UTF-8 bytes.
 
         Raises:
-            ValueError: The ids are not sorted or not distinct, or an int32 cannot number them.
+            ValueError: The ids are not sorted or not distinct, or there are too many for int32.
         """
         if len(ids) > np.iinfo(np.int32).max:
-            raise ValueError(f"{len(ids):,} ids are more than 2³¹ − 1, the most there can be")
+            raise ValueError(f"{len(ids):,} ids exceed the maximum of 2³¹ − 1")
         if len(ids) > 1 and not bool((ids[:-1] < ids[1:]).all()):
             raise ValueError("ids are not sorted and distinct")
         self._ids = ids
 
     @classmethod
     def of(cls, ids: Iterable[str]) -> Vocabulary:
-        """Creates a vocabulary from ids in any order; repeated ids count once."""
+        """Creates a vocabulary from ids in any order; duplicates are removed."""
         encoded = sorted({name.encode() for name in ids})
         return cls(np.array(encoded, dtype=np.bytes_) if encoded else np.empty(0, dtype="S1"))
 
@@ -51,51 +51,51 @@ class Vocabulary:
         return len(self._ids)
 
     def id(self, index: int) -> str:
-        """The id at an index."""
+        """Returns the id at an index."""
         return bytes(self._ids[index]).decode()
 
     def ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[str]:
-        """The ids at some indexes."""
+        """Returns the ids at the given indexes."""
         return [name.decode() for name in self.encoded_ids(indexes)]
 
     @cached_property
-    def places(self) -> Mapping[str, int]:
-        """The index of each id; empty if there are too many to have it in memory."""
-        if len(self._ids) > _MAX_PLACES:
+    def index_by_id(self) -> Mapping[str, int]:
+        """The index of each id; empty if there are too many ids for a dictionary."""
+        if len(self._ids) > _MAX_INDEXED_IDS:
             return {}
-        # Ids that are no UTF-8 equal none that is looked up.
+        # Ids that are not valid UTF-8 never match a lookup.
         names = (name.decode(errors="surrogateescape") for name in self._ids.tolist())
-        return {name: place for place, name in enumerate(names)}
+        return {name: index for index, name in enumerate(names)}
 
     def encoded_ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[bytes]:
-        """The ids at some indexes, as UTF-8."""
+        """Returns the ids at the given indexes, as UTF-8."""
         found: list[bytes] = self._ids[np.asarray(indexes, dtype=np.int64)].tolist()
         return found
 
     def take(self, indexes: Int32) -> Vocabulary:
-        """The vocabulary of the ids at some ascending indexes (int32, m)."""
+        """Returns a vocabulary of the ids at the given ascending indexes (int32, m)."""
         return Vocabulary(self._ids[indexes])
 
     def index(self, name: str) -> int:
-        """The index of an id; -1 if it is unknown."""
-        if self.places:
-            return self.places.get(name, -1)
+        """Returns the index of an id; -1 if it is unknown."""
+        if self.index_by_id:
+            return self.index_by_id.get(name, -1)
         encoded = name.encode()
         if not 0 < len(encoded) <= self._ids.dtype.itemsize:
             return -1
-        place = int(self._ids.searchsorted(np.array(encoded, dtype=self._ids.dtype)))
-        return place if place < len(self._ids) and self._ids[place] == encoded else -1
+        index = int(self._ids.searchsorted(np.array(encoded, dtype=self._ids.dtype)))
+        return index if index < len(self._ids) and self._ids[index] == encoded else -1
 
     def indexes(self, names: Sequence[str]) -> Int32:
-        """The index of each id (int32, n); -1 if it is unknown."""
-        if self.places:
-            get = self.places.get
+        """Returns the index of each id (int32, n); -1 if it is unknown."""
+        if self.index_by_id:
+            get = self.index_by_id.get
             return np.array([get(name, -1) for name in names], dtype=np.int32)
         if not names or not len(self._ids):
             return np.full(len(names), -1, dtype=np.int32)
         encoded = [name.encode() for name in names]
-        # With the dtype of the stored ids: for another dtype NumPy would convert all stored ids. It
-        # truncates longer ids, which the comparison of lengths below excludes.
+        # The dtype of the stored ids, because NumPy would convert all stored ids to another one.
+        # It truncates longer ids; the comparison of lengths below excludes them.
         queries = np.array(encoded, dtype=self._ids.dtype)
         found = np.searchsorted(self._ids, queries).astype(np.int32)
         found[found == len(self._ids)] = 0
@@ -103,8 +103,8 @@ class Vocabulary:
         width = self._ids.dtype.itemsize
         return np.array(
             [
-                place if is_same and len(name) <= width else -1
-                for place, is_same, name in zip(found.tolist(), same, encoded, strict=True)
+                index if is_same and len(name) <= width else -1
+                for index, is_same, name in zip(found.tolist(), same, encoded, strict=True)
             ],
             dtype=np.int32,
         )
@@ -115,7 +115,7 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: Path) -> Vocabulary:
-        """Memory-maps the file that `save` wrote.
+        """Memory-maps the file written by `save`.
 
         Raises:
             ArrayError: The file is missing, or is not an array of byte strings.
@@ -167,11 +167,11 @@ class Catalogue:
             genres: The genres of each item.
         """
         names = tuple(sorted({genre for row in genres for genre in row}))
-        place_of = {genre: place for place, genre in enumerate(names)}
-        places = np.array([place_of[genre] for row in genres for genre in row], dtype=np.int64)
+        bit_of = {genre: bit for bit, genre in enumerate(names)}
+        bits = np.array([bit_of[genre] for row in genres for genre in row], dtype=np.int64)
         rows = np.repeat(np.arange(len(genres)), [len(row) for row in genres])
         genre_bits = np.zeros((len(genres), (len(names) + 7) // 8), dtype=np.uint8)
-        np.bitwise_or.at(genre_bits, (rows, places // 8), (1 << places % 8).astype(np.uint8))
+        np.bitwise_or.at(genre_bits, (rows, bits // 8), (1 << bits % 8).astype(np.uint8))
         encoded = [title.encode() for title in titles]
         offsets = np.zeros(len(encoded) + 1, dtype=np.int64)
         np.cumsum([len(title) for title in encoded], out=offsets[1:])
@@ -188,10 +188,10 @@ class Catalogue:
         return len(self.items)
 
     def take(self, items: Int32) -> Catalogue:
-        """The catalogue of some items, with all genres.
+        """Returns a catalogue of the given items only; it keeps all genre names.
 
         Args:
-            items: The items, ascending (int32, m).
+            items: The item indexes, ascending (int32, m).
         """
         texts = [self.title(item).encode() for item in items.tolist()]
         offsets = np.zeros(len(items) + 1, dtype=np.int64)
@@ -206,30 +206,30 @@ class Catalogue:
         )
 
     def title(self, index: int) -> str:
-        """The title of an item."""
+        """Returns the title of an item."""
         start, end = self.title_offsets[index], self.title_offsets[index + 1]
         return self.title_text[start:end].tobytes().decode()
 
     def titles(self) -> Iterator[str]:
-        """The titles of all items, in order; several times as fast as one by one."""
+        """Returns the titles of all items, in order. Much faster than `title` for each item."""
         text = self.title_text.tobytes()
         for start, end in pairwise(self.title_offsets.tolist()):
             yield text[start:end].decode()
 
     def item_genres(self, index: int) -> tuple[str, ...]:
-        """The names of an item's genres."""
+        """Returns the names of an item's genres."""
         bits = np.unpackbits(
             self.genre_bits[index], count=len(self.genres), bitorder="little"
         ).tolist()
         return tuple(name for name, is_set in zip(self.genres, bits, strict=True) if is_set)
 
     def genre_matrix(self) -> Bool:
-        """True where an item has a genre (bool, items × genres)."""
+        """Returns True where an item has a genre (bool, items × genres)."""
         bits = np.unpackbits(self.genre_bits, axis=1, count=len(self.genres), bitorder="little")
         return bits.astype(np.bool_)
 
     def has_any_genre(self, names: Iterable[str]) -> Bool:
-        """True for items that have at least one of the genres (bool, items).
+        """Returns True for items that have at least one of the genres (bool, items).
 
         Args:
             names: Genre names, compared case-insensitively. No item has an unknown genre.
@@ -241,7 +241,7 @@ class Catalogue:
         return has_any
 
     def has_all_genres(self, names: Iterable[str]) -> Bool:
-        """True for items that have all of the genres (bool, items).
+        """Returns True for items that have all of the genres (bool, items).
 
         Args:
             names: Genre names, compared case-insensitively. No item has an unknown genre.
@@ -252,7 +252,7 @@ class Catalogue:
         return found
 
     def save(self, folder: Path) -> None:
-        """Writes the arrays to a folder; the manifest of the release holds the genre names."""
+        """Writes the arrays to a folder. The genre names are stored in the release's manifest."""
         self.items.save(folder / "items.npy")
         save_array(folder / "title_text.npy", self.title_text)
         save_array(folder / "title_offsets.npy", self.title_offsets)
@@ -261,15 +261,15 @@ class Catalogue:
 
     @classmethod
     def load(cls, folder: Path, genres: tuple[str, ...]) -> Catalogue:
-        """Memory-maps the arrays that `save` wrote.
+        """Memory-maps the arrays written by `save`.
 
         Args:
             folder: The folder of the arrays.
             genres: Genre names, in the order of the bits.
 
         Raises:
-            ArrayError: A file is missing or damaged, or has another dtype or size, or a title is
-                too long.
+            ArrayError: A file is missing or damaged, or has an unexpected dtype or size, or a
+                title is too long.
             ValueError: The ids are not sorted or not distinct.
         """
         items = Vocabulary.load(folder / "items.npy")
@@ -280,7 +280,7 @@ class Catalogue:
             raise ArrayError("title_offsets.npy: the offsets do not match the titles")
         if len(items) and lengths.max() > MAX_TITLE_BYTES:
             raise ArrayError(f"title_text.npy: a title has more than {MAX_TITLE_BYTES} bytes")
-        made = cls(
+        catalogue = cls(
             items=items,
             title_text=text,
             title_offsets=offsets,
@@ -289,11 +289,11 @@ class Catalogue:
             genres=genres,
         )
         try:
-            for _ in made.titles():
+            for _ in catalogue.titles():
                 pass
         except UnicodeDecodeError as error:
             raise ArrayError(f"title_text.npy: a title is not UTF-8: {error}") from error
-        return made
+        return catalogue
 
 
 def _load_genres(folder: Path, item_count: int, genre_count: int) -> NDArray[np.uint8]:

@@ -1,7 +1,7 @@
-"""How many CPU cores this process may use: those it may run on, within the quota of its cgroup.
+"""The number of CPU cores that this process may use, by its CPU affinity and its cgroup quota.
 
-A container with a CPU limit runs on all cores of its host, for a share of the time. A library that
-starts a thread for each core of the host then gets its threads stopped in the middle of work.
+A container with a CPU limit may run on all cores of its host, but only for a share of the time. If
+a library starts one thread per core of the host, the kernel throttles the threads.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 _PROC_CGROUP = Path("/proc/self/cgroup")
 _CGROUPS = Path("/sys/fs/cgroup")
-# What OpenBLAS, OpenMP, MKL, Numba, TensorFlow and Polars read before they start threads.
+# Read by OpenBLAS, OpenMP, MKL, Numba, TensorFlow and Polars before they start threads.
 _VARIABLES = (
     "OPENBLAS_NUM_THREADS",
     "OMP_NUM_THREADS",
@@ -26,22 +26,31 @@ _VARIABLES = (
 
 
 def usable_cores() -> int:
-    """The number of CPU cores that this process may use, at least 1; parts of cores count up."""
+    """Returns the number of CPU cores that this process may use, rounded up and at least 1."""
     quota = cgroup_quota()
     cores = _affinity()
     return cores if quota is None else max(1, min(cores, math.ceil(quota)))
 
 
-def environment_for(threads: int) -> dict[str, str]:
-    """The environment of a process whose libraries start so many threads each, before imports."""
+def thread_limits(threads: int) -> dict[str, str]:
+    """Returns environment variables that limit the threads of each numerical library.
+
+    The libraries read them when they are imported.
+
+    Args:
+        threads: The number of threads per library.
+    """
     return dict.fromkeys(_VARIABLES, str(threads))
 
 
-def limit_libraries(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Keeps libraries from starting more threads than the quota allows.
+def limit_library_threads(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Limits the threads of numerical libraries to the CPU quota.
 
-    Has no effect on libraries that are imported already, and does not override variables that are
-    set. Without a quota nothing is set: the libraries find the cores themselves.
+    Call it before the libraries are imported. Variables that are already set keep their values. If
+    there is no quota, nothing is set and the libraries detect the cores themselves.
+
+    Args:
+        environment: The environment variables to change.
     """
     if usable_cores() < _affinity():
         for name in _VARIABLES:
@@ -49,9 +58,10 @@ def limit_libraries(environment: MutableMapping[str, str] = os.environ) -> None:
 
 
 def cgroup_quota(cgroup_file: Path = _PROC_CGROUP, root: Path = _CGROUPS) -> float | None:
-    """The CPU time that the process's cgroups allow, in cores; None for no limit.
+    """Returns the CPU quota of the process's cgroups, in cores; None for no limit.
 
-    A cgroup's limit holds for all below it, so the smallest one on the way to the root counts.
+    A cgroup's quota also applies to its descendants, so this is the smallest one on the path to
+    the root.
 
     Args:
         cgroup_file: The file that lists the process's cgroups (cgroups(7)).
@@ -66,7 +76,12 @@ def cgroup_quota(cgroup_file: Path = _PROC_CGROUP, root: Path = _CGROUPS) -> flo
 
 
 def _quotas(line: str, root: Path) -> Iterator[float]:
-    """The limits of a cgroup and of those above it; the line is `id:controllers:path`."""
+    """Yields the quotas of a cgroup and of its ancestors.
+
+    Args:
+        line: The line of the cgroup file, `id:controllers:path`.
+        root: Where the cgroup file systems are mounted.
+    """
     _, _, rest = line.partition(":")
     controllers, _, path = rest.partition(":")
     names = controllers.split(",")
@@ -85,7 +100,7 @@ def _quotas(line: str, root: Path) -> Iterator[float]:
 
 
 def _quota_of(folder: Path) -> float | None:
-    """The limit of one cgroup: `cpu.max` in version 2, two files in version 1."""
+    """Returns the quota of one cgroup: `cpu.max` in version 2, two files in version 1."""
     try:
         quota, period = (folder / "cpu.max").read_text().split()
     except (OSError, ValueError):

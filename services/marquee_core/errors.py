@@ -1,4 +1,4 @@
-"""Errors that the trainer and the servers share."""
+"""Errors shared by the trainer and the servers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class ArtifactError(Exception):
 
 
 def reason_of(error: Exception) -> str:
-    """Why reading structured data failed, as a phrase for a message to people."""
+    """Returns a human-readable reason why reading structured data failed."""
     if isinstance(error, json.JSONDecodeError):
         return f"not valid JSON: {error}"
     if isinstance(error, KeyError):

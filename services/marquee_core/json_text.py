@@ -1,4 +1,4 @@
-"""Parses JSON that somebody else may have written or damaged."""
+"""Parses JSON from untrusted or possibly damaged files."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from marquee_core.errors import ArtifactError, reason_of
 
 
 def parse_json(content: bytes, what: str) -> Any:
-    """Parses JSON without NaN and infinities.
+    """Parses JSON; NaN and infinities are rejected.
 
     Args:
         content: The JSON in UTF-8.
-        what: What it is, for the error.
+        what: A name for the content, for the error message.
 
     Raises:
-        ArtifactError: It is not valid JSON, or is nested too deeply.
+        ArtifactError: The content is not valid JSON, or is nested too deeply.
     """
     try:
         return json.loads(content.decode(), parse_constant=_refuse_constant)

@@ -9,4 +9,4 @@ class Output(StrEnum):
     """The meaning of a model's scores."""
 
     STARS = "stars"  # predicted ratings in stars
-    AFFINITY = "affinity"  # only their order has a meaning
+    AFFINITY = "affinity"  # only the order of the scores is meaningful

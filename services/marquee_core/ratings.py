@@ -1,4 +1,4 @@
-"""The ratings matrix of a release, and the rating profiles of users, which scorers take."""
+"""The ratings matrix of a release, and the rating profiles of users, the input of scorers."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ from marquee_core.arrays import (
 _T = TypeVar("_T")
 
 DISLIKE_SHARE = 0.3
-"""The share of the rating scale, from its low end, in which a rating is a dislike."""
+"""The lowest part of the rating scale in which a rating is a dislike, as a share of the scale."""
 
 
 def dislike_limit(low: float, high: float) -> float:
-    """The highest rating that is a dislike: 30 % of the scale above its lowest rating, in stars.
+    """Returns the highest rating that is a dislike, in stars.
 
-    Ratings of 1 and 2 stars on a scale of 1 to 5 are dislikes, as are 0.5 to 1.5 stars on a scale
-    of 0.5 to 5, ratings up to 3 on a scale of 1 to 10, and a thumb down.
+    It is 30 % of the scale above the lowest rating. Dislikes are, for example, 1 and 2 stars on a
+    scale of 1 to 5, 0.5 to 1.5 stars on a scale of 0.5 to 5, ratings up to 3 on a scale of 1 to
+    10, and a thumbs down.
 
     Args:
         low: The lowest rating of the scale, in stars.
@@ -48,10 +49,10 @@ class Profiles:
         indptr: Row pointers: user b's ratings are at `indptr[b]:indptr[b + 1]` (int64, B + 1).
         items: Item indexes, ascending and distinct within a user (int32, nnz).
         ratings: Ratings in stars (float32, nnz).
-        later_counts: For each rating, how many ratings the same user gave later (int32, nnz).
-        needs_fold_in: True if the ratings differ from the user's training ratings, so that the
-            user's vector must be computed from the ratings (fold-in) and not be taken from
-            training (bool, B).
+        later_counts: For each rating, the number of later ratings by the same user (int32, nnz).
+        needs_fold_in: True if the ratings differ from the user's training ratings. The user's
+            vector must then be computed from the ratings (fold-in) instead of being looked up
+            (bool, B).
     """
 
     user_index: Int32
@@ -74,18 +75,20 @@ class Profiles:
         """The position in the batch of each rating's user (int64, nnz)."""
         return np.repeat(np.arange(len(self)), self.counts)
 
-    def once(self, owner: object, what: str, compute: Callable[[], _T]) -> _T:
-        """What several scorers need of these profiles, computed for the first of them.
+    def cached(self, owner: object, name: str, compute: Callable[[], _T]) -> _T:
+        """Returns a value derived from these profiles, computed on first use.
+
+        Scorers share values in this way, such as the residuals of the baseline.
 
         Args:
-            owner: What computes it, such as the baseline; compared by identity.
-            what: What of the owner's it is.
-            compute: Computes it. The result is shared, and must not be changed.
+            owner: The object that the value belongs to, such as the baseline; compared by identity.
+            name: The name of the value, unique for the owner.
+            compute: Computes the value. The result is shared and must not be modified.
         """
-        key = id(owner), what
+        key = id(owner), name
         found = self._computed.get(key)
         if found is None:
-            # While the owner is kept alive, no other object has its identity.
+            # Holding a reference to the owner keeps its id from being reused.
             found = self._computed[key] = owner, compute()
         result: _T = found[1]
         return result
@@ -95,7 +98,7 @@ class Profiles:
         return {}
 
     def take(self, positions: Int64) -> Profiles:
-        """Selects the profiles at some positions in the batch, in the given order."""
+        """Selects the profiles at the given positions in the batch, in that order."""
         indptr, picked = _gather(self.indptr, positions)
         return Profiles(
             self.user_index[positions],
@@ -115,7 +118,8 @@ class RatingsMatrix:
         indptr: Row pointers: user u's ratings are at `indptr[u]:indptr[u + 1]` (int64, users + 1).
         items: Item indexes, ascending and distinct within a user (int32, ratings).
         ratings: Ratings in stars (float32, ratings).
-        later_counts: For each rating, how many ratings the same user gave later (int32, ratings).
+        later_counts: For each rating, the number of later ratings by the same user (int32,
+            ratings).
         item_count: Number of items, rated or not.
     """
 
@@ -143,8 +147,8 @@ class RatingsMatrix:
             ratings: Ratings in stars (float32, n).
             user_count: Number of users, with or without ratings.
             item_count: Number of items, rated or not.
-            times: Time of each rating, in any unit (int64, n); None to treat all ratings as given
-                at the same time.
+            times: Time of each rating, in any unit (int64, n); None to treat all ratings as
+                simultaneous.
 
         Raises:
             ValueError: A user rates an item more than once.
@@ -187,13 +191,13 @@ class RatingsMatrix:
         return np.bincount(self.items, minlength=self.item_count)
 
     def seen(self, user: int) -> Int32:
-        """The items that a user has rated, ascending (int32)."""
+        """Returns the items that a user has rated, ascending (int32, n)."""
         return self.items[self.indptr[user] : self.indptr[user + 1]]
 
     def profiles(self, users: Int32 | Sequence[int]) -> Profiles:
-        """The profiles of known users."""
+        """Returns the profiles of known users."""
         users = np.asarray(users, dtype=np.int32)
-        # Reads only the ratings of these users: a server needs a few users out of very many.
+        # Reads the ratings of these users only: a request needs a few users out of very many.
         indptr, picked = _gather(self.indptr, users)
         return Profiles(
             users,
@@ -205,7 +209,7 @@ class RatingsMatrix:
         )
 
     def all_profiles(self) -> Profiles:
-        """The profiles of all users; shares memory with the matrix."""
+        """Returns the profiles of all users, which share memory with the matrix."""
         return Profiles(
             np.arange(self.user_count, dtype=np.int32),
             self.indptr,
@@ -216,15 +220,15 @@ class RatingsMatrix:
         )
 
     def profile(self, user: int, items: Int32, ratings: Float32) -> Profiles:
-        """The profile of a user or visitor with the ratings of a request added.
+        """Returns the profile of a user or visitor with the ratings of a request added.
 
         A new rating replaces the user's earlier rating of the same item, and counts as later than
         all ratings in the matrix.
 
         Args:
             user: The user's index; -1 for a visitor.
-            items: Distinct item indexes, in order of time, the oldest first (int32).
-            ratings: The new ratings of these items in stars (float32).
+            items: Distinct item indexes, ordered by time, oldest first (int32, n).
+            ratings: The new ratings of these items in stars (float32, n).
         """
         fresh = np.arange(len(items) - 1, -1, -1, dtype=np.int32)
         all_items, all_ratings, later = items, ratings, fresh
@@ -244,17 +248,19 @@ class RatingsMatrix:
         )
 
     def _without(self, user: int, items: Int32) -> tuple[Int32, Float32, Int32]:
-        """A known user's rated items, ratings and later counts, without those of some items."""
-        own = slice(self.indptr[user], self.indptr[user + 1])
-        rated, ratings, later = self.items[own], self.ratings[own], self.later_counts[own]
-        places = np.searchsorted(rated, items)
-        places = places[rated.take(places, mode="clip") == items] if len(rated) else places[:0]
-        if not len(places):
+        """Returns a known user's items, ratings and later counts, without the given items."""
+        span = slice(self.indptr[user], self.indptr[user + 1])
+        rated, ratings, later = self.items[span], self.ratings[span], self.later_counts[span]
+        positions = np.searchsorted(rated, items)
+        positions = (
+            positions[rated.take(positions, mode="clip") == items] if len(rated) else positions[:0]
+        )
+        if not len(positions):
             return rated, ratings, later
         kept = np.ones(len(rated), dtype=np.bool_)
-        kept[places] = False
+        kept[positions] = False
         later = later[kept]
-        # Counts the later ratings again, without those that are left out.
+        # Recount the later ratings without the dropped ones.
         later = np.searchsorted(np.sort(later), later).astype(np.int32)
         return rated[kept], ratings[kept], later
 
@@ -267,7 +273,7 @@ class RatingsMatrix:
 
     @classmethod
     def load(cls, folder: Path, user_count: int, item_count: int) -> RatingsMatrix:
-        """Memory-maps the arrays that `save` wrote.
+        """Memory-maps the arrays written by `save`.
 
         Args:
             folder: The folder of the arrays.
@@ -275,8 +281,8 @@ class RatingsMatrix:
             item_count: Number of items.
 
         Raises:
-            ArrayError: A file is missing or damaged, has another dtype or size, or refers to
-                users or items that do not exist.
+            ArrayError: A file is missing or damaged, has an unexpected dtype or size, or refers
+                to users or items that do not exist.
         """
         indptr = load_array(folder / "indptr.npy", np.int64, (user_count + 1,))
         if indptr[0] or (np.diff(indptr) < 0).any():
@@ -309,7 +315,7 @@ def _count_later(users: Int32, times: Int64, indptr: Int64) -> Int32:
     """
     order = np.lexsort((times, users))
     sorted_times = times[order]
-    # Ratings of one user at the same time form a run; all ratings after its end are later.
+    # A user's ratings with the same time form a run; all ratings after its end are later.
     is_last = np.ones(len(users), dtype=np.bool_)
     is_last[:-1] = (np.diff(users) != 0) | (np.diff(sorted_times) != 0)
     ends = np.flatnonzero(is_last) + 1
@@ -320,7 +326,15 @@ def _count_later(users: Int32, times: Int64, indptr: Int64) -> Int32:
 
 
 def _gather(indptr: Int64, rows: Int64 | Int32) -> tuple[Int64, Int64]:
-    """Row pointers of some rows placed one after another, and the positions of their values."""
+    """Returns the row pointers of the concatenated rows, and the positions of their values.
+
+    Args:
+        indptr: The row pointers of all rows (int64, n + 1).
+        rows: The rows to concatenate (int32 or int64, m).
+
+    Returns:
+        The new row pointers (int64, m + 1) and the positions of the values (int64, nnz).
+    """
     starts = indptr[rows]
     counts = indptr[1:][rows] - starts
     joined = np.zeros(len(rows) + 1, dtype=np.int64)

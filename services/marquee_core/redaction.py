@@ -1,4 +1,4 @@
-"""Takes passwords and keys out of texts that are logged or sent to callers."""
+"""Removes passwords and keys from text before it is logged or sent to callers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 HIDDEN = "***"
 
-# RFC 3986: the user information before the host, and parameters whose names speak of secrets.
+# RFC 3986: the user information before the host, and parameters whose names suggest secrets.
 _USER_INFORMATION = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*://[^\s/@:?#]*):[^\s/?#]*@", re.I)
 _PARAMETER = re.compile(
     r"(?P<name>[?&;][\w.-]*(?:password|passwd|secret|token|signature|credential|api_?key|accesskey"
@@ -16,11 +16,11 @@ _PARAMETER = re.compile(
 
 
 def redact(text: str) -> str:
-    """Replaces passwords in URLs, and parameters of URLs that hold secrets, by asterisks.
+    """Replaces passwords and secret query parameters in URLs with asterisks.
 
     `postgresql://app:hunter2@db/x?sslpassword=y` becomes
-    `postgresql://app:***@db/x?sslpassword=***`. A password must not contain `/`, `?` or `#`, as
-    URLs require.
+    `postgresql://app:***@db/x?sslpassword=***`. A `/`, `?` or `#` in a password must be
+    percent-encoded, as in any URL.
     """
     if "://" not in text:
         return text

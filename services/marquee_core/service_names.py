@@ -1,4 +1,4 @@
-"""Names of the services, as releases, messages, flags and logs spell them."""
+"""Names of the services as they appear in releases, messages, flags and logs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Errors that a service reports to its caller.
 
-Each class states the gRPC status and the `ErrorReason` that callers receive. Raise these errors
-from any layer: `server/interceptor.py` ends the call with them, and `server/status.py` encodes
-their details.
+Each class defines the gRPC status and the `ErrorReason` that callers receive. Any layer may raise
+these errors: `server/interceptor.py` ends the call with them, and `server/status.py` encodes their
+details.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ _Reason = errors_pb2.ErrorReason
 
 
 class ServiceError(Exception):
-    """Base of the errors that a service reports to its caller.
+    """Base class of the errors that a service reports to its caller.
 
     Attributes:
         code: The gRPC status code of the call.
-        reason: The reason in the error details, on which callers can rely.
+        reason: The machine-readable reason in the error details.
     """
 
     code: ClassVar[grpc.StatusCode]
     reason: ClassVar[errors_pb2.ErrorReason.ValueType]
 
     def __init_subclass__(cls, abstract: bool = False, **kwargs: Any) -> None:
-        """Checks that a subclass states its own code and reason.
+        """Checks that a subclass defines its own code and reason.
 
         Args:
             abstract: True for a base class that is never raised itself.
-            kwargs: Passed on to the next class.
+            kwargs: Passed on to the next class in the method resolution order.
 
         Raises:
             TypeError: The class lacks `code` or `reason` and is not abstract.
@@ -65,7 +65,7 @@ class FieldViolation:
 
 
 MAX_REPORTED_VIOLATIONS = 16
-"""Errors travel in trailers, and proxies limit trailers to a few kilobytes."""
+"""Limited because errors are sent as trailing metadata, which proxies limit to a few kilobytes."""
 
 
 class InvalidFields(ServiceError):
@@ -80,7 +80,7 @@ class InvalidFields(ServiceError):
     reason = _Reason.ERROR_REASON_INVALID_FIELD
 
     def __init__(self, violations: list[FieldViolation]) -> None:
-        """Takes all violations, at least one."""
+        """Creates the error from all violations, at least one."""
         self.violations = violations[:MAX_REPORTED_VIOLATIONS]
         self.omitted = len(violations) - len(self.violations)
         text = "; ".join(f"{v.field}: {v.reason}" for v in self.violations)
@@ -88,7 +88,7 @@ class InvalidFields(ServiceError):
 
     @property
     def metadata(self) -> dict[str, str]:
-        """The field paths, separated by commas, and the number of violations omitted."""
+        """The field paths, separated by commas, and the number of omitted violations."""
         fields = {"fields": ",".join(violation.field for violation in self.violations)}
         return fields | ({"omitted": str(self.omitted)} if self.omitted else {})
 
@@ -98,7 +98,7 @@ class _DetailError(ServiceError, abstract=True):
 
     Attributes:
         key: Key of the value in the metadata.
-        text: The message, with a placeholder for the value.
+        text: The message, with `{}` for the value.
         value: The value, for example the id of a release.
     """
 
@@ -124,7 +124,7 @@ class ReleaseNotFound(_DetailError):
 
 
 class ModelNotFound(_DetailError):
-    """The release has no model of that name."""
+    """The release has no model with the requested name."""
 
     code = _Code.NOT_FOUND
     reason = _Reason.ERROR_REASON_MODEL_NOT_FOUND
@@ -132,7 +132,7 @@ class ModelNotFound(_DetailError):
 
 
 class ItemNotFound(_DetailError):
-    """The release has no item of that id."""
+    """The release has no item with the requested id."""
 
     code = _Code.NOT_FOUND
     reason = _Reason.ERROR_REASON_ITEM_NOT_FOUND
@@ -140,7 +140,7 @@ class ItemNotFound(_DetailError):
 
 
 class ModelUnavailable(_DetailError):
-    """The one model that the request names did not answer."""
+    """The model that the request selects did not answer."""
 
     code = _Code.UNAVAILABLE
     reason = _Reason.ERROR_REASON_MODEL_UNAVAILABLE
@@ -156,7 +156,7 @@ class BackendUnavailable(_DetailError):
 
 
 class ModelAbstains(_DetailError):
-    """The one model that the request names has no answer for the subject or the item."""
+    """The model that the request selects has no answer for the subject or item."""
 
     code = _Code.FAILED_PRECONDITION
     reason = _Reason.ERROR_REASON_MODEL_ABSTAINS
@@ -164,7 +164,7 @@ class ModelAbstains(_DetailError):
 
 
 class NoPredictedStars(_DetailError):
-    """The release predicts no ratings, because it was trained on implicit feedback."""
+    """The release predicts no ratings because it was trained on implicit feedback."""
 
     code = _Code.FAILED_PRECONDITION
     reason = _Reason.ERROR_REASON_NO_PREDICTED_STARS
@@ -189,18 +189,18 @@ class PageTokenExpired(_DetailError):
 
 
 class EventIdReused(_DetailError):
-    """Another event is recorded under the key of an event."""
+    """A different event with the same event id has been recorded."""
 
     code = _Code.FAILED_PRECONDITION
     reason = _Reason.ERROR_REASON_EVENT_ID_REUSED
-    key, text = "event_id", "another event is recorded under the key {!r}"
+    key, text = "event_id", "a different event with the id {!r} has already been recorded"
 
 
 class Overloaded(_DetailError):
     """The server refuses the call because too many calls are in progress.
 
     Attributes:
-        retry_after_s: Seconds after which the call is worth repeating.
+        retry_after_s: Seconds after which the call should be retried.
     """
 
     code = _Code.RESOURCE_EXHAUSTED
@@ -213,7 +213,7 @@ class Overloaded(_DetailError):
 
 
 class Busy(Overloaded):
-    """The call's answer must be computed, and more calls in progress would make all too slow."""
+    """The answer must be computed, and too many answers are being computed already."""
 
     code = _Code.RESOURCE_EXHAUSTED
     reason = _Reason.ERROR_REASON_OVERLOADED
@@ -221,7 +221,7 @@ class Busy(Overloaded):
 
 
 class TooManyBatches(Overloaded):
-    """The server or the caller has too many batches in progress."""
+    """Too many batches are in progress, of all callers or of this one."""
 
     code = _Code.RESOURCE_EXHAUSTED
     reason = _Reason.ERROR_REASON_OVERLOADED
@@ -229,15 +229,15 @@ class TooManyBatches(Overloaded):
 
 
 class NotRead(Overloaded):
-    """The caller does not read the answers of its call."""
+    """The caller does not read the responses to its call."""
 
     code = _Code.RESOURCE_EXHAUSTED
     reason = _Reason.ERROR_REASON_OVERLOADED
-    key, text = "limit", "the answers were not read for {} seconds"
+    key, text = "limit", "the responses were not read for {} seconds"
 
 
 class NoRelease(ServiceError):
-    """The server has no release yet: none is loaded, or in the gateway none is in service."""
+    """The server has no release yet: none is loaded, or, in the gateway, none is in service."""
 
     code = _Code.UNAVAILABLE
     reason = _Reason.ERROR_REASON_NO_RELEASE
@@ -247,17 +247,17 @@ class NoRelease(ServiceError):
 
 
 class Draining(ServiceError):
-    """The gateway shuts down, and begins no further subjects of a batch."""
+    """The gateway is shutting down, and starts no further subjects of a batch."""
 
     code = _Code.UNAVAILABLE
     reason = _Reason.ERROR_REASON_DRAINING
 
     def __init__(self) -> None:
-        super().__init__("this gateway shuts down; ask another for the subjects without an answer")
+        super().__init__("this gateway is shutting down; send unanswered subjects to another one")
 
 
 class FeedbackUnavailable(ServiceError):
-    """The feedback log does not answer, or this gateway has not read enough of it yet."""
+    """The feedback log does not respond, or this gateway has not read enough of it yet."""
 
     code = _Code.UNAVAILABLE
     reason = _Reason.ERROR_REASON_FEEDBACK_UNAVAILABLE
@@ -274,21 +274,26 @@ class FeedbackDisabled(ServiceError):
 
 
 class Unauthenticated(_DetailError):
-    """The call carries no valid token."""
+    """The call has no valid token."""
 
     code = _Code.UNAUTHENTICATED
     reason = _Reason.ERROR_REASON_UNAUTHENTICATED
-    key, text = "why", "this server needs a valid bearer token: {}"
+    key, text = "why", "this server requires a valid bearer token: {}"
 
 
 class PermissionDenied(ServiceError):
-    """The caller is known, but may not make this call."""
+    """The caller is authenticated, but not permitted to make this call."""
 
     code = _Code.PERMISSION_DENIED
     reason = _Reason.ERROR_REASON_PERMISSION_DENIED
 
     def __init__(self, text: str, scope: str = "") -> None:
-        """Takes the message, and the scope that the caller lacks; "" if it is not about one."""
+        """Creates the error.
+
+        Args:
+            text: The message.
+            scope: The scope that the caller lacks; "" if the cause is not a scope.
+        """
         super().__init__(text)
         self._scope = scope
 
@@ -305,7 +310,7 @@ class RateLimited(ServiceError):
     reason = _Reason.ERROR_REASON_RATE_LIMITED
 
     def __init__(self, wait: float) -> None:
-        """Takes the seconds until the caller may call again."""
+        """Creates the error with the seconds until the caller may call again."""
         super().__init__(f"the rate limit of this caller is reached; try again in {wait:.3f} s")
         self.retry_after_s = wait
 
@@ -316,13 +321,13 @@ class RateLimited(ServiceError):
 
 
 class AdminRequired(ServiceError):
-    """The method needs the administrator's token."""
+    """The method requires an administrator's token."""
 
     code = _Code.PERMISSION_DENIED
     reason = _Reason.ERROR_REASON_ADMIN_REQUIRED
 
     def __init__(self) -> None:
-        super().__init__("this method needs a token with the scope 'admin'")
+        super().__init__("this method requires a token with the scope 'admin'")
 
 
 class DeadlineExceeded(ServiceError):

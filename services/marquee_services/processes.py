@@ -25,7 +25,7 @@ _POLL_INTERVAL_S = 0.02
 _LOG_CHARACTERS = 4000
 
 PATIENCE = {"backend-timeout": "20"}
-"""Flags of a gateway whose answers must be full however loaded the machine is, as in a demo."""
+"""Flags of a gateway whose answers must be complete on a loaded machine too, as in a demo."""
 
 
 class ServiceProcessError(RuntimeError):
@@ -37,7 +37,7 @@ class ServiceProcess:
 
     Attributes:
         service: Name of the service, from `marquee_core.service_names`.
-        address: The address that it listens on, host:port.
+        address: The address on which it listens, host:port.
     """
 
     def __init__(
@@ -51,8 +51,8 @@ class ServiceProcess:
 
         Args:
             service: Name of the service, from `marquee_core.service_names`.
-            options: Values of flags by name, without dashes; None for a flag that takes no value.
-            log: File that the process's stderr is appended to.
+            options: Values of flags by name without dashes; None for a flag without a value.
+            log: File to which the process's stderr is appended.
             listen: Address to listen on; port 0 picks a free one.
 
         Raises:
@@ -161,7 +161,7 @@ class ServiceProcess:
         raise self._error("did not start")
 
     def _error(self, what: str) -> ServiceProcessError:
-        """An error with the end of the service's log."""
+        """Returns an error with the end of the service's log."""
         log = self._log.read_text()[-_LOG_CHARACTERS:]
         return ServiceProcessError(f"the service {self.service} {what}; its log ends with:\n{log}")
 
@@ -169,7 +169,7 @@ class ServiceProcess:
 class ProcessGroup:
     """Services that are started and stopped together.
 
-    As a context manager it stops the services at the end, and kills them after an error.
+    As a context manager, it stops the services at the end, and kills them after an error.
     """
 
     def __init__(self) -> None:
@@ -222,9 +222,9 @@ class ServiceGroup(ProcessGroup):
         Args:
             store: Folder or URL of the release store.
             log_folder: Folder for the log of each service, and for their copies of releases.
-            gateway_listen: Address that the gateway listens on; port 0 picks a free one.
-            options: Further flags for all three services.
-            gateway_options: Further flags for the gateway.
+            gateway_listen: Address on which the gateway listens; port 0 picks a free one.
+            options: Additional flags for all three services.
+            gateway_options: Additional flags for the gateway.
 
         Raises:
             ServiceProcessError: A service ended, or was not ready in time.
@@ -280,7 +280,7 @@ class ServiceGroup(ProcessGroup):
         return started[CF], started[INFERENCE]
 
     def replace(self, process: ServiceProcess) -> None:
-        """Replaces the process of the same service; does not stop the old one."""
+        """Replaces the process of the same service, without stopping the old one."""
         self._started = [p for p in self._started if p.service != process.service]
         self._started.insert(0, process)
         setattr(self, process.service, process)

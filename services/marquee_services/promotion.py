@@ -1,8 +1,8 @@
-"""Promotes releases: one path for the trainer, `marquee releases promote` and experiments.
+"""Promotes releases, for the trainer, `marquee releases promote` and experiments.
 
-A release is first verified, which loads it as the servers do, and then judged by the gate. The gate
-needs the trainer's packages, so it is found by the entry-point group `marquee.gate`. Where the
-trainer is not installed, a verdict that the trainer has recorded is used.
+A release is first verified, by loading it as the servers do, and then judged by the gate. The gate
+requires the trainer's packages, so it is looked up in the entry-point group `marquee.gate`. If the
+trainer is not installed, the verdict that the trainer has recorded is used.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from marquee_core.release.staging import stage
 from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_core.release.verdicts import latest_verdict, record_verdict
 from marquee_core.service_names import CF, INFERENCE
-from marquee_services.command_support import leave_keras_out
+from marquee_services.server.environment import skip_keras
 
 if TYPE_CHECKING:
     from marquee_core.release.store import Production, ReleaseStore
     from marquee_services.standalone.verification import Verification
 
 EXIT_CODES = {Decision.PROMOTE: 0, Decision.REFUSE: 3, Decision.ASK: 4}
-"""The exit codes of commands that promote, by what the gate decided."""
+"""The exit codes of commands that promote, by the gate's decision."""
 
 NEWEST = "newest"
-"""In place of a release id: the release that was published last."""
+"""Accepted in place of a release id, for the release that was published last."""
 
 Gate: TypeAlias = "Callable[[ReleaseStore, str, ReleaseStore], Verdict]"
-"""Compares a release with the one in production: takes the store of production, the release's id
-and the store that holds the release, which is another one before it is published."""
+"""Compares a release with the one in production. The arguments are the store of production, the
+release's id, and the store that holds the release, which is a different one before publication."""
 
 SERVERS, APPROVAL = "servers", "approval"
 """The checks that are added to those of the gate."""
@@ -48,16 +48,16 @@ _MAX_WHY = 1000
 
 
 class CannotVerifyError(ArtifactError):
-    """This installation lacks what is needed to load a release as the servers do."""
+    """This installation lacks packages that are needed to load a release as the servers do."""
 
 
 @dataclass(frozen=True)
 class Promotion:
-    """What became of a promotion.
+    """The result of a promotion.
 
     Attributes:
         production: The new state of production; None if the release was not promoted.
-        verdict: The gate's verdict; None if the gate was passed over by force.
+        verdict: The gate's verdict; None if the gate was not needed or was bypassed.
     """
 
     production: Production | None
@@ -65,21 +65,21 @@ class Promotion:
 
     @property
     def decision(self) -> Decision:
-        """What was decided: `promote` if the release is in production now."""
+        """The decision: `promote` if the release is in production now."""
         if self.production is not None or self.verdict is None:
             return Decision.PROMOTE
         return self.verdict.decision
 
 
 def newest_release(store: ReleaseStore) -> str:
-    """The id of the release that was published last.
+    """Returns the id of the release that was published last.
 
     Raises:
-        ArtifactError: The store holds no release.
+        ArtifactError: The store contains no release.
     """
     published = store.manifests()
     if not published:
-        raise ArtifactError(f"{store.url} holds no release")
+        raise ArtifactError(f"{store.url} contains no release")
     return published[0].release_id
 
 
@@ -95,21 +95,21 @@ def promote(
     verdict: Verdict | None = None,
     gate: Gate | None = None,
 ) -> Promotion:
-    """Promotes a release if the gate agrees, and records in the audit what the gate said.
+    """Promotes a release if the gate allows it, and records the verdict in the audit.
 
-    A release that is in production already needs no verdict.
+    A release that is already in production needs no verdict.
 
     Args:
         store: The store.
         release_id: The release.
-        why: Why it is promoted, for the audit.
+        why: The reason for the promotion, for the audit.
         by: Who promotes it, for the audit; "" for the user and host of this process.
-        force: Whether to promote it whatever the gate would say. The audit says so.
-        approve: Whether a person has approved it, which the verdict `ask` needs.
+        force: Whether to bypass the gate, which the audit records.
+        approve: Whether a person has approved the release, which the verdict `ask` requires.
         require_approval: Whether a person must approve every release.
-        verdict: What `judge` has just said; it is used if the release in production is still the
-            one that it compares with. None to ask now.
-        gate: The gate; None for the one of this installation.
+        verdict: A verdict that `judge` has just returned, which is used if the release in
+            production is still the one with which it compares. None to call `judge`.
+        gate: The gate; None for the installed one.
 
     Raises:
         ArtifactError: The release does not exist or a file is damaged, the release in production
@@ -117,10 +117,10 @@ def promote(
         OSError: The store cannot be read or written to.
     """
     if force:
-        reason = "; ".join(filter(None, (why, "the gate was passed over")))
+        reason = "; ".join(filter(None, (why, "the gate was bypassed")))
         production = store.promote(release_id, why=reason[:_MAX_WHY], forced=True, by=by)
         return Promotion(production, None)
-    store.manifest(release_id)  # what is plainly wrong is told without loading it
+    store.manifest(release_id)  # Reports a missing or damaged manifest early.
     production_id = _production_id(store)
     if production_id == release_id:
         return Promotion(store.promote(release_id, why=why, by=by), None)
@@ -128,10 +128,10 @@ def promote(
         verdict = judge(store, release_id, require_approval=require_approval, gate=gate)
     if not _is_agreed(verdict, approve):
         return Promotion(None, verdict)
-    said = f"the gate says {verdict.decision.value}"
+    decision = f"the gate decided {verdict.decision.value}"
     if verdict.decision is Decision.ASK:
-        said += f" ({'; '.join(verdict.reasons)}), approved"
-    reason = "; ".join(filter(None, (why, said)))
+        decision += f" ({'; '.join(verdict.reasons)}), approved"
+    reason = "; ".join(filter(None, (why, decision)))
     return Promotion(store.promote(release_id, why=reason[:_MAX_WHY], by=by), verdict)
 
 
@@ -147,29 +147,29 @@ def promote_with_ranking(
     require_approval: bool = False,
     gate: Gate | None = None,
 ) -> Promotion:
-    """Publishes a release with other ranking weights than an existing one, and promotes it.
+    """Publishes a copy of a release with different ranking weights, and promotes it.
 
-    It is judged before it is published; if it is not to be promoted, nothing is published. Nobody
-    has evaluated its ranking on held-out ratings, so the gate asks for approval.
+    The new release is judged before it is published; if it is not promoted, nothing is published.
+    Its ranking has not been evaluated on held-out ratings, so the gate asks for approval.
 
     Args:
         store: The store; its `signer` signs the release.
         release_id: The existing release.
         weights: The weights of the models that rank, by name.
-        why: Where they come from, for the manifest and the audit.
-        by: See `promote`, also for the other arguments.
-        force: As above.
-        approve: As above.
-        require_approval: As above.
-        gate: As above.
+        why: The origin of the weights, for the manifest and the audit.
+        by: See `promote`.
+        force: See `promote`.
+        approve: See `promote`.
+        require_approval: See `promote`.
+        gate: See `promote`.
 
     Raises:
-        ArtifactError: As for `promote`; or the release lacks one of the models, no release may have
-            these weights, or releases must be signed and the store has no key.
+        ArtifactError: As for `promote`. Also raised if the release lacks one of the models, the
+            weights are invalid, or releases must be signed and the store has no key.
         OSError: The store cannot be read or written to.
     """
     if store.trusted is not None and store.signer is None:
-        raise ArtifactError("releases must be signed: name the key of the new one (--signing-key)")
+        raise ArtifactError("releases must be signed: give the key for the new one (--signing-key)")
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
         folder, manifest = derive(store, release_id, weights, why, Path(name))
         verdict = None
@@ -210,11 +210,11 @@ def judge(
     require_approval: bool = False,
     gate: Gate | None = None,
 ) -> Verdict:
-    """Verifies a release as servers would load it, and compares it with the one in production.
+    """Verifies a release by loading it as servers do, and compares it with the one in production.
 
-    A verdict that was recorded against the release in production is used again, except that a
-    refused release is judged again where there is a gate. New verdicts on published releases are
-    recorded beside them.
+    A verdict that was recorded for the current release in production is reused, but a refused
+    release is judged again if there is a gate. New verdicts on published releases are recorded in
+    the store.
 
     Args:
         store: The store.
@@ -222,11 +222,11 @@ def judge(
         candidates: The store that holds the release before it is published; None if it is
             published.
         require_approval: Whether a person must approve every release.
-        gate: The gate; None for the one of this installation.
+        gate: The gate; None for the installed one.
 
     Raises:
-        ArtifactError: The release does not exist, or this installation lacks what is needed to
-            verify it, or has no gate and there is no verdict.
+        ArtifactError: The release does not exist, this installation cannot verify it, or there is
+            neither a gate nor a recorded verdict.
         OSError: A store cannot be read or written to.
     """
     holder = candidates or store
@@ -239,7 +239,7 @@ def judge(
         verdict = Verdict.of(release_id, production_id, now, [loaded])
     else:
         gate = gate or _installed_gate()
-        # What was refused may have been mended since.
+        # A refused release may have been repaired since.
         if (
             recorded is not None
             and recorded.production_id == production_id
@@ -248,8 +248,8 @@ def judge(
             verdict = recorded
         elif gate is None:
             raise ArtifactError(
-                f"{release_id} was not compared with the release in production, and the gate needs "
-                "the extra `trainer`; --force promotes it unseen"
+                f"{release_id} was not compared with the release in production, and the gate "
+                "requires the extra `trainer`; --force promotes it without a comparison"
             )
         else:
             verdict = gate(store, release_id, holder).with_check(loaded)
@@ -262,15 +262,15 @@ def judge(
 
 
 def verify(store: ReleaseStore, release_id: str) -> Verification:
-    """Loads a release in this process as the servers do, and asks it; see `verify_release`.
+    """Loads a release in this process as the servers do, and checks it; see `verify_release`.
 
     Raises:
-        ArtifactError: A server would refuse the release, or its answers cannot be right.
-        CannotVerifyError: This installation lacks what the servers need.
+        ArtifactError: A server would refuse the release, or one of its answers is wrong.
+        CannotVerifyError: This installation lacks packages that the servers need.
         OSError: The store cannot be read.
     """
     if "tensorflow" not in sys.modules:
-        leave_keras_out()
+        skip_keras()
     try:
         from marquee_services.cf.models import CF_SCORERS
         from marquee_services.inference.models import INFERENCE_SCORERS
@@ -289,7 +289,12 @@ def verify(store: ReleaseStore, release_id: str) -> Verification:
 
 
 def _loaded_by_servers(store: ReleaseStore, release_id: str) -> Check:
-    """What `verify` finds, as a check. That this installation cannot verify is no finding."""
+    """Verifies a release, and returns the result as a check.
+
+    Raises:
+        CannotVerifyError: This installation lacks packages that the servers need.
+        OSError: The store cannot be read.
+    """
     try:
         found = verify(store, release_id)
     except CannotVerifyError:
@@ -314,6 +319,6 @@ def _installed_gate() -> Gate | None:
         try:
             return cast("Gate", entry.load())
         except ModuleNotFoundError:
-            # The entry point is there without the extra's packages.
+            # The entry point is registered, but the extra's packages are not installed.
             continue
     return None

@@ -1,1 +1,1 @@
-"""Looks the pinned versions up in the database of known vulnerabilities (OSV)."""
+"""Checks the pinned versions against a database of known vulnerabilities (OSV)."""

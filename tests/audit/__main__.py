@@ -1,8 +1,8 @@
-"""`python -m audit constraints.txt`: are there known vulnerabilities in the pinned versions?
+"""Checks pinned versions for known vulnerabilities: `python -m audit constraints.txt`.
 
-Asks OSV (https://osv.dev) in one request. Without a network it reads OSV's database from a file,
-`PyPI/all.zip` of its bucket, if `--database` or AUDIT_DATABASE names one; otherwise it says that
-nothing was checked. Advisories in `accepted.toml` are not reported; each has its reason there.
+It queries OSV (https://osv.dev) in one request. Without network access, `--database` or
+AUDIT_DATABASE can name a copy of OSV's database (`PyPI/all.zip` in its bucket); otherwise the audit
+reports that nothing was checked. Advisories in `accepted.toml`, each with a reason, do not fail it.
 """
 
 from __future__ import annotations
@@ -28,35 +28,42 @@ _TIMEOUT_S = 10.0
 _PINNED = re.compile(r"^(?P<name>[\w.-]+)(\[[\w,-]+\])?==(?P<version>[^\s;]+)")
 
 Pins = Mapping[str, str]
-# Ids of advisories, by the package's name.
+# Ids of advisories by package name.
 Found = dict[str, list[str]]
 
 
 def pins(text: str) -> dict[str, str]:
-    """The versions that a constraints file pins, by the package's name."""
+    """Parses the versions that a constraints file pins, by canonical package name."""
     matches = filter(None, map(_PINNED.match, text.splitlines()))
     return {canonicalize_name(m["name"]): m["version"] for m in matches}
 
 
-def ask(versions: Pins, url: str) -> Found:
-    """Asks OSV for the advisories about versions.
+def query(versions: Pins, url: str) -> Found:
+    """Queries OSV for advisories that affect the versions.
+
+    Args:
+        versions: Versions by package name.
+        url: URL of OSV's batch query.
+
+    Returns:
+        The ids of the advisories by package name.
 
     Raises:
-        OSError: It cannot be reached, or does not answer as expected.
+        OSError: OSV cannot be reached, or its response is not valid.
     """
     names = list(versions)
     queries = [
         {"package": {"name": name, "ecosystem": "PyPI"}, "version": versions[name]}
         for name in names
     ]
-    request = urllib.request.Request(  # noqa: S310 - the constant above, or a test's server
+    request = urllib.request.Request(  # noqa: S310 - the constant above or a test's server
         url, json.dumps({"queries": queries}).encode(), {"content-type": "application/json"}
     )
     with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
         try:
             results = json.load(response)["results"]
         except (ValueError, KeyError, TypeError) as error:
-            raise OSError(f"{url} did not answer as OSV does") from error
+            raise OSError(f"the response of {url} is not valid") from error
     return {
         name: sorted(advisory["id"] for advisory in result["vulns"])
         for name, result in zip(names, results, strict=True)
@@ -65,7 +72,14 @@ def ask(versions: Pins, url: str) -> Found:
 
 
 def look_up(versions: Pins, database: Path) -> Found:
-    """Finds the advisories about versions in a file of OSV's database.
+    """Finds advisories that affect the versions in a copy of OSV's database.
+
+    Args:
+        versions: Versions by package name.
+        database: A zip file of advisories as JSON.
+
+    Returns:
+        The ids of the advisories by package name.
 
     Raises:
         OSError: The file cannot be read.
@@ -85,7 +99,7 @@ def look_up(versions: Pins, database: Path) -> Found:
 
 
 def _affects(affected: Mapping[str, Any], version: str) -> bool:
-    """Whether a version is listed, or is in one of the ranges (OSV schema 1.6, `affected`)."""
+    """Returns whether a version is listed or in a range (OSV schema 1.6, `affected`)."""
     if version in affected.get("versions", ()):
         return True
     ranges = [r for r in affected.get("ranges", ()) if r.get("type") == "ECOSYSTEM"]
@@ -110,21 +124,21 @@ def _in_range(events: Iterable[Mapping[str, str]], version: Version) -> bool:
 
 
 def main(arguments: Sequence[str], url: str = OSV, accepted_file: Path = ACCEPTED) -> int:
-    """Runs the audit; returns 1 if there are advisories that are not accepted."""
+    """Runs the audit; the exit status is 1 if there are advisories that are not accepted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("constraints", type=Path, help="file with pinned versions")
     parser.add_argument(
         "--database",
         type=Path,
         default=os.environ.get("AUDIT_DATABASE"),
-        help="OSV's PyPI/all.zip, to check without a network",
+        help="copy of OSV's PyPI/all.zip, to audit without network access",
     )
     parsed = parser.parse_args(arguments)
     versions = pins(parsed.constraints.read_text())
     try:
-        found = look_up(versions, parsed.database) if parsed.database else ask(versions, url)
+        found = look_up(versions, parsed.database) if parsed.database else query(versions, url)
     except OSError as error:
-        print(f"NOT AUDITED: {error}; name a database with --database")  # noqa: T201
+        print(f"NOT AUDITED: {error}; use --database to audit without network")  # noqa: T201
         return 0
     accepted = tomllib.loads(accepted_file.read_text())
     failed = False

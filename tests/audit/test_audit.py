@@ -1,4 +1,4 @@
-"""The audit reports known vulnerabilities, from OSV's service and from its database."""
+"""The audit reports known vulnerabilities from OSV's service and from a copy of its database."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def accepted(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def service() -> Iterator[str]:
-    """A server that answers as OSV does: the second package has an advisory."""
+    """A server that imitates OSV: the second package has an advisory."""
 
     class OSV(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -62,7 +62,7 @@ def service() -> Iterator[str]:
 def test_an_advisory_fails_the_audit_until_it_is_accepted(
     constraints: Path, accepted: Path, service: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Acceptance needs a reason, which is printed."""
+    """An accepted advisory does not fail the audit, and its reason is printed."""
     assert main([str(constraints)], service, accepted) == 1
     assert "bad-package 2.1 X-1 VULNERABLE" in capsys.readouterr().out
     accepted.write_text('"X-1" = "not used"')
@@ -83,7 +83,7 @@ def test_an_advisory_fails_the_audit_until_it_is_accepted(
 def test_the_database_is_read_without_a_network(
     constraints: Path, accepted: Path, tmp_path: Path, events: Any, affected: bool
 ) -> None:
-    """Ranges of versions are those of the OSV schema."""
+    """Version ranges are evaluated as the OSV schema defines, and withdrawn advisories ignored."""
     database = tmp_path / "all.zip"
     package = {"name": "Bad_Package", "ecosystem": "PyPI"}
     entry = {"package": package, "ranges": [{"type": "ECOSYSTEM", "events": events}]}
@@ -95,16 +95,16 @@ def test_the_database_is_read_without_a_network(
     assert found == int(affected)
 
 
-def test_without_network_and_database_it_says_so(
+def test_an_audit_without_network_and_database_is_reported_as_such(
     constraints: Path, accepted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An audit that did not take place must not look like one that found nothing."""
+    """An audit that did not take place is not reported as one without findings."""
     assert main([str(constraints)], "http://127.0.0.1:1", accepted) == 0
     assert "NOT AUDITED" in capsys.readouterr().out
 
 
 def test_every_pinned_version_has_digests() -> None:
-    """Installers can check that they got what was pinned, wherever it came from."""
+    """Installers can verify the pinned packages from any index."""
     lines = (PROJECT / "constraints.txt").read_text().splitlines()
     pinned = [place for place, line in enumerate(lines) if "==" in line]
     assert pinned

@@ -31,8 +31,8 @@ from bench.sections import (
 )
 
 _SEED = 0
-# With few calls in flight no answer is degraded, even on a slow machine. Should one be degraded
-# nevertheless, it is not cached, and the second round caches it.
+# With few calls in flight, answers are hardly ever degraded, even on a slow machine. A degraded
+# answer is not cached, but the second round caches its replacement.
 _PRIMING_IN_FLIGHT, _PRIMING_ROUNDS = 8, 2
 SECTIONS = (
     "recommend",
@@ -57,14 +57,17 @@ def run(
     """Publishes a release, starts the services, and measures the chosen sections.
 
     Args:
-        config: How much is measured.
+        config: Size and duration of the measurements.
         folder: Folder for releases and logs.
         sections: Names of the sections to measure.
-        on_step: Called with the name of each step as it begins.
+        on_step: Called with the name of each step when it starts.
+
+    Returns:
+        A table for each section.
 
     Raises:
         CalledProcessError: The release could not be trained and published.
-        RuntimeError: A process ended unexpectedly, or did not begin to serve in time.
+        RuntimeError: A process ended unexpectedly, or did not serve in time.
     """
     store, manifest = cached_release(
         ReleaseConfig(config.data), folder, lambda step: on_step(f"release: {step}")
@@ -109,7 +112,7 @@ def run(
 def prime(context: Context) -> None:
     """Requests recommendations for every user, so that the gateway caches the answers.
 
-    `bench.sections.computed` measures what an answer costs that is not cached.
+    `bench.sections.computed` measures answers that are not cached.
     """
     context.on_step("fill the gateway's cache")
     plan = context.plan(_PRIMING_IN_FLIGHT, 0.0)
@@ -119,7 +122,7 @@ def prime(context: Context) -> None:
 
 
 class Steps:
-    """Shows the current step on a terminal; shows nothing elsewhere."""
+    """Shows the current step if stderr is a terminal."""
 
     def __init__(self) -> None:
         self._bar = tqdm(disable=not sys.stderr.isatty(), bar_format="{elapsed} {desc}")
@@ -136,10 +139,10 @@ class Steps:
 
 @click.command()
 @click.option("--quick", is_flag=True, help="Measure for a shorter time, on a small sample.")
-@click.option("--data", default="", help="Ratings; the same values as for `marquee train --data`.")
+@click.option("--data", default="", help="Ratings, as for `marquee train --data`.")
 @click.option("--folder", default="build/bench", help="Folder for releases, logs and results.")
 @click.option(
-    "--rounds", type=click.IntRange(min=1), default=None, help="Rounds of every comparison."
+    "--rounds", type=click.IntRange(min=1), default=None, help="Rounds of each comparison."
 )
 @click.option(
     "--only",
@@ -148,7 +151,7 @@ class Steps:
     help="Measure this section only; may be repeated.",
 )
 def main(quick: bool, data: str, folder: str, rounds: int | None, only: tuple[str, ...]) -> None:
-    """Measures the services, and compares the results with the targets."""
+    """Measures the services and compares the results with the targets."""
     start = time.monotonic()
     config = QUICK if quick else BenchConfig()
     config = replace(config, data=data or config.data)

@@ -1,4 +1,4 @@
-"""Compares answers with those of scoring every item with every model."""
+"""Compares a server's answers with those from scoring every item with every model."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _TIMEOUT_S = 60.0
 
 
 Agreement = tuple[float, float]
-"""The share of the best items that an answer has, and the largest difference of stars."""
+"""The share of the best items that an answer contains, and the largest difference in stars."""
 
 
 class FullScoring:
-    """A release with all its models in this process, which scores everything."""
+    """A release with all its models in this process, scoring every item with every model."""
 
     def __init__(self, store: ReleaseStore, release_id: str, cache: Path) -> None:
         """Loads the models of all services.
@@ -43,7 +43,7 @@ class FullScoring:
         Args:
             store: The release store.
             release_id: The release.
-            cache: Folder of the copies of release files.
+            cache: Folder for copies of the release's files.
         """
         loaders = {CF: CF_SCORERS, INFERENCE: INFERENCE_SCORERS}
         self.release: GatewayRelease = load_gateway_release(store, release_id, cache)
@@ -53,16 +53,20 @@ class FullScoring:
             self.scorers |= engine.scorers
 
     def outputs(self, subject: ResolvedSubject) -> dict[str, Float32]:
-        """The scores of all items by every model (float32, items)."""
+        """Returns the scores of all items by model (float32, items)."""
         scores = {name: s.score(subject.profile)[0] for name, s in self.scorers.items()}
         return own_outputs(self.release, subject, None) | scores
 
     def best(self, request: pb.RecommendRequest, count: int) -> tuple[Int64, dict[str, Float32]]:
-        """The best items by scoring everything, and the scores of all items by every model.
+        """Ranks every item with every model.
 
         Args:
             request: The request.
-            count: The number of items.
+            count: Number of items to return.
+
+        Returns:
+            The indexes of the best items (int64, count), best first, and the scores of all items by
+            model (float32, items).
         """
         release = self.release
         subject = resolve_subject(release, request.subject)
@@ -75,7 +79,7 @@ class FullScoring:
         return pool[np.argsort(-ranking, kind="stable")][:count], outputs
 
     def compare(self, request: pb.RecommendRequest, answer: pb.RecommendResponse) -> Agreement:
-        """Compares an answer with the one that scoring everything gives."""
+        """Compares an answer with the result of full scoring."""
         release = self.release
         best, outputs = self.best(request, len(answer.items))
         blends = release.ensemble.blends(sorted(release.backends))
@@ -89,17 +93,17 @@ class FullScoring:
         )
 
 
-def row_of_quality(
+def quality_row(
     full: FullScoring,
     address: str,
     visitors: Sequence[tuple[pb.RecommendRequest, Collection[str]]],
 ) -> Row:
-    """Compares the NDCG@10 of a server's answers with that of scoring everything.
+    """Compares the NDCG@10 of a server's answers with that of full scoring.
 
     Args:
         full: The same release, with all models in this process.
         address: The server's host and port.
-        visitors: Requests, and the ids of the items that the visitor likes beyond those rated.
+        visitors: Requests, with the ids of held-out items that the visitor likes.
     """
     ours, theirs = [], []
     with grpc.insecure_channel(address) as channel:
@@ -115,7 +119,7 @@ def row_of_quality(
         float(np.mean(values)) if values else np.nan for values in (ours, theirs)
     )
     return Row(
-        "visitors with half of a user's ratings: NDCG@10 next to scoring everything",
+        "visitors with half of a user's ratings: NDCG@10, against full scoring",
         measured,
         "",
         reference,
@@ -125,21 +129,21 @@ def row_of_quality(
 
 
 def _ndcg(item_ids: Sequence[str], liked: Collection[str]) -> float:
-    """NDCG@10 of a list, where liked items are relevant."""
+    """Returns the NDCG@10 of a list with binary relevance."""
     discounts = 1.0 / np.log2(np.arange(2, _DEPTH + 2))
     hits = [item_id in liked for item_id in item_ids[:_DEPTH]]
     return float(discounts[: len(hits)] @ hits / discounts[: len(liked)].sum())
 
 
-def rows_of_agreement(
+def agreement_rows(
     full: FullScoring, address: str, requests: Mapping[str, Sequence[bytes]]
 ) -> list[Row]:
-    """Asks a server, and compares its answers with those of scoring everything.
+    """Calls a server, and compares its answers with those of full scoring.
 
     Args:
         full: The same release, with all models in this process.
         address: The server's host and port.
-        requests: Serialised Recommend requests, by their kind.
+        requests: Serialised Recommend requests by kind.
     """
     rows = []
     with grpc.insecure_channel(address) as channel:
@@ -154,13 +158,13 @@ def rows_of_agreement(
             shares, differences = zip(*found, strict=True) if found else ((), ())
             rows += [
                 Row(
-                    f"{kind}: the same items as scoring everything",
+                    f"{kind}: items in common with full scoring",
                     100 * float(np.mean(shares)) if shares else float("nan"),
                     "%",
                     target=_SAME,
                 ),
                 Row(
-                    f"{kind}: largest difference of stars",
+                    f"{kind}: largest difference in predicted stars",
                     max(differences, default=float("nan")),
                     "stars",
                     target=_STARS,

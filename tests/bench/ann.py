@@ -1,4 +1,4 @@
-"""Measures approximate retrieval as a subprocess: the code of the services, without RPC.
+"""Measures approximate retrieval in a subprocess: the code of the services, without RPC.
 
 Prints its results as one line of JSON. `bench.sections.core` runs it with a single thread.
 """
@@ -39,11 +39,11 @@ _SEED = 0
 _RECALL, _SPEED = Target(">=", 0.95), Target(">=", 10.0)
 
 
-def trained_factors(items: int) -> tuple[Float32, Float32]:
+def synthetic_factors(items: int) -> tuple[Float32, Float32]:
     """Draws item and user vectors that are distributed like trained ones.
 
-    The last factor holds the item biases. Unlike real vectors these have no clusters and no
-    outliers, both of which would make retrieval easier.
+    The last factor holds the item biases. Unlike trained vectors, these have no clusters or
+    outliers, which would make retrieval easier.
 
     Args:
         items: Number of items.
@@ -61,7 +61,7 @@ def trained_factors(items: int) -> tuple[Float32, Float32]:
 
 
 class FactorScorer:
-    """Scores with given vectors."""
+    """Scores items by the dot products of given vectors."""
 
     output = Output.STARS
 
@@ -84,13 +84,9 @@ class FactorScorer:
         scores: Float32 = self.user_products(profiles) @ chosen.T
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """Implements `Scorer.similarities`."""
-        return None
-
 
 def index_folder(cache: Path, items: int) -> Path:
-    """The folder of a cached index; its name changes with the code that builds the index."""
+    """Returns the folder of a cached index, named after the code that builds the index."""
     sources = [__file__, ann.__file__, trainer.__file__]
     digest = hashlib.sha256(b"".join(Path(source).read_bytes() for source in sources))
     return cache / f"ann-{items}-{digest.hexdigest()[:16]}"
@@ -102,10 +98,10 @@ def index_of(items: Float32, users: Float32, folder: Path) -> tuple[AnnIndex, fl
     Args:
         items: The item vectors.
         users: The user vectors.
-        folder: The folder that the index is cached in.
+        folder: Folder of the cached index.
 
     Returns:
-        The index and its recall@100 as the trainer measures it.
+        The index, and its recall@100 as measured by the trainer.
     """
     notes = folder / "ann.json"
     if notes.exists():
@@ -125,17 +121,17 @@ def index_of(items: Float32, users: Float32, folder: Path) -> tuple[AnnIndex, fl
 
 
 def measure(count: int, rounds: int, cache: Path) -> tuple[list[Row], list[str]]:
-    """Measures recall, and throughput against exact retrieval.
+    """Measures the recall of approximate retrieval, and its throughput against exact retrieval.
 
     Args:
         count: Number of items.
-        rounds: Rounds of each comparison; the median counts.
+        rounds: Rounds of each comparison, of which the median is reported.
         cache: Folder for the index.
 
     Returns:
         The rows of the table and its notes.
     """
-    items, users = trained_factors(count)
+    items, users = synthetic_factors(count)
     folder = index_folder(cache, count)
     index, recall = index_of(items, users, folder)
     exact = ExactIndex(items)
@@ -159,16 +155,17 @@ def measure(count: int, rounds: int, cache: Path) -> tuple[list[Row], list[str]]
         rows.append(Row(name, ours, "users/s", theirs, ours / theirs, _SPEED))
     size = (folder / ANN_FILE).stat().st_size / 1e6
     note = (
-        f"reference: exact retrieval; the index probes {index.config.probes} of its "
-        f"{index.config.lists} lists and takes {size:.0f} MB; vectors without clusters, "
-        f"distributed like those of MF on MovieLens 100K: the k-th factor has deviation "
-        f"k^-{_DECAY}, and the item biases {_BIAS_SPREAD} times that of the dot products"
+        f"reference: exact retrieval. The index searches {index.config.probes} of its "
+        f"{index.config.lists} lists and takes {size:.0f} MB. The vectors have no clusters and are "
+        f"distributed like those of MF on MovieLens 100K: the standard deviation of the k-th "
+        f"factor is k^-{_DECAY}, and that of the item biases {_BIAS_SPREAD} times that of the dot "
+        f"products"
     )
     return rows, [note]
 
 
 def main() -> None:
-    """Reads what to measure from the first argument (JSON), and prints the results as JSON."""
+    """Reads the request from the first argument (JSON), and prints the results as JSON."""
     request: dict[str, Any] = json.loads(sys.argv[1])
     rows, notes = measure(request["items"], request["rounds"], Path(request["cache"]))
     sys.stdout.write(json.dumps({"rows": [asdict(row) for row in rows], "notes": notes}) + "\n")

@@ -1,8 +1,8 @@
-"""What a visitor costs the CF service in a large catalogue, next to a small one.
+"""Measures the CF service's CPU time for a visitor in large catalogues, against a small one.
 
-The models have random parameters, as many as trained ones have: their values do not affect the
-time. Run in a process of its own, with the request as JSON: `items` is a list of catalogue sizes,
-the first of which is the reference.
+The models have random parameters of the usual size, because the values do not affect the time. The
+module runs as a subprocess, with the request as JSON: `items` is a list of catalogue sizes, the
+first of which is the reference.
 """
 
 from __future__ import annotations
@@ -39,23 +39,31 @@ _TARGET = Target("<=", 3.0)
 _USERS, _RATINGS = 2_000, 100
 _VISITORS, _VISITOR_RATINGS = 40, 30
 _PAGE = 20
-# Bayesian MF has so few samples, and the tails of EASE and SLIT so few sources, that a million
-# items fit into memory.
+# Few samples of Bayesian MF and few sources in the tails of EASE and SLIT, so that a million items
+# fit into memory.
 _SAMPLES, _SKETCH_RANK, _TAIL_SOURCES = 8, 48, 16
-# From this size on the trainer builds approximate indexes; these are lists, and lists per search.
+# The size from which the trainer builds approximate indexes, their lists, and lists per search.
 _ANN_ITEMS, _LISTS, _PROBES = 200_000, 1_024, 32
 _WEIGHTS = (("ease", 30.6), ("slit", 49.1), ("bayesian_mf", 0.63), ("ials", 0.59))
 
 
 def measure(sizes: list[int], rounds: int) -> tuple[list[Row], list[str]]:
-    """Measures the median time of a visitor's ranking in catalogues of several sizes."""
+    """Measures the median CPU time of ranking for a visitor in catalogues of several sizes.
+
+    Args:
+        sizes: Numbers of items; the first is the reference.
+        rounds: Rounds of each measurement, after a warm-up.
+
+    Returns:
+        The rows of the table and its notes.
+    """
     medians: list[list[float]] = [[] for _ in sizes]
     for size, found in zip(sizes, medians, strict=True):
         engine = make_engine(size)
         queries = visitors(engine)
-        answer = whole if size <= GatewaySettings.dense_limit else retrieved
+        answer = rank_all if size <= GatewaySettings.dense_limit else retrieve_and_rank
         for _ in range(rounds + 1):
-            found.append(float(np.median([timed(answer, engine, query) for query in queries])))
+            found.append(float(np.median([cpu_time(answer, engine, query) for query in queries])))
     reference = min(medians[0][1:]) * 1e3
     rows = []
     for size, found in zip(sizes, medians, strict=True):
@@ -73,25 +81,26 @@ def measure(sizes: list[int], rounds: int) -> tuple[list[Row], list[str]]:
         )
     note = (
         "in the CF service without RPC, one visitor at a time: EASE, SLIT, Bayesian MF "
-        f"({_SAMPLES} samples) and iALS rank, and the best {_PAGE} items get stars"
+        f"({_SAMPLES} samples) and iALS rank the items, and Bayesian MF predicts stars for the "
+        f"best {_PAGE}"
     )
     return rows, [note]
 
 
-def timed(answer: Callable[[Engine, Query], None], engine: Engine, query: Query) -> float:
-    """Seconds of CPU that an answer takes, which is the time that it takes on an idle machine."""
+def cpu_time(answer: Callable[[Engine, Query], None], engine: Engine, query: Query) -> float:
+    """Returns the CPU time of an answer in seconds, which is its duration on an idle machine."""
     start = time.process_time()
     answer(engine, query)
     return time.process_time() - start
 
 
-def whole(engine: Engine, query: Query) -> None:
-    """Ranks a small catalogue as a whole."""
+def rank_all(engine: Engine, query: Query) -> None:
+    """Ranks all items, as the gateway does in a small catalogue."""
     rank(engine, [query], _PLAN)
 
 
-def retrieved(engine: Engine, query: Query) -> None:
-    """Retrieves candidates, and ranks those, as the gateway does in a large catalogue."""
+def retrieve_and_rank(engine: Engine, query: Query) -> None:
+    """Retrieves candidates and ranks them, as the gateway does in a large catalogue."""
     count = GatewaySettings.candidates
     names = [name for name, _ in _WEIGHTS]
     best = engine.retrieve([query], names, count, query.eligible)
@@ -104,7 +113,7 @@ _PLAN = RankingPlan(_WEIGHTS, _PAGE, (), ("bayesian_mf",), _PAGE)
 
 
 def make_engine(items: int) -> Engine:
-    """The rankers that training on MovieLens 1M chooses, for a catalogue of any size."""
+    """Makes an engine with the rankers that training on MovieLens 1M chooses."""
     random = np.random.default_rng(0)
     data = make_data(items, random)
     covered = np.arange(min(items, EASEConfig.max_items), dtype=np.int32)
@@ -131,7 +140,7 @@ def make_engine(items: int) -> Engine:
 
 
 def make_tail(items: int, core: int, random: np.random.Generator) -> TailWeights:
-    """Sparse weights of the items that have no dense ones."""
+    """Makes sparse weights for the items without dense weights."""
     count = items - core
     size = count * _TAIL_SOURCES
     return TailWeights(
@@ -145,7 +154,7 @@ def make_tail(items: int, core: int, random: np.random.Generator) -> TailWeights
 
 
 def make_data(items: int, random: np.random.Generator) -> ReleaseData:
-    """Ratings of some users, most of them of popular items."""
+    """Makes ratings of some users, most of them for popular items."""
     users = np.repeat(np.arange(_USERS, dtype=np.int32), _RATINGS)
     rated = popular(random, min(items, EASEConfig.max_items), len(users))
     keys = np.unique(users.astype(np.int64) * items + rated)
@@ -157,7 +166,7 @@ def make_data(items: int, random: np.random.Generator) -> ReleaseData:
 
 
 def bayesian_mf(items: int, random: np.random.Generator) -> BayesianMFScorer:
-    """A posterior without structure, with a sketch of its usual size."""
+    """Makes a scorer with a random posterior and a sketch of the usual size."""
     config = BayesianMFConfig(samples=_SAMPLES)
     factors = config.factors
     posterior = Posterior(
@@ -176,14 +185,14 @@ def bayesian_mf(items: int, random: np.random.Generator) -> BayesianMFScorer:
 
 
 def index_of(vectors: Float32) -> ItemIndex:
-    """The index that the trainer would choose for a catalogue of this size."""
+    """Builds the index that the trainer would choose for a catalogue of this size."""
     if len(vectors) < _ANN_ITEMS:
         return ExactIndex(vectors)
     return AnnIndex.build(vectors, AnnConfig(_LISTS, _PROBES), 40 * _LISTS, 0)
 
 
 def visitors(engine: Engine) -> list[Query]:
-    """Visitors with ratings of popular items."""
+    """Makes visitors with ratings of popular items."""
     random = np.random.default_rng(1)
     count = engine.data.matrix.item_count
     found = []
@@ -198,7 +207,7 @@ def visitors(engine: Engine) -> list[Query]:
 
 
 def popular(random: np.random.Generator, items: int, count: int) -> Int32:
-    """Items drawn with a probability that falls with their index (int32, count)."""
+    """Draws items with a probability that decreases with their index (int32, count)."""
     return (items * random.random(count) ** 3).astype(np.int32)
 
 
@@ -209,7 +218,7 @@ def _normal(random: np.random.Generator, *shape: int) -> Float32:
 
 
 def main() -> None:
-    """Prints the rows and notes as JSON."""
+    """Reads the request from the first argument (JSON), and prints the results as JSON."""
     request = json.loads(sys.argv[1])
     rows, notes = measure(request["items"], request["rounds"])
     sys.stdout.write(json.dumps({"rows": [asdict(row) for row in rows], "notes": notes}) + "\n")

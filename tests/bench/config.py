@@ -14,26 +14,25 @@ class BenchConfig:
     """Size and duration of the measurements; all times are in seconds.
 
     Attributes:
-        data: The ratings; the same values as for `marquee train --data`.
-        rounds: Rounds of each comparison; the median counts.
+        data: The ratings, as for `marquee train --data`.
+        rounds: Rounds of each comparison, of which the median is reported.
         sweep_rounds: Rounds of the concurrency sweep.
-        warm_s: Warm-up before a measurement under load, not counted.
+        warm_s: Warm-up before a measurement under load, which is not counted.
         seconds: Duration of a measurement under load.
         unloaded_s: Duration of a measurement with one call in flight.
         in_flight: Calls in flight when throughputs are compared.
         many_in_flight: Calls in flight when one and two gateways are compared.
         levels: Calls in flight at each step of the concurrency sweep.
-        batch_users: Users in a BatchRecommend, and the single calls in flight it is compared with.
+        batch_users: Users in a BatchRecommend, and single calls in flight to compare it with.
         large_batch_users: Users in a large BatchRecommend.
-        list_users: Users of BatchRecommend that lists without servers are compared with.
-        core_items: Items of the catalogue that the scoring core and retrieval are measured on.
-        catalogue_items: Sizes of the catalogues that visitors are measured in; the first is the
-            reference of the others.
+        list_users: Users in the BatchRecommend that `marquee batch --store` is compared with.
+        core_items: Items in the catalogue of the scoring core and retrieval.
+        catalogue_items: Catalogue sizes for visitors; the first is the reference.
         core_rounds: Rounds for the scoring core and retrieval.
-        cf_users: Users that collaborative filtering is measured on.
-        starts: How often the services are started to measure the start-up time.
+        cf_users: Users for collaborative filtering.
+        starts: Number of starts to measure the start-up time.
         idle_s: Duration of the measurement of idle CPU.
-        users: Distinct users in the requests.
+        users: Number of distinct users in the requests.
     """
 
     data: str = _ML_1M

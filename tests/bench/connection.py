@@ -21,7 +21,7 @@ class Call:
     """A call in flight.
 
     Attributes:
-        start: When the call began, by `time.perf_counter()`.
+        start: Start of the call, as returned by `time.perf_counter()`.
         chunks: The response's body received so far.
         block: The header block received so far.
         ended: Whether the block being received is the last of the stream (the trailers).
@@ -59,15 +59,15 @@ class Connection(asyncio.Protocol):
         on_end: Callable[[Connection, Call, str], None],
         pause_s: float = 0.0,
     ) -> None:
-        """Takes the settings that all calls share.
+        """Prepares the connection.
 
         Args:
             authority: The server as HOST:PORT.
             path: The method as /package.Service/Method.
             timeout_s: Deadline of each call in seconds.
             window: Receive window of each stream and of the connection, in bytes.
-            on_end: Called for each call that ended, with the connection, the call and its status:
-                the number of the gRPC status, or a description of the failure.
+            on_end: Called when a call ends, with the connection, the call and its status: the
+                number of the gRPC status, or a description of the failure.
             pause_s: Seconds to wait after each read before the next; see `LoadPlan`.
         """
         self.calls: dict[int, Call] = {}
@@ -101,7 +101,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(http2.window_update(0, self._window - http2.DEFAULT_WINDOW))
 
     def start(self, message: bytes, now: float) -> None:
-        """Begins a call; `flush` sends it.
+        """Starts a call; `flush` sends it.
 
         Args:
             message: The request with its gRPC prefix.
@@ -126,7 +126,7 @@ class Connection(asyncio.Protocol):
             self._out.clear()
 
     async def close(self) -> None:
-        """Closes the connection, and waits until it is closed."""
+        """Closes the connection and waits until it is closed."""
         self._transport.close()
         await self._closed.wait()
 
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         self._closed.set()
 
     def data_received(self, data: bytes) -> None:
-        """Processes the complete frames, and buffers an incomplete one."""
+        """Processes complete frames and buffers an incomplete one."""
         buffer = self._buffer + data if self._buffer else data
         place, limit = 0, len(buffer)
         while limit - place >= http2.FRAME_HEADER_BYTES:

@@ -1,4 +1,4 @@
-"""What all sections share: the services under test, the load generator and the notes."""
+"""State shared by all sections: the services under test, the load generator and the notes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PAGE_SIZE = 20
 
 @dataclass
 class Context:
-    """The services under test, the load generator, and what went wrong so far.
+    """The services under test, the load generator, and the faults observed so far.
 
     Attributes:
         config: Size and duration of the measurements.
@@ -37,11 +37,11 @@ class Context:
         generator: The load generator.
         services: The services under test.
         user_ids: The users in the requests, in random order.
-        on_step: Called with the name of each measurement as it begins.
+        on_step: Called with the name of each measurement when it starts.
         faults: Errors and incomplete answers of each measurement, counted by kind. A section
             reports them in the notes of its table.
-        client_bound: The load generator's share of a core, for each measurement in which it may
-            have been the bottleneck.
+        client_bound: The load generator's share of a core, for each measurement where it may have
+            been the bottleneck.
     """
 
     config: BenchConfig
@@ -57,11 +57,11 @@ class Context:
 
     @property
     def requests(self) -> list[bytes]:
-        """A Recommend request for 20 unseen items, for each user."""
+        """A Recommend request for 20 unseen items for each user."""
         return self.requests_with(None)
 
     def requests_with(self, options: pb.RecommendOptions | None) -> list[bytes]:
-        """A Recommend request for 20 items with the given options, for each user."""
+        """Makes a Recommend request for 20 items with the given options for each user."""
         return [
             pb.RecommendRequest(
                 subject=types_pb2.Subject(user_id=user_id), page_size=PAGE_SIZE, options=options
@@ -70,7 +70,7 @@ class Context:
         ]
 
     def plan(self, in_flight: int, seconds: float) -> LoadPlan:
-        """Makes a plan of Recommend calls to the gateway."""
+        """Makes a plan with Recommend calls to the gateway."""
         return LoadPlan(
             self.services.gateway.address,
             RECOMMEND_PATH,
@@ -80,7 +80,7 @@ class Context:
         )
 
     def recommend(self, plan: LoadPlan) -> Load:
-        """Runs a plan of Recommend calls, and records what went wrong."""
+        """Runs a plan of Recommend calls and records its faults."""
         load = self.generator.run(plan, self.requests, self.services.pids, "recommend")
         self.check(f"Recommend, {plan.in_flight} in flight", load)
         return load
@@ -93,7 +93,7 @@ class Context:
         return load
 
     def check(self, what: str, load: Load) -> None:
-        """Records the faults of a load, and whether the load generator was the bottleneck."""
+        """Records a load's faults, and whether the load generator was the bottleneck."""
         if load.faults:
             found = self.faults.setdefault(what, Counter())
             found.update(load.fault_counts)
@@ -102,7 +102,7 @@ class Context:
             self.client_bound[what] = max(load.client_share, self.client_bound.get(what, 0.0))
 
     def take_notes(self) -> list[str]:
-        """Returns what was recorded since the last call as notes for a table, and forgets it."""
+        """Returns the records since the last call as notes for a table, and clears them."""
         notes = [
             f"{what}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
             for what, counts in self.faults.items()
@@ -124,12 +124,12 @@ def pick_users(store: ReleaseStore, manifest: Manifest, count: int, seed: int) -
 
 
 def median(values: Sequence[float]) -> float:
-    """The median; NaN if there are no values."""
+    """Returns the median; NaN if there are no values."""
     return float(np.median(values)) if values else float("nan")
 
 
 def ratios(values: Sequence[float], references: Sequence[float]) -> list[float]:
-    """Each value divided by its reference; NaN where the reference is 0 (every call failed)."""
+    """Divides each value by its reference; NaN where the reference is 0 (every call failed)."""
     return [
         value / reference if reference else float("nan")
         for value, reference in zip(values, references, strict=True)

@@ -1,6 +1,7 @@
-"""The reference: a bare grpc.aio server that returns prepared bytes.
+"""The reference server: a bare grpc.aio server that returns prepared bytes.
 
-It runs on uvloop and has one generic handler without serialisers, so it costs what grpc.aio costs.
+It runs on uvloop and has a single generic handler without serialisers, so its cost is that of
+grpc.aio.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ ECHO_PATH = "/marquee.bench.Echo/Echo"
 
 
 class EchoHandler(grpc.GenericRpcHandler):
-    """Returns the same bytes from every unary call."""
+    """Answers every unary call with the same bytes."""
 
     def __init__(self, answer: bytes) -> None:
-        """Takes the serialised answer."""
+        """Stores the serialised answer."""
 
         async def echo(request: bytes, context: Any) -> bytes:
             return answer
@@ -56,7 +57,7 @@ async def serve(size: int) -> None:
 
 
 def main() -> None:
-    """Runs the server of the command line."""
+    """Parses the command line and runs the server."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", type=int, required=True, help="size of the answer in bytes")
     uvloop.run(serve(parser.parse_args().size))

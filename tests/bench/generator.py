@@ -1,4 +1,4 @@
-"""Runs load plans in the load generator's process, and reads the results."""
+"""Runs load plans in the load generator's process and reads the results."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Self
 from bench.http2 import grpc_message
 from bench.load import LoadPlan
 
-# Above this share of a core the load generator itself may be the bottleneck.
+# Above this share of a core, the load generator may be the bottleneck.
 CLIENT_BOUND_SHARE = 0.9
-# The kinds of answers that are not full; an answer is counted as one kind at most.
+# The kinds of answers that are not full; an answer is of at most one kind.
 _NOT_FULL = ("failed", "empty", "degraded")
 
 
@@ -28,9 +28,9 @@ class Load:
 
     Attributes:
         elapsed_s: Duration of the counted part of the load, in seconds.
-        calls: Calls that succeeded in that time.
-        client_cpu_s: CPU seconds of the load generator in that time.
-        server_cpu_s: CPU seconds of the watched processes in that time, by name.
+        calls: Number of successful calls in that time.
+        client_cpu_s: CPU time of the load generator in that time, in seconds.
+        server_cpu_s: CPU time of the watched processes in that time, in seconds, by name.
         errors: Calls that failed at any time, counted by status.
         body_bytes: Median size in bytes of a response, gRPC prefixes included.
         answers: The number of `answers`, and how many were `degraded`, `failed` or `empty`.
@@ -59,7 +59,7 @@ class Load:
 
     @property
     def full_answers(self) -> int:
-        """Answers that are neither failed, empty nor degraded; only these count as throughput."""
+        """Answers that are not failed, empty or degraded; only these count as throughput."""
         not_full = sum(self.answers.get(name, 0) for name in _NOT_FULL)
         return self.answers.get("answers", 0) - not_full
 
@@ -70,7 +70,7 @@ class Load:
 
     @property
     def client_share(self) -> float:
-        """The load generator's CPU as a share of one core."""
+        """The load generator's CPU time as a share of one core."""
         return self.client_cpu_s / self.elapsed_s
 
     @property
@@ -85,7 +85,7 @@ class Load:
         return sum(self.fault_counts.values())
 
     def cpu_us(self, name: str) -> float:
-        """CPU time of a watched process per answer, in µs."""
+        """Returns the CPU time of a watched process per answer, in µs."""
         return 1e6 * self.server_cpu_s[name] / max(self.answers.get("answers", 0), 1)
 
 
@@ -100,7 +100,7 @@ class Generator:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # It uses NumPy for sums only; more threads would take cores from the servers.
+            # It needs no BLAS threads, which would take cores from the servers.
             env={**os.environ, "OPENBLAS_NUM_THREADS": "1"},
         )
 
@@ -117,7 +117,7 @@ class Generator:
             plan: The load.
             messages: Serialised requests, sent in turn.
             pids: Processes whose CPU time is measured, by name.
-            kind: The kind of the answers; see `bench.worker.count_answers`.
+            kind: The kind of answers; see `bench.worker.count_answers`.
 
         Raises:
             RuntimeError: The load generator's process ended.
@@ -134,7 +134,7 @@ class Generator:
         self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the load generator ended with status {self._process.wait()}")
+            raise RuntimeError(f"the load generator exited with status {self._process.wait()}")
         return Load(**json.loads(line))
 
     def _file(self, messages: Sequence[bytes]) -> Path:

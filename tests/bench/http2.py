@@ -1,4 +1,4 @@
-"""The parts of HTTP/2 (RFC 9113) and of gRPC's framing that the load generator needs."""
+"""The parts of HTTP/2 (RFC 9113) and of gRPC framing that the load generator needs."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def window_update(stream: int, size: int) -> bytes:
 
 
 def request_headers(authority: str, path: str, timeout_s: int) -> bytes:
-    """Encodes the headers of a gRPC call without dynamic indexing, so the block can be reused.
+    """Encodes the headers of a gRPC call without dynamic indexing, so that the block is reusable.
 
     Args:
         authority: The server as HOST:PORT.
@@ -97,21 +97,21 @@ def grpc_messages(body: bytes) -> Iterator[bytes]:
 class StatusReader:
     """Reads `grpc-status` from trailers.
 
-    We announce a dynamic table of size 0 (SETTINGS_HEADER_TABLE_SIZE), so the meaning of a block
-    does not depend on the blocks before it. A block that refers to the dynamic table is an error.
-    gRPC then writes the name as it is, and only other blocks have to be decoded, each distinct one
-    once: decoding costs more than the rest of a call.
+    The client announces a dynamic table of size 0 (SETTINGS_HEADER_TABLE_SIZE), so a block does not
+    depend on earlier blocks; a reference to the dynamic table is an error. gRPC then writes the
+    name `grpc-status` literally, and this class finds it without decoding. Decoding costs more than
+    the rest of a call, so only other blocks are decoded, each distinct one once.
     """
 
     def __init__(self) -> None:
         self._decoded: dict[bytes, str] = {}
 
     def status(self, block: bytes) -> str:
-        """Returns the gRPC status number as text, or what is wrong with a block that has none."""
+        """Returns the gRPC status number as text, or an error message if the block has none."""
         place = block.find(_GRPC_STATUS)
         if place >= 0:
             value = place + len(_GRPC_STATUS) + 1
-            # The length of the value, without the bit that says that it is compressed.
+            # The byte before the value is its length, without the flag for Huffman coding.
             if value <= len(block) and (size := block[value - 1]) in (1, 2):
                 return block[value : value + size].decode("ascii", "replace")
         found = self._decoded.get(block)
@@ -134,5 +134,5 @@ def _text(text: str) -> bytes:
     """Encodes an HPACK string literal of less than 127 bytes, without Huffman coding."""
     encoded = text.encode()
     if len(encoded) >= 127:
-        raise ValueError(f"{text!r} is too long for a prepared header")
+        raise ValueError(f"the header value {text!r} has more than 126 bytes")
     return bytes([len(encoded)]) + encoded

@@ -1,4 +1,4 @@
-"""Measures the scoring core as a subprocess: the code of the services, without RPC.
+"""Measures the scoring core in a subprocess: the code of the services, without RPC.
 
 Prints its results as one line of JSON. `bench.sections.core` runs it with a single thread.
 """
@@ -45,9 +45,9 @@ _SEED = 0
 
 
 def factor_engine(items: int) -> tuple[Engine, Float32]:
-    """Makes an engine that serves one factor model over a large catalogue.
+    """Makes an engine with one factor model and a large catalogue.
 
-    The model is a TensorFlow module of the trainer behind the scorer of the inference service,
+    The model is a TensorFlow module of the trainer, used through the inference service's scorer and
     with the same signatures as a SavedModel.
 
     Args:
@@ -57,7 +57,7 @@ def factor_engine(items: int) -> tuple[Engine, Float32]:
         The engine and the item factors (float32, items × factors).
     """
     from marquee_services.inference.models import limit_threads
-    from marquee_trainer.models.neural.product_modules import FoldInConfig, LinearModule
+    from marquee_trainer.models.neural.dot_product_modules import FoldInConfig, LinearModule
     from marquee_trainer.models.neural.scoring_module import FittedScorer
 
     limit_threads(1)
@@ -77,7 +77,15 @@ def factor_engine(items: int) -> tuple[Engine, Float32]:
 
 
 def measure_factors(items: int, rounds: int) -> tuple[list[Row], list[str]]:
-    """Measures exact retrieval of the top 20 from a large catalogue, for several batch sizes."""
+    """Measures exact retrieval of the top 20 from a large catalogue for several batch sizes.
+
+    Args:
+        items: Number of items.
+        rounds: Rounds of each comparison.
+
+    Returns:
+        The rows of the table and its notes.
+    """
     engine, factors = factor_engine(items)
     flat = factors.ravel()
     across = np.ascontiguousarray(factors.T)
@@ -125,13 +133,21 @@ def measure_factors(items: int, rounds: int) -> tuple[list[Row], list[str]]:
         ]
     speed = flat.nbytes / interleaved([_bind(np.sum, flat)], rounds)[0]
     return rows, [
-        f"served: Engine.retrieve of a model with {_FACTORS} factors; ratio: limit / served",
-        f"reading memory: {speed / 1e9:.1f} GB/s",
+        f"measured: Engine.retrieve for a model with {_FACTORS} factors; ratio: reference / "
+        "measured",
+        f"memory read bandwidth: {speed / 1e9:.1f} GB/s",
     ]
 
 
 def measure_neighbours(store: str, release_id: str, users: int, rounds: int) -> list[Row]:
-    """Measures user and item CF of one user at a time against the bare sparse product."""
+    """Measures user and item CF for one user at a time against the bare sparse product.
+
+    Args:
+        store: URL of the release store.
+        release_id: The release.
+        users: Number of users.
+        rounds: Rounds of each comparison.
+    """
     files, _ = open_release(ReleaseStore(store), release_id, "cf", Path(store).parent / COPIES)
     data = files.data
     random = np.random.default_rng(_SEED)
@@ -176,10 +192,10 @@ def measure_neighbours(store: str, release_id: str, users: int, rounds: int) -> 
 
 
 def interleaved(functions: Sequence[Callable[[], Any]], rounds: int) -> list[float]:
-    """Runs functions in turn, round after round after a warm-up.
+    """Times functions alternately over several rounds, after a warm-up round.
 
     Returns:
-        The median seconds of each.
+        The median duration of each function in seconds.
     """
     seconds: list[list[float]] = [[] for _ in functions]
     for number in range(rounds + 1):
@@ -218,7 +234,7 @@ def _bind(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 
 
 def main() -> None:
-    """Reads what to measure from the first argument (JSON), and prints the results as JSON."""
+    """Reads the request from the first argument (JSON), and prints the results as JSON."""
     request = json.loads(sys.argv[1])
     rows, notes = measure_factors(request["items"], request["rounds"])
     rows += measure_neighbours(
@@ -226,7 +242,7 @@ def main() -> None:
     )
     notes.append(
         "CF reference: the faster of M[:, columns] @ x and M @ x, with the same nonzeros; "
-        "ratio: served / reference"
+        "ratio: measured / reference"
     )
     sys.stdout.write(json.dumps({"rows": [asdict(row) for row in rows], "notes": notes}) + "\n")
 

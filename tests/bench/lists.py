@@ -1,4 +1,4 @@
-"""The process that computes lists as `marquee batch --store` does, and measures its CPU time."""
+"""A process that computes lists as `marquee batch --store` does, and measures its CPU time."""
 
 from __future__ import annotations
 
@@ -14,16 +14,22 @@ from marquee_services.lists.worker import ListWorker, Part
 
 
 def measure(store: str, release_id: str, page_size: int, user_ids: list[str]) -> dict[str, float]:
-    """Computes and writes the lists of users in this process, after loading the release.
+    """Loads a release, then computes and writes lists for users, and measures the second step.
+
+    Args:
+        store: URL of the release store.
+        release_id: The release.
+        page_size: Items per list.
+        user_ids: The users.
 
     Returns:
-        CPU seconds (`cpu_s`) and elapsed seconds (`elapsed_s`), without those of loading.
+        CPU time (`cpu_s`) and elapsed time (`elapsed_s`) in seconds, without loading.
     """
     with tempfile.TemporaryDirectory(prefix="marquee-bench-") as folder:
         cache = str(Path(folder) / "cache")
         request = ListRequest(store, release_id, page_size, cache_dir=cache)
         worker = ListWorker(request, Output.parse(f"{folder}/lists"))
-        # Loads the release, and whatever is prepared once.
+        # Loads the release and prepares everything that is needed only once.
         worker(Part(0, 0, 1, tuple(user_ids[:1])), lambda _: None)
         part = Part(1, 0, len(user_ids), tuple(user_ids))
         start, cpu = time.perf_counter(), time.process_time()

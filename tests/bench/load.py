@@ -1,8 +1,8 @@
-"""A load generator for gRPC that uses less CPU than the server it measures.
+"""A load generator for gRPC that uses less CPU than the servers it measures.
 
-It implements HTTP/2 itself (see `bench.connection`) and sends messages that were serialised before.
-The load is a closed loop: a fixed number of calls is in flight, and each call that ends is followed
-by another one at once.
+It has its own implementation of HTTP/2 (see `bench.connection`) and sends preserialised messages.
+The load is a closed loop with a fixed number of calls in flight: when a call ends, the next one
+starts immediately.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class LoadPlan:
             opened to them in turn.
         path: The method as /package.Service/Method.
         in_flight: Calls in flight.
-        connections: The most connections to open.
-        warm_s: Warm-up in seconds; successful calls of that time are not counted.
-        seconds: Seconds for which calls that end are counted; 0 to make `calls` calls instead.
-        calls: Number of calls to make and count, if `seconds` is 0.
+        connections: Maximum number of connections.
+        warm_s: Duration of the warm-up in seconds, whose successful calls are not counted.
+        seconds: Duration of the counted part in seconds; 0 to make `calls` calls instead.
+        calls: Number of calls to make and count if `seconds` is 0.
         timeout_s: Deadline of each call in seconds.
-        grace_s: Seconds to wait after the deadline until calls that have not ended are given up.
+        grace_s: Seconds after the deadline until unfinished calls are abandoned.
         window: Receive window of each stream and of each connection, in bytes.
         streaming: Whether a response may have any number of messages; otherwise exactly one.
-        pause_s: Seconds to wait after each read before the next, so that several answers are read,
-            and the next calls sent, with one system call. It increases latency, so use it only
-            when throughput is measured.
+        pause_s: Seconds to wait after each read, so that several answers are read, and the next
+            calls sent, with one system call. This increases latency, so use it only to measure
+            throughput.
     """
 
     address: str
@@ -62,7 +62,7 @@ class Outcome:
 
     Attributes:
         elapsed_s: Duration of the counted part of the load, in seconds.
-        client_cpu_s: CPU seconds of this process in that time.
+        client_cpu_s: CPU time of this process in that time, in seconds.
         latencies_s: Latencies in seconds of the calls that succeeded in that time, in the order
             in which they ended.
         bodies: The bodies of their responses: messages with their gRPC prefixes.
@@ -87,8 +87,8 @@ class ClosedLoop:
 
         Args:
             plan: The load.
-            messages: Serialised requests; they are sent in turn, over and over.
-            on_window: Called with True when counting begins, and with False when it ends.
+            messages: Serialised requests, sent in turn and repeatedly.
+            on_window: Called with True when counting starts, and with False when it ends.
         """
         self._plan = plan
         self._messages = [http2.grpc_message(message) for message in messages]
@@ -102,7 +102,7 @@ class ClosedLoop:
         self._starts = (0.0, 0.0)
 
     async def run(self) -> Outcome:
-        """Runs the load, and waits for the calls that are in flight at its end.
+        """Runs the load and waits for the calls in flight at its end.
 
         Raises:
             OSError: The server cannot be reached.
@@ -154,7 +154,7 @@ class ClosedLoop:
 
     def _ended(self, connection: Connection, call: Call, status: str) -> None:
         if status != _OK:
-            # Failures count at any time, also during the warm-up and after the counted part.
+            # Failures always count, even during the warm-up and after the counted part.
             self._outcome.errors[status] += 1
         elif self._counting:
             self._outcome.latencies_s.append(time.perf_counter() - call.start)
@@ -175,7 +175,7 @@ class ClosedLoop:
 
 
 def _checked(outcome: Outcome, streaming: bool) -> Outcome:
-    """Moves calls with an OK status but without a complete response to the errors."""
+    """Counts calls with status OK but an incomplete response as errors."""
     checked = Outcome(outcome.elapsed_s, outcome.client_cpu_s, errors=outcome.errors)
     for latency, body in zip(outcome.latencies_s, outcome.bodies, strict=True):
         try:

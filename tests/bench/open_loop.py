@@ -1,8 +1,8 @@
-"""An open loop of calls: they begin at a fixed rate, however long the answers take.
+"""An open loop of calls, which start at a fixed rate regardless of how long answers take.
 
-A closed loop waits for its answers and so slows down with the server that it measures. An open
-loop keeps offering more than the server can do, which is what overload is. The time of a call
-counts from when it was due, so a generator that falls behind does not hide latency.
+A closed loop waits for answers, and so slows down together with the server that it measures. An
+open loop keeps offering more load than the server can handle, as in an overload. Latency is
+measured from the due time of a call, so it includes delays when the generator falls behind.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class OpenPlan:
     Attributes:
         address: The server as HOST:PORT.
         path: The method as /package.Service/Method.
-        calls_per_s: The rate.
-        seconds: For how long calls begin.
-        skip_s: Calls that were due in the first so many seconds are made, but not counted.
-        connections: The number of connections, which take turns.
-        timeout_s: Deadline of each call in seconds. A later answer does not count.
+        calls_per_s: Calls started per second.
+        seconds: Duration of the load in seconds.
+        skip_s: Duration of the warm-up at its beginning, whose calls are not counted.
+        connections: Number of connections, used in turn.
+        timeout_s: Deadline of each call in seconds; later answers count as errors.
         window: Receive window of each stream and of each connection, in bytes.
     """
 
@@ -47,15 +47,15 @@ class OpenPlan:
 
 @dataclass
 class OpenOutcome:
-    """How the calls of an open loop ended.
+    """The result of an open loop.
 
     Attributes:
-        begun: The number of calls.
-        latencies_s: Latencies in seconds of the answers that came in time.
-        bodies: Their bodies: messages with their gRPC prefixes.
-        errors: The other calls by gRPC status number, or by a description of the failure.
-        error_latencies_s: Their latencies in seconds, by the same key.
-        behind_s: The longest time by which a call began after it was due, in seconds.
+        begun: Number of calls.
+        latencies_s: Latencies in seconds of the answers that arrived in time.
+        bodies: The bodies of these answers: messages with their gRPC prefixes.
+        errors: The other calls, counted by gRPC status number or by a description of the failure.
+        error_latencies_s: The latencies of these calls in seconds, by the same key.
+        behind_s: Longest delay between the due time and the start of a call, in seconds.
     """
 
     begun: int = 0
@@ -67,14 +67,14 @@ class OpenOutcome:
 
 
 class OpenLoop:
-    """Begins calls at a fixed rate, and records how they end."""
+    """Starts calls at a fixed rate, and records how they end."""
 
     def __init__(self, plan: OpenPlan, messages: Sequence[bytes]) -> None:
         """Prepares a load.
 
         Args:
             plan: The load.
-            messages: Serialised requests; they are sent in turn, over and over.
+            messages: Serialised requests, sent in turn and repeatedly.
         """
         self._plan = plan
         self._messages = [http2.grpc_message(message) for message in messages]
@@ -82,7 +82,7 @@ class OpenLoop:
         self._counted_from = 0.0
 
     async def run(self) -> OpenOutcome:
-        """Runs the load, and waits for the calls that are in flight at its end.
+        """Runs the load and waits for the calls in flight at its end.
 
         Raises:
             OSError: The server cannot be reached.

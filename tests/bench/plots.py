@@ -10,10 +10,10 @@ _DPI = 120
 
 
 def plot_concurrency(series: Mapping[str, Sequence[float]], folder: Path) -> list[Path]:
-    """Plots throughput and latency of the concurrency section.
+    """Plots the throughput and latency of the section `concurrency`.
 
     Args:
-        series: The series of that section's table.
+        series: The series of the section's table.
         folder: Folder for the image files.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Starts the processes that are measured, and reads their memory and CPU time."""
+"""Starts the processes to measure, and reads their memory and CPU time."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SERVICES = (*BACKENDS, GATEWAY)
 
 
 class Services(ProcessGroup):
-    """The three services over one release store, started one after another.
+    """The three services on one release store, started one after another.
 
     Attributes:
-        start_s: Seconds from the start of each service until it serves. The gateway is started
-            last, when its backends serve.
+        start_s: Seconds from the start of each service until SERVING. The gateway is started last,
+            once its backends serve.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class Services(ProcessGroup):
         Args:
             store: URL of the release store.
             logs: Folder for the log of each service.
-            gateway_options: Further flags of the gateway, without the leading dashes.
+            gateway_options: Additional flags of the gateway, without the leading dashes.
 
         Raises:
-            RuntimeError: A service ended, or did not begin to serve in time.
+            RuntimeError: A service ended, or did not serve in time.
         """
         super().__init__()
         logs.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class Services(ProcessGroup):
                         f"{name}-target": process.address
                         for name, process in self.processes.items()
                     }
-                    # The bench measures what the servers can do, and asks for more than that.
+                    # High limits, because the benchmark measures the capacity of the servers.
                     limits = {"min-in-flight": "1024", "max-streams": "256"}
                     options |= limits | dict(gateway_options or {})
                 start = time.perf_counter()
@@ -66,7 +66,7 @@ class Services(ProcessGroup):
             raise
 
     def behind(self, gateway: ServiceProcess) -> Services:
-        """Returns the same backends with another gateway, which the caller has to stop."""
+        """Returns the same backends with another gateway, which the caller must stop."""
         other = copy.copy(self)
         other._started = [p for p in self._started if p is not self.gateway] + [gateway]
         return other
@@ -91,7 +91,7 @@ class EchoServer:
     """The process of the reference server.
 
     Attributes:
-        address: The host and port it listens on.
+        address: The host and port that it listens on.
         pid: Its process id.
     """
 
@@ -99,7 +99,7 @@ class EchoServer:
         """Starts the server and waits until it listens.
 
         Args:
-            size: Size of its answer in bytes.
+            size: Size of its answers in bytes.
 
         Raises:
             RuntimeError: The server ended before it listened.
@@ -145,7 +145,7 @@ class Memory:
     Attributes:
         resident: Resident set size (RSS).
         proportional: Proportional set size (PSS): a page shared by n processes counts as 1/n.
-        mapped: The part of the RSS that is memory-mapped files of the release store.
+        mapped: The part of the RSS in memory-mapped files of the release store.
     """
 
     resident: int
@@ -158,7 +158,7 @@ def memory_of(pid: int, store: Path) -> Memory:
 
     Args:
         pid: The process id.
-        store: Folder of the release store, whose files count as `Memory.mapped`.
+        store: Folder of the release store, whose mapped files count as `Memory.mapped`.
     """
     totals = {"Rss:": 0, "Pss:": 0}
     mapped = 0
@@ -182,7 +182,7 @@ def idle_shares(pids: Mapping[str, int], seconds: float) -> dict[str, float]:
 
     Args:
         pids: The process ids by name.
-        seconds: How long to measure.
+        seconds: Duration of the measurement in seconds.
     """
     processes = {name: psutil.Process(pid) for name, pid in pids.items()}
     before = {name: sum(p.cpu_times()[:2]) for name, p in processes.items()}

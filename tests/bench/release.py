@@ -1,8 +1,8 @@
-"""A release to serve in the benchmark, trained once and cached.
+"""The release that the benchmark serves, trained once and cached.
 
-Its models have the size and the cost of those in production. Models that train in epochs get only a
-few, since more epochs change the scores and not the cost of scoring. The ensemble has the weights
-that training on MovieLens 1M learns, so it needs the models that answers need there.
+Its models have the size and the cost of those in production. Neural models are trained for only a
+few epochs, because more epochs change the scores but not the cost of scoring. The ensemble has the
+weights that training on MovieLens 1M learns, so answers need the same models as there.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from marquee_core.service_names import CF, INFERENCE
 from marquee_trainer.data.source import load_ratings
 
 COPIES = "copies"
-"""Folder beside the store where the benchmark keeps its own copies of a release's files."""
+"""Folder next to the store for the benchmark's own copies of release files."""
 
 # Half-life of recent popularity. It does not affect the cost of serving.
 _HALF_LIFE_DAYS = 30.0
-# The weights of the rating blend and of the ranking blend, for each set of available backends, that
-# training on MovieLens 1M learns with the default settings. Weights below 0.01 are left out.
+# The weights of the rating and ranking blends that training on MovieLens 1M learns with default
+# settings, for each set of available backends. Weights below 0.01 are omitted.
 _LEARNED_WEIGHTS: Mapping[frozenset[str], tuple[Mapping[str, float], Mapping[str, float]]] = {
     frozenset(): ({BASELINE: 1.0}, {POPULARITY: 0.54}),
     frozenset({CF}): (
@@ -70,7 +70,7 @@ _LEARNED_WEIGHTS: Mapping[frozenset[str], tuple[Mapping[str, float], Mapping[str
         {"ease": 27.7, "slit": 50.6, "bayesian_mf": 0.66, "ials": 0.62},
     ),
 }
-# The code that determines what is in a release: packages and folders in them.
+# The code that determines the contents of a release: packages with their folders.
 _SOURCES = (
     (marquee_core, (".",)),
     (marquee_services, ("gateway/ranking", "gateway/releases")),
@@ -80,12 +80,12 @@ _SOURCES = (
 
 @dataclass(frozen=True)
 class ReleaseConfig:
-    """What the release is trained on, and how.
+    """Configuration of the release.
 
     Attributes:
-        data: The ratings; the same values as for `marquee train --data`.
-        seed: Seed for the ratings' sample and for the models.
-        epochs: Number of epochs of each neural model.
+        data: The ratings, as for `marquee train --data`.
+        seed: Seed for the sample of ratings and for the models.
+        epochs: Number of epochs for each neural model.
     """
 
     data: str
@@ -96,12 +96,12 @@ class ReleaseConfig:
 def cached_release(
     config: ReleaseConfig, cache: Path, on_step: Callable[[str], None] = lambda _: None
 ) -> tuple[ReleaseStore, Manifest]:
-    """Returns the release of a configuration; trains and publishes it if it is not cached.
+    """Returns the release for a configuration, training and publishing it if it is not cached.
 
     Args:
-        config: What the release is trained on.
-        cache: Folder that holds one release store for each configuration.
-        on_step: Called with the name of each step as it begins.
+        config: The configuration.
+        cache: Folder with a release store for each configuration.
+        on_step: Called with the name of each step when it starts.
 
     Returns:
         The release store and the manifest of the release.
@@ -115,17 +115,17 @@ def cached_release(
     if production is None:
         # A folder without a promoted release is left over from an interrupted run.
         shutil.rmtree(folder, ignore_errors=True)
-        _publish_elsewhere(store, config, on_step)
+        _publish_in_subprocess(store, config, on_step)
         production = store.production()
         if production is None:
             raise RuntimeError("the release was not promoted")
     return store, store.manifest(production.release_id)
 
 
-def _publish_elsewhere(
+def _publish_in_subprocess(
     store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str], None]
 ) -> None:
-    """Publishes in a subprocess, so that its memory is free before anything is measured."""
+    """Publishes in a subprocess, so that its memory is freed before the measurements."""
     command = [sys.executable, "-m", "bench.release", store.url, json.dumps(asdict(config))]
     environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -140,14 +140,14 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
     """Trains the models and publishes a release, without promoting it.
 
     Args:
-        store: The store that the release is published to.
-        config: What the release is trained on.
-        on_step: Called with the name of each step as it begins.
+        store: The store to publish to.
+        config: The configuration.
+        on_step: Called with the name of each step when it starts.
 
     Raises:
         RatingsError: The ratings cannot be read.
     """
-    # TensorFlow takes seconds to import, and is not needed when the release is cached.
+    # Imported late: TensorFlow takes seconds to import, and a cached release does not need it.
     from marquee_core.scorers.bayesian_mf import BayesianMFConfig
     from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
     from marquee_trainer.models.model import Model, Training
@@ -167,7 +167,7 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
         if isinstance(model, TensorFlowModel):
             model = model.with_epochs(config.epochs)
         if isinstance(model, BayesianMF):
-            # The default number of samples, without the burn-in that only improves them.
+            # The default number of samples, without burn-in, which does not affect the cost.
             samples = BayesianMFConfig().samples
             model = BayesianMF(BayesianMFConfig(burn_in=0, sweeps=samples))
         model.fit(Training(data, seed=config.seed))
@@ -197,12 +197,12 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
 
 
 def typical_ensemble(models: Sequence[tuple[str, str, Output]]) -> Ensemble:
-    """Makes the ensemble with the weights that the trainer learns on MovieLens 1M.
+    """Makes an ensemble with the weights that training on MovieLens 1M learns.
 
-    Models that it leaves out of the blends are in the release nevertheless, and are loaded.
+    Models that are not part of a blend are still in the release and are loaded.
 
     Args:
-        models: Name, backend and output of each model, without those of the gateway.
+        models: Name, backend and output of each model, without the gateway's models.
     """
     names = {name for name, _, _ in models} | {BASELINE, POPULARITY, RECENT_POPULARITY}
 
@@ -219,7 +219,7 @@ def typical_ensemble(models: Sequence[tuple[str, str, Output]]) -> Ensemble:
 
 
 def _digest(config: ReleaseConfig) -> str:
-    """Hashes the configuration, the data file and the code that determines a release."""
+    """Hashes the configuration, the data file's status and the code that determines a release."""
     digest = hashlib.sha256(json.dumps(asdict(config), sort_keys=True).encode())
     digest.update(Path(__file__).read_bytes())
     path = Path(config.data)

@@ -1,4 +1,4 @@
-"""The results, as tables and as JSON."""
+"""The results of the benchmark, as tables and as JSON."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from marquee.cli.table import render
-from marquee_trainer.versions import library_versions
+from marquee_trainer.training.versions import library_versions
 
 MET, MISSED, NOT_MEASURED = "met", "missed", "not measured"
 _HEADERS = ("figure", "measured", "reference", "ratio", "target", "verdict")
@@ -24,18 +24,18 @@ _COMPARE = {">=": operator.ge, "<=": operator.le}
 
 @dataclass(frozen=True)
 class Target:
-    """The bound that a result has to keep.
+    """The target of a figure.
 
     Attributes:
         relation: `>=` or `<=`.
-        bound: The bound.
+        bound: The value to compare with.
     """
 
     relation: str
     bound: float
 
     def met(self, value: float) -> bool:
-        """Whether a value meets the target; NaN does not."""
+        """Returns whether a value meets the target; NaN does not."""
         return bool(_COMPARE[self.relation](value, self.bound))
 
     def __str__(self) -> str:
@@ -44,15 +44,15 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """A measured figure, next to its reference and its target.
+    """A measured figure with its reference and its target.
 
     Attributes:
-        figure: The name of the figure.
+        figure: Name of the figure.
         measured: The measured value; NaN if it could not be measured.
         unit: The unit of `measured` and `reference`.
-        reference: The value that it is compared with; None if there is none.
+        reference: The value to compare with; None if there is none.
         ratio: The ratio that the target applies to; None if it applies to `measured`.
-        target: The target; None for a figure that is reported for information.
+        target: The target; None for a figure that is only informative.
     """
 
     figure: str
@@ -64,7 +64,7 @@ class Row:
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> Self:
-        """Makes a row of the result of `dataclasses.asdict`."""
+        """Makes a row from the result of `dataclasses.asdict`."""
         target = raw["target"]
         return cls(**{**raw, "target": Target(**target) if target else None})
 
@@ -79,7 +79,7 @@ class Row:
         return MET if self.target.met(value) else MISSED
 
     def cells(self) -> tuple[str, ...]:
-        """The cells of the table's row."""
+        """Returns the cells of the table's row."""
         return (
             self.figure,
             _amount(self.measured, self.unit),
@@ -95,9 +95,9 @@ class Table:
     """The figures of one section.
 
     Attributes:
-        title: The title of the table.
+        title: Title of the table.
         rows: The figures.
-        notes: Remarks that are shown below the table.
+        notes: Notes printed below the table.
         series: The values to plot, by name.
     """
 
@@ -128,7 +128,7 @@ def write_results(path: Path, head: Mapping[str, Any], tables: Sequence[Table]) 
 
     Args:
         path: The file to write.
-        head: The machine, the configuration and the duration.
+        head: Description of the machine, the configuration and the duration.
         tables: The tables of all sections.
     """
     body = {

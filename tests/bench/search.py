@@ -1,9 +1,9 @@
-"""Measures title searches in a large catalogue, and what they cost other callers.
+"""Measures title searches in a large catalogue, and how they affect other callers.
 
-`python -m bench.search --titles 1000000` (with `tests` on the path) serves a release without models
-by `marquee serve gateway`, as a process. One client looks single items up, one call at a time, with
-and without a second client that searches. The releases' titles have words of very different
-frequency, and a sixth of them begin with `t`.
+`python -m bench.search --titles 1000000` (with `tests` on the path) runs a gateway process with a
+release that has no backend models. One client calls GetItem, one call at a time, with and without a
+second client that searches. The words in the titles have very different frequencies, and a sixth of
+them begin with `t`.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ from marquee_services.processes import ServiceProcess
 _RELEASE_ID = "20260101T000000Z-00000000"
 _USERS, _WORDS = 1_000, 200_000
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
-# How many English words begin with each letter, in percent.
+# The percentage of English words that begin with each letter.
 _FIRST = [11.7, 4.4, 5.2, 3.2, 2.8, 4, 1.6, 4.2, 7.3, 0.5, 0.9, 2.4, 3.8]
 _FIRST += [2.3, 7.6, 4.3, 0.2, 2.8, 6.7, 16, 1.2, 0.8, 5.5, 0.1, 0.8, 0.1]
 _TIMEOUT_S = 30.0
 
 
-def made_titles(count: int, rng: np.random.Generator) -> list[str]:
-    """Titles of one to six words, which are as unequally frequent as those of a language."""
+def synthetic_titles(count: int, rng: np.random.Generator) -> list[str]:
+    """Makes titles of one to six words, whose frequencies follow a power law as in a language."""
     first = rng.choice(list(_LETTERS), _WORDS, p=np.array(_FIRST) / sum(_FIRST))
     rest = ["".join(rng.choice(list(_LETTERS), length)) for length in rng.integers(1, 9, _WORDS)]
     words = np.char.add(first, np.array(rest))
@@ -60,11 +60,13 @@ def made_titles(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def publish(folder: Path, count: int) -> ReleaseStore:
-    """Publishes and promotes a release of so many titles; the gateway alone ranks."""
+    """Publishes and promotes a release with many titles that only needs the gateway."""
     rng = np.random.default_rng(0)
     users = Vocabulary.of(f"u{n}" for n in range(_USERS))
     items = Vocabulary.of(f"{n:08d}" for n in range(count))
-    catalogue = Catalogue.of(items, made_titles(count, rng), [2000] * count, [["Drama"]] * count)
+    catalogue = Catalogue.of(
+        items, synthetic_titles(count, rng), [2000] * count, [["Drama"]] * count
+    )
     each = min(100, count)
     rated = np.concatenate([rng.choice(count, each, replace=False) for _ in range(_USERS)])
     matrix = RatingsMatrix.of(
@@ -92,9 +94,14 @@ def publish(folder: Path, count: int) -> ReleaseStore:
 
 
 def search(address: str, queries: Sequence[str], begin: Event, stop: Event, found: Any) -> None:
-    """Searches one query after the other until `stop`; sends the seconds of each.
+    """Makes search calls one after another until `stop` is set, and sends their durations.
 
-    Without queries it looks an item up instead.
+    Args:
+        address: The gateway's address.
+        queries: The queries, used in turn; empty to call GetItem instead.
+        begin: Set when the calls start.
+        stop: Ends the calls.
+        found: The connection for the list of durations in seconds.
     """
     seconds: list[float] = []
     with grpc.insecure_channel(address) as channel:
@@ -113,7 +120,7 @@ def search(address: str, queries: Sequence[str], begin: Event, stop: Event, foun
 
 
 def look_up(stub: Any, count: int, duration_s: float) -> list[float]:
-    """Seconds of GetItem calls for random items, one after the other for a while."""
+    """Calls GetItem for random items for some time, and returns the durations in seconds."""
     seconds: list[float] = []
     end = time.perf_counter() + duration_s
     while time.perf_counter() < end:
@@ -125,7 +132,7 @@ def look_up(stub: Any, count: int, duration_s: float) -> list[float]:
 
 
 def measure(address: str, count: int, rounds: int, seconds: float) -> None:
-    """Prints the latencies of both clients, alone and together, in alternating rounds."""
+    """Prints the latencies of GetItem without and with a second client, in alternating rounds."""
     context = multiprocessing.get_context("spawn")
     sets: dict[str, Sequence[str]] = {"reference": (), "one letter": _LETTERS}
     sets |= {"two letters": ["th", "st", "an", "be", "of", "wa"], "the letter t": ["t"]}
@@ -133,23 +140,23 @@ def measure(address: str, count: int, rounds: int, seconds: float) -> None:
         stub: Any = RecommenderServiceStub(channel)
         look_up(stub, count, 0.5)
         for name, queries in sets.items():
-            alone, beside, searches = list[float](), list[float](), list[float]()
+            without, during, searches = list[float](), list[float](), list[float]()
             for _ in range(rounds):
-                alone += look_up(stub, count, seconds)
+                without += look_up(stub, count, seconds)
                 begin, stop = context.Event(), context.Event()
                 receiver, sender = context.Pipe(duplex=False)
                 arguments = address, queries, begin, stop, sender
                 process = context.Process(target=search, args=arguments)
                 process.start()
                 begin.wait(_TIMEOUT_S)
-                beside += look_up(stub, count, seconds)
+                during += look_up(stub, count, seconds)
                 stop.set()
                 searches += receiver.recv()
                 process.join()
             click.echo(f"{name}: {len(searches)} calls, ms {_quantiles(searches)}")
-            click.echo(f"  GetItem alone ms {_quantiles(alone)}")
-            click.echo(f"  beside them   ms {_quantiles(beside)}")
-            click.echo(f"  ratio of p50: {np.median(beside) / np.median(alone):.2f}")
+            click.echo(f"  GetItem without them: ms {_quantiles(without)}")
+            click.echo(f"  GetItem during them:  ms {_quantiles(during)}")
+            click.echo(f"  ratio of p50: {np.median(during) / np.median(without):.2f}")
 
 
 def _quantiles(seconds: list[float]) -> str:
@@ -158,7 +165,7 @@ def _quantiles(seconds: list[float]) -> str:
 
 
 def main() -> None:
-    """Reads the arguments, serves and measures."""
+    """Parses the arguments, runs the gateway and measures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--titles", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,4 +1,4 @@
-"""The load generator of the benchmark counts exactly what a server answers."""
+"""The benchmark's load generator counts a server's answers exactly."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ DETAILS = (("grpc-status-details-bin", b"\x00\xffdetails"),)
 
 
 class Handler(grpc.GenericRpcHandler):
-    """Does what a request says: a word, a colon and a number.
+    """Executes the command in a request: a word, a colon and a number.
 
     Attributes:
-        seen: The number of requests by their word.
-        in_progress: Unary calls in progress.
-        most_in_progress: The most unary calls that were in progress at the same time.
+        seen: Number of requests by word.
+        in_progress: Number of unary calls in progress.
+        most_in_progress: Maximum number of unary calls in progress at the same time.
     """
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Handler(grpc.GenericRpcHandler):
 
 
 def pattern(size: int) -> bytes:
-    """Bytes in which a lost, repeated or misplaced frame is noticed."""
+    """Makes bytes that reveal a lost, repeated or misplaced frame."""
     return np.arange(size // 4 + 1, dtype="<u4").tobytes()[:size]
 
 
@@ -110,8 +110,8 @@ class Server:
 
         Args:
             messages: The requests.
-            method: The method that is called.
-            changes: Changes to the plan of 60 calls, 4 of them in flight, on 2 connections.
+            method: The method to call.
+            changes: Changes to the default plan: 60 calls on 2 connections, 4 of them in flight.
         """
         plan = LoadPlan(
             self.address,
@@ -134,7 +134,7 @@ async def server() -> AsyncIterator[Server]:
     await running.server.stop(None)
 
 
-async def test_each_status_is_counted_as_what_it_is(server: Server) -> None:
+async def test_failed_calls_are_counted_by_status(server: Server) -> None:
     """A call that fails with any status does not count as throughput."""
     outcome = await server.load([b"size:", b"fail:5", b"fail:8", b"size:"], calls=200)
     assert outcome.errors == {"5": 50, "8": 50}
@@ -148,7 +148,7 @@ async def test_an_unknown_method_is_an_error(server: Server) -> None:
     assert (outcome.errors, outcome.bodies) == ({"12": 60}, [])
 
 
-async def test_a_deadline_that_passes_is_an_error(server: Server) -> None:
+async def test_an_exceeded_deadline_is_an_error(server: Server) -> None:
     """Calls carry their deadline to the server, and DEADLINE_EXCEEDED is counted."""
     outcome = await server.load([b"sleep:30"], calls=3, timeout_s=1)
     assert (outcome.errors, outcome.bodies) == ({"4": 3}, [])
@@ -156,7 +156,7 @@ async def test_a_deadline_that_passes_is_an_error(server: Server) -> None:
 
 @pytest.mark.parametrize("window", [http2.DEFAULT_WINDOW, 4 * 1024 * 1024])
 async def test_large_answers_arrive_whole(server: Server, window: int) -> None:
-    """No byte is lost of answers that exceed a frame, and the windows of stream and connection."""
+    """Answers larger than a frame and than the flow-control windows arrive without loss."""
     size = 3_000_000
     outcome = await server.load([b"send:%d" % size], calls=8, window=window)
     assert not outcome.errors
@@ -164,7 +164,7 @@ async def test_large_answers_arrive_whole(server: Server, window: int) -> None:
 
 
 async def test_large_requests_respect_the_servers_windows(server: Server) -> None:
-    """Requests that exceed a frame and the server's windows arrive whole, next to small ones."""
+    """Requests larger than a frame and than the server's windows arrive whole, like small ones."""
     size = 1_500_000
     outcome = await server.load([b"size:" + b"." * (size - 5), b"size:"], calls=12)
     assert not outcome.errors
@@ -180,8 +180,8 @@ async def test_streams_count_when_they_succeed(server: Server) -> None:
     assert [list(http2.grpc_messages(body)) for body in outcome.bodies] == [sent] * 10
 
 
-async def test_the_plan_says_how_many_calls_are_in_flight(server: Server) -> None:
-    """The connections together have as many calls in flight as planned, never more."""
+async def test_the_planned_number_of_calls_is_in_flight(server: Server) -> None:
+    """The connections together reach the planned number of calls in flight, and never exceed it."""
     await server.load([b"gather:24"], in_flight=24, calls=96, connections=3)
     assert server.handler.most_in_progress == 24
 
@@ -211,7 +211,7 @@ async def test_a_lost_connection_is_an_error() -> None:
 
 
 async def test_calls_that_do_not_end_are_errors() -> None:
-    """Calls are counted as failed if the server never responds, not even after the deadline."""
+    """Calls count as failed if the server has not responded after the deadline."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(http2.settings_frame({}))
@@ -245,10 +245,10 @@ def literal(name: str, value: str) -> bytes:
 
 
 def answer(chunks: list[bytes]) -> list[tuple[str, bytes]]:
-    """Makes two calls whose server sends these bytes.
+    """Makes two calls to a server that sends these bytes.
 
     Returns:
-        The status and the body of each call that ended.
+        The status and the body of each finished call.
     """
     ended: list[tuple[str, bytes]] = []
     connection = Connection(
@@ -273,7 +273,7 @@ ENDED = http2.END_HEADERS | http2.END_STREAM
 
 @given(st.lists(st.integers(0, 150), max_size=20))
 def test_frames_may_arrive_in_any_pieces(cuts: list[int]) -> None:
-    """Frames are reassembled wherever the network splits them, and padding is removed."""
+    """Frames are reassembled however the network splits them, and padding is removed."""
     body = http2.grpc_message(b"hello")
     whole = b"".join(
         [
@@ -341,7 +341,7 @@ def test_degraded_and_empty_answers_are_counted() -> None:
 
 
 def test_an_error_for_a_subject_is_counted() -> None:
-    """A batch succeeds as a whole even if some of its subjects fail."""
+    """A batch succeeds even if some of its subjects fail, so their errors count separately."""
     answer = pb.BatchRecommendResponse.SubjectAnswer
     failed = answer(error=pb.BatchRecommendResponse.SubjectError(code=5))
     good = answer(
@@ -355,7 +355,7 @@ def test_an_error_for_a_subject_is_counted() -> None:
 
 
 def test_only_a_number_within_the_target_meets_it() -> None:
-    """NaN is not measured, and the target applies to the ratio if there is one."""
+    """NaN counts as not measured, and the target applies to the ratio if there is one."""
     nan, target = float("nan"), Target(">=", 0.5)
     assert Row("a", 9.0, "", 1.0, 0.5, target).verdict == MET
     assert Row("a", 9.0, "", 1.0, 0.49, target).verdict == MISSED

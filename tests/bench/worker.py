@@ -1,7 +1,7 @@
-"""The load generator's process: reads plans from stdin, and writes the results to stdout.
+"""The load generator's process: reads plans from stdin, and writes results to stdout.
 
-A plan and its result are one line of JSON each. A plan names a file that holds the requests, each
-with its gRPC prefix.
+Each plan and each result is a line of JSON. A plan names a file with the requests, each with its
+gRPC prefix.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ class CpuClock:
     """Measures the CPU time of processes while calls are counted.
 
     Attributes:
-        used_s: CPU seconds in the counted part of the load, by name.
+        used_s: CPU time in the counted part of the load, in seconds, by name.
     """
 
     def __init__(self, pids: dict[str, int]) -> None:
-        """Takes the process ids by name."""
+        """Opens the processes, given by name and id."""
         self._processes = {name: psutil.Process(pid) for name, pid in pids.items()}
         self._before: dict[str, float] = {}
         self.used_s: dict[str, float] = {}
 
     def on_window(self, begin: bool) -> None:
-        """Begins to measure when called with True, and ends when called with False."""
+        """Starts the measurement if called with True, and ends it if called with False."""
         now = {}
         for name, process in self._processes.items():
             times = process.cpu_times()
@@ -84,7 +84,7 @@ def run_plan(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def count_answers(kind: str, bodies: Sequence[bytes]) -> Counter[str]:
-    """Counts the answers, and those that are degraded, failed or empty.
+    """Counts all answers, and the degraded, failed and empty ones.
 
     Args:
         kind: `recommend`, `batch_recommend`, or "" to count the messages without parsing them.
@@ -92,7 +92,7 @@ def count_answers(kind: str, bodies: Sequence[bytes]) -> Counter[str]:
 
     Returns:
         The number of `answers`, and how many of them are `degraded` (models are missing),
-        `failed` (an error for one subject of a batch) or `empty` (without items).
+        `failed` (an error for a subject of a batch) or `empty` (without items).
     """
     counts: Counter[str] = Counter()
     for body in bodies:
@@ -126,7 +126,7 @@ def _quality(
 
 
 def main() -> None:
-    """Runs the plans that arrive on stdin, until it is closed."""
+    """Runs plans from stdin until it is closed."""
     for line in sys.stdin:
         sys.stdout.write(json.dumps(run_plan(json.loads(line))) + "\n")
         sys.stdout.flush()

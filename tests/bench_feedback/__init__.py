@@ -1,1 +1,1 @@
-"""Measures feedback: what ingest costs other calls, and how soon events have an effect."""
+"""Measures how feedback ingest affects other calls, and how soon events take effect."""

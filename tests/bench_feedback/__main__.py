@@ -2,12 +2,12 @@
 
     python -m bench_feedback --store releases-store
 
-1. Recommend calls at a fixed rate, in turn without and beside RecordFeedback calls at a fixed rate:
-   the ratio of their 99th percentiles, and the CPU time of the gateway.
+1. Recommend calls at a fixed rate, alternately without and with RecordFeedback calls at a fixed
+   rate: the ratio of the 99th percentiles, and the CPU time of the gateway.
 2. Two gateways under a steady load of events: the time from the acknowledgement by one gateway to a
-   changed answer of the other.
+   changed answer from the other.
 
-The exit status says whether all targets are met.
+The exit status is 0 if all targets are met.
 """
 
 from __future__ import annotations
@@ -41,13 +41,17 @@ from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.postgresql import PostgreSQL, programs
 
-MOST_GROWTH, MOST_DELAY_S = 1.5, 1.0
+MAX_GROWTH, MAX_DELAY_S = 1.5, 1.0
 _TIMEOUT_S, _POLL_S = 20.0, 0.005
-_PROBES = 8  # that wait for an effect at once
+_PROBES = 8  # concurrent users whose effect is awaited
 
 
 class FeedbackServices(Services):
-    """The services with a feedback log, and a folder for their files."""
+    """The services with a feedback log, and a folder for their files.
+
+    Attributes:
+        folder: The folder.
+    """
 
     def __init__(self, store: str, folder: Path, url: str) -> None:
         self.folder = folder
@@ -55,7 +59,7 @@ class FeedbackServices(Services):
 
 
 def cpu_seconds(pid: int) -> float:
-    """The CPU time of a process and its children."""
+    """Returns the CPU time of a process and its children in seconds."""
     process = psutil.Process(pid)
     family = (process, *process.children(recursive=True))
     return float(sum(sum(one.cpu_times()[:2]) for one in family))
@@ -67,18 +71,18 @@ def measure_ingest(
     users: Sequence[str],
     arguments: argparse.Namespace,
 ) -> Iterator[tuple[str, bool]]:
-    """Compares Recommend calls without and beside ingest, in turn.
+    """Compares Recommend calls without and with ingest, alternately.
 
     Yields:
-        A line of the report, and whether it is as wanted.
+        A line of the report, and whether it meets its target.
     """
     address, batches = services.gateway.address, arguments.events / arguments.batch
     folder = services.folder
     raters = [f"rater-{n}" for n in range(arguments.raters)]
     items = [f"item-{n}" for n in range(manifest.data.item_count)]
     requests = recommend_requests(users)
-    alone: list[Result] = []
-    beside: list[Result] = []
+    without: list[Result] = []
+    during: list[Result] = []
     cpu: list[float] = []
     written = 0
     for round_ in range(arguments.rounds):
@@ -93,42 +97,47 @@ def measure_ingest(
                 plan = OpenPlan(address, RECORD_PATH, batches, load.seconds, timeout_s=5)
                 writing = RunningLoad(plan, events, folder / "record")
             result = reading.result()
-            (beside if ingests else alone).append(result)
+            (during if ingests else without).append(result)
             if writing is not None:
                 recorded = writing.result()
                 written += recorded.answers * arguments.batch
                 cpu[-1] = cpu_seconds(services.gateway.pid) - before - cpu[-1]
                 yield (
-                    f"  beside: p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms; "
+                    f"  with ingest:    p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms; "
                     f"{recorded.answers * arguments.batch / load.seconds:,.0f} events/s, p99 "
-                    f"{recorded.p99_ms:.0f} ms, not recorded {recorded.errors}; failed "
-                    f"{result.errors}; CPU of the gateway {cpu[-1] / load.seconds:.0%} of a core "
-                    "more",
+                    f"{recorded.p99_ms:.0f} ms, failed records {recorded.errors}; failed calls "
+                    f"{result.errors}; additional gateway CPU {cpu[-1] / load.seconds:.0%} of a "
+                    "core",
                     not result.errors and not recorded.errors,
                 )
             else:
                 cpu.append(cpu_seconds(services.gateway.pid) - before)
                 yield (
-                    f"  alone:  p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms; failed "
-                    f"{result.errors}; CPU of the gateway {cpu[-1] / load.seconds:.0%} of a core",
+                    f"  without ingest: p50 {result.p50_ms:.2f} ms, p99 {result.p99_ms:.2f} ms; "
+                    f"failed calls {result.errors}; gateway CPU {cpu[-1] / load.seconds:.0%} of a "
+                    "core",
                     not result.errors,
                 )
-    growth = float(np.median([b.p99_ms / a.p99_ms for a, b in zip(alone, beside, strict=True)]))
+    growth = float(np.median([b.p99_ms / a.p99_ms for a, b in zip(without, during, strict=True)]))
     microseconds = 1e6 * sum(cpu) / max(1, written)
-    good = growth < MOST_GROWTH
+    good = growth < MAX_GROWTH
     yield (
-        f"  p99 of Recommend beside {arguments.events:,} events/s: {growth:.2f} times (median of "
-        f"{arguments.rounds} pairs), wanted < {MOST_GROWTH:g}; {microseconds:.0f} us of the "
-        f"gateway's CPU time for an event: {'met' if good else 'MISSED'}",
+        f"  p99 of Recommend with {arguments.events:,} events/s: {growth:.2f} times (median of "
+        f"{arguments.rounds} pairs), target < {MAX_GROWTH:g}; gateway CPU per event "
+        f"{microseconds:.0f} us: {'met' if good else 'MISSED'}",
         good,
     )
 
 
-async def effects(addresses: Sequence[str], users: Sequence[str]) -> list[float]:
-    """Lets each user rate the first item of a list through one gateway, and watches the other.
+async def effect_delays(addresses: Sequence[str], users: Sequence[str]) -> list[float]:
+    """Rates the first item of each user's list through one gateway, and polls the other.
+
+    Args:
+        addresses: The addresses of the two gateways.
+        users: The users.
 
     Returns:
-        Seconds from each acknowledgement to the end of the call that shows the effect.
+        Seconds from each acknowledgement to the end of the first call with a changed answer.
     """
     slots = asyncio.Semaphore(_PROBES)
     clients = [AsyncClient(address, timeout=_TIMEOUT_S) for address in addresses]
@@ -157,10 +166,10 @@ def measure_effects(
     users: Sequence[str],
     arguments: argparse.Namespace,
 ) -> Iterator[tuple[str, bool]]:
-    """Measures the delay to another gateway while both record events at a steady rate.
+    """Measures the delay until another gateway uses an event, while both record events steadily.
 
     Yields:
-        A line of the report, and whether it is as wanted.
+        A line of the report, and whether it meets its target.
     """
     options = {
         "store": store,
@@ -180,16 +189,16 @@ def measure_effects(
                 address, RECORD_PATH, arguments.steady / 2, arguments.seconds, timeout_s=5
             )
             loads.append(RunningLoad(plan, events, services.folder / f"steady-{place}"))
-        delays = asyncio.run(effects(addresses, users))
+        delays = asyncio.run(effect_delays(addresses, users))
         results = [load.result() for load in loads]
     finally:
         second.stop()
     p50, p99 = np.quantile(delays, [0.5, 0.99])
-    good = p99 <= MOST_DELAY_S and not any(result.errors for result in results)
+    good = p99 <= MAX_DELAY_S and not any(result.errors for result in results)
     yield (
         f"  from acknowledgement to effect in the other gateway at {arguments.steady:g} events/s: "
-        f"p50 {1e3 * p50:.0f} ms, p99 {1e3 * p99:.0f} ms of {len(delays)}, wanted <= "
-        f"{1e3 * MOST_DELAY_S:.0f} ms; not recorded {[r.errors for r in results]}: "
+        f"p50 {1e3 * p50:.0f} ms, p99 {1e3 * p99:.0f} ms ({len(delays)} samples), target <= "
+        f"{1e3 * MAX_DELAY_S:.0f} ms; failed records {[r.errors for r in results]}: "
         f"{'met' if good else 'MISSED'}",
         good,
     )
@@ -197,7 +206,7 @@ def measure_effects(
 
 @contextmanager
 def databases(folder: Path, which: str) -> Iterator[dict[str, str]]:
-    """URLs of new feedback logs, by the name of the database."""
+    """Creates feedback logs, and yields their URLs by database name."""
     found, server = {}, None
     if which in ("sqlite", "both"):
         found["SQLite"] = f"sqlite:///{folder / 'feedback.sqlite'}"
@@ -213,17 +222,23 @@ def databases(folder: Path, which: str) -> Iterator[dict[str, str]]:
 
 
 def main() -> int:
-    """Measures, and prints the report."""
+    """Measures and prints the report; the exit status is 0 if all targets are met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", required=True, help="folder of the release store")
     parser.add_argument("--database", choices=("sqlite", "postgresql", "both"), default="both")
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each load")
-    parser.add_argument("--rounds", type=int, default=3, help="pairs without and beside ingest")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="pairs of loads without and with ingest"
+    )
     parser.add_argument("--calls", type=float, default=200.0, help="Recommend calls per second")
-    parser.add_argument("--events", type=int, default=2000, help="events per second of the ingest")
-    parser.add_argument("--batch", type=int, default=100, help="events in a call of the ingest")
-    parser.add_argument("--steady", type=float, default=200.0, help="events/s beside the effects")
-    parser.add_argument("--raters", type=int, default=2000, help="users of the recorded events")
+    parser.add_argument("--events", type=int, default=2000, help="events per second of ingest")
+    parser.add_argument("--batch", type=int, default=100, help="events per RecordFeedback call")
+    parser.add_argument(
+        "--steady", type=float, default=200.0, help="events per second while effects are measured"
+    )
+    parser.add_argument(
+        "--raters", type=int, default=2000, help="number of users who record events"
+    )
     arguments = parser.parse_args()
     store = ReleaseStore(arguments.store)
     production = store.production()

@@ -1,4 +1,4 @@
-"""The load generators: each runs one plan in a process of its own and prints the result as JSON."""
+"""Load generators: each runs a plan in a separate process and prints the result as JSON."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ RECORD_PATH = "/marquee.v1.FeedbackService/RecordFeedback"
 
 @dataclass(frozen=True)
 class Result:
-    """How the calls of a load ended.
+    """The result of a load.
 
     Attributes:
-        answers: The number of answers that came in time.
+        answers: Number of answers that arrived in time.
         p50_ms: Median latency of the answers in ms.
         p99_ms: 99th percentile of that latency in ms.
-        errors: The number of other calls, by gRPC status number or description.
-        behind_ms: The longest time by which a call began too late, in ms.
+        errors: Number of other calls by gRPC status number or description.
+        behind_ms: Longest delay between the due time and the start of a call, in ms.
     """
 
     answers: int
@@ -45,15 +45,15 @@ class Result:
 
 
 class RunningLoad:
-    """A load in a process of its own."""
+    """A load that runs in a separate process."""
 
     def __init__(self, plan: OpenPlan, messages: Sequence[bytes], file: Path) -> None:
-        """Starts it.
+        """Starts the process.
 
         Args:
             plan: The load.
-            messages: Serialised requests, which are sent in turn.
-            file: File that hands them over.
+            messages: Serialised requests, sent in turn.
+            file: File that passes the requests to the process.
         """
         file.write_bytes(b"".join(map(grpc_message, messages)))
         self._process = subprocess.Popen(
@@ -64,19 +64,19 @@ class RunningLoad:
         )
 
     def result(self) -> Result:
-        """Waits for the end of the load.
+        """Waits for the end of the load and returns its result.
 
         Raises:
             RuntimeError: The process failed.
         """
         output, _ = self._process.communicate()
         if self._process.returncode:
-            raise RuntimeError("a load generator failed")
+            raise RuntimeError(f"the load generator exited with {self._process.returncode}")
         return Result(**json.loads(output))
 
 
 def recommend_requests(users: Sequence[str], page_size: int = 20) -> list[bytes]:
-    """Serialised Recommend requests, one for each user."""
+    """Makes a serialised Recommend request for each user."""
     return [
         recommender_pb.RecommendRequest(
             subject=types_pb2.Subject(user_id=user), page_size=page_size
@@ -88,14 +88,14 @@ def recommend_requests(users: Sequence[str], page_size: int = 20) -> list[bytes]
 def record_requests(
     users: Sequence[str], items: Sequence[str], requests: int, batch: int, seed: int
 ) -> list[bytes]:
-    """Serialised RecordFeedback requests of new ratings.
+    """Makes serialised RecordFeedback requests with new ratings.
 
     Args:
-        users: Who rates.
-        items: What is rated.
-        requests: The number of requests.
-        batch: Events in each.
-        seed: Seed of who rates what.
+        users: Ids of the users who rate.
+        items: Ids of the items to rate.
+        requests: Number of requests.
+        batch: Events per request.
+        seed: Seed of the random users, items and stars.
     """
     random = np.random.default_rng(seed)
     made = []
@@ -117,7 +117,7 @@ def record_requests(
 
 
 def recommend_plan(address: str, calls_per_s: float, seconds: float) -> OpenPlan:
-    """Recommend calls at a fixed rate; those of the first second are not counted."""
+    """Plans Recommend calls at a fixed rate, with a warm-up of one second."""
     return OpenPlan(address, RECOMMEND_PATH, calls_per_s, seconds + 1.0, skip_s=1.0, timeout_s=5)
 
 
@@ -126,7 +126,7 @@ def _percentile(values: Sequence[float], q: float) -> float:
 
 
 def main() -> None:
-    """Runs the plan of the command line."""
+    """Runs the plan given on the command line."""
     plan = OpenPlan(**json.loads(sys.argv[1]))
     messages = list(grpc_messages(Path(sys.argv[2]).read_bytes()))
     gc.disable()

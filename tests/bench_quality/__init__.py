@@ -1,1 +1,1 @@
-"""Compares the ensemble's ranking with that of public libraries, on the same split."""
+"""Compares the ensemble's rankings with those of public libraries on the same split."""

@@ -40,14 +40,14 @@ _TARGET = 1.03
 def tuned(
     reference: Reference, dataset: RatingsDataset, inner: Split, relevant: float, bar: tqdm[Any]
 ) -> dict[str, object]:
-    """Searches the grid of a reference for the highest NDCG@10 on validation ratings.
+    """Finds the parameters of a reference with the highest NDCG@10 on validation ratings.
 
     Args:
         reference: The reference.
         dataset: All ratings.
         inner: The split of the training ratings into a training and a validation part.
-        relevant: Stars from which an item counts as relevant.
-        bar: The progress bar, which advances by one for each combination.
+        relevant: Minimum stars of a relevant item.
+        bar: The progress bar, advanced by one for each combination of the grid.
 
     Returns:
         The best parameters.
@@ -73,7 +73,7 @@ def main(settings: DataSettings, folder: str) -> None:
         settings = replace(settings, split="random")
     dataset, split = load_and_split(settings)
     relevant = TrainingConfig.for_dataset(dataset).relevant_stars
-    # The validation part is split off the training part in the same way as the test part was.
+    # The validation ratings are split off the training ratings in the same way as the test ratings.
     share, seed = settings.test_fraction, settings.seed
     inner = split_by(settings.split, dataset, split.train, share, seed)
     task = RankingTask.of(
@@ -105,7 +105,7 @@ def report(
     split: Split,
     folder: Path,
 ) -> None:
-    """Prints the metrics and the ratio that the target applies to, and writes both as JSON.
+    """Prints the metrics and the ratio with its target, and writes the results as JSON.
 
     Args:
         found: The metrics of each ranker by name.

@@ -1,4 +1,4 @@
-"""The reference rankers: those of public libraries, EASE and popularity, with their grids."""
+"""The reference rankers (public libraries, EASE and popularity) and their parameter grids."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ _NEIGHBOURS = {"cosine": CosineRecommender, "tf-idf": TFIDFRecommender, "bm25": 
 
 @dataclass(frozen=True)
 class Reference:
-    """A ranker to compare with.
+    """A reference ranker.
 
     Attributes:
-        name: Its name in the table.
+        name: Name in the table.
         grid: The values to try for each parameter.
-        fit: Fits the ranker to ratings, given the data set, the rows to train on and the
-            parameters. Returns a function that scores all items for users.
+        fit: Fits the ranker, given the data set, the rows to train on and the parameters. Returns a
+            function that scores all items for users (float32, users × items).
     """
 
     name: str
@@ -50,7 +50,7 @@ class Reference:
 
 
 def likes(dataset: RatingsDataset, rows: Int64, minimum_stars: float) -> csr_matrix:
-    """Makes a matrix with 1 where a user gave at least the minimum (float32, users × items)."""
+    """Makes a matrix of likes: 1 where a rating reaches the minimum (float32, users × items)."""
     liked = rows[dataset.ratings[rows] >= minimum_stars]
     shape = len(dataset.user_ids), len(dataset.catalogue)
     ones = np.ones(len(liked), np.float32)
@@ -119,7 +119,7 @@ def _ease(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Sc
 
 
 def _popular(dataset: RatingsDataset, rows: Int64, values: Mapping[str, Any]) -> Score:
-    """Counts ratings; the weight of a rating halves with every half-life before the latest one."""
+    """Ranks by the number of ratings, weighted by 0.5 per half-life before the latest rating."""
     times = dataset.timestamps[rows]
     ages = (times.max() - times) / _DAY_S
     half_life = values["half_life_days"]

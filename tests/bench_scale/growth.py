@@ -1,19 +1,19 @@
-"""The arithmetic of growth: exponents, verdicts, and how long a measurement will take."""
+"""Computes growth exponents, verdicts, and the expected duration of measurements."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 
-MOST = 1.15
-"""The highest exponent in ratings that meets the target."""
+MAX_EXPONENT = 1.15
+"""The maximum growth exponent in the number of ratings."""
 
-# The exponent that is assumed where only one size has been measured.
+# The exponent that is assumed if only one size has been measured.
 _ASSUMED = 1.2
 
 
 def exponent(costs: Mapping[int, float]) -> float:
-    """The exponent p in cost ~ ratings^p between the smallest and the largest size measured.
+    """Returns the exponent p in cost ~ ratings^p between the smallest and the largest size.
 
     Args:
         costs: The cost by number of ratings, both positive.
@@ -28,19 +28,24 @@ def exponent(costs: Mapping[int, float]) -> float:
 
 
 def verdict(found: float, complete: bool) -> str:
-    """What an exponent says: whether it meets the target, and whether all sizes were measured."""
+    """Returns the verdict on an exponent.
+
+    Args:
+        found: The exponent; NaN if it was not measured.
+        complete: Whether all sizes have been measured; otherwise the verdict says "so far".
+    """
     if math.isnan(found):
         return "not measured"
-    said = "met" if found <= MOST else "missed"
-    return said if complete else f"{said} so far"
+    outcome = "met" if found <= MAX_EXPONENT else "missed"
+    return outcome if complete else f"{outcome} so far"
 
 
-def expected(costs: Mapping[int, float], ratings: int) -> float | None:
-    """The cost to expect at a size, from those measured at others; None if there are none.
+def expected_cost(costs: Mapping[int, float], ratings: int) -> float | None:
+    """Predicts the cost at a size from the costs at smaller sizes; None if there are none.
 
     Args:
         costs: The cost by number of ratings.
-        ratings: The size to predict.
+        ratings: The number of ratings to predict for.
     """
     below = {size: cost for size, cost in costs.items() if size < ratings}
     if not below:
@@ -55,10 +60,10 @@ def expected(costs: Mapping[int, float], ratings: int) -> float | None:
 def table(
     costs: Mapping[str, Mapping[int, float]], sizes: Sequence[int], unit: str
 ) -> tuple[list[str], list[list[str]]]:
-    """The growth table.
+    """Makes the growth table.
 
     Args:
-        costs: By subject, the cost by number of ratings.
+        costs: The costs by subject and number of ratings.
         sizes: The sizes of the columns, ascending.
         unit: The unit of the costs.
 
@@ -73,5 +78,5 @@ def table(
         cells = [f"{known[size]:,.3g}" if size in known else "" for size in sizes]
         shown = "" if math.isnan(power) else f"{power:.2f}"
         complete = len(known) == len(sizes)
-        rows.append([subject, *cells, shown, f"<= {MOST:g}", verdict(power, complete)])
+        rows.append([subject, *cells, shown, f"<= {MAX_EXPONENT:g}", verdict(power, complete)])
     return headers, rows

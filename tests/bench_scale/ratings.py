@@ -1,4 +1,4 @@
-"""Synthetic ratings of MovieLens' shape, drawn in time proportional to their number."""
+"""Synthetic ratings shaped like MovieLens, drawn in time proportional to their number."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 
 from marquee_core.ratings import RatingsMatrix
 
-# Tastes that ratings depend on, and the standard deviations of the parts of a rating, in stars.
+# The number of latent tastes, and the standard deviations of a rating's components in stars.
 _TASTES = 8
 _USER, _ITEM, _TASTE, _NOISE = 0.4, 0.45, 0.6, 0.75
 _MEAN = 3.4
-_ACTIVITY = 1.0  # deviation of the logarithm of the number of ratings of a user
+_ACTIVITY = 1.0  # standard deviation of the logarithm of a user's number of ratings
 _DAY_S = 86_400
 
 
@@ -22,9 +22,9 @@ class Size:
     """The size of a data set.
 
     Attributes:
-        ratings: The number of ratings.
-        users: The number of users.
-        items: The number of items.
+        ratings: Number of ratings.
+        users: Number of users.
+        items: Number of items.
     """
 
     ratings: int
@@ -50,11 +50,11 @@ class SyntheticRatings:
     """Ratings, sorted by user and item.
 
     Attributes:
-        size: Their size.
+        size: The size of the data set.
         users: The user of each rating (int32, n).
         items: The item of each rating (int32, n).
-        stars: The ratings, 0.5 to 5 in halves (float32, n).
-        times: Seconds since 1970 (int64, n).
+        stars: The ratings, 0.5 to 5 in steps of 0.5 (float32, n).
+        times: The time of each rating in seconds since 1970 (int64, n).
     """
 
     size: Size
@@ -65,12 +65,12 @@ class SyntheticRatings:
 
     @classmethod
     def draw(cls, size: Size, seed: int) -> SyntheticRatings:
-        """Draws ratings with a long tail of users and of items, biases, tastes and noise."""
+        """Draws ratings with long tails of users and items, biases, tastes and noise."""
         random = np.random.default_rng(seed)
         activity = random.lognormal(0.0, _ACTIVITY, size.users)
         popularity = 1.0 / (np.arange(size.items) + size.items / 50) ** 1.3
         cells = np.empty(0, np.int64)
-        # Pairs that are drawn again are dropped, so some users and items get a little less.
+        # Duplicate pairs are dropped, so very active users and popular items get slightly fewer.
         while len(cells) < size.ratings:
             count = 2 * (size.ratings - len(cells)) + 100
             drawn = _choose(activity, count, random) * size.items
@@ -94,7 +94,7 @@ class SyntheticRatings:
         )
 
     def matrix(self, rows: np.ndarray | slice = slice(None)) -> RatingsMatrix:
-        """The matrix of some rows."""
+        """Makes the ratings matrix of the given rows."""
         return RatingsMatrix.of(
             self.users[rows],
             self.items[rows],

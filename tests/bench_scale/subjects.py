@@ -1,6 +1,6 @@
-"""What is measured: each model's fit, the blend, the evaluation and reading ratings.
+"""The subjects of the measurements: fitting each model, the blend, the evaluation and reading.
 
-Each measurement is a process of its own, which prints one line of JSON.
+Each measurement runs in a separate process, which prints a line of JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.models.baselines import fitted_baselines
-from marquee_trainer.models.configurations import models_for
+from marquee_trainer.models.configurations import model_factories
 from marquee_trainer.models.model import Model, Training
 from marquee_trainer.models.registry import MODELS_BY_NAME
 from marquee_trainer.threads import blas_threads
@@ -35,7 +35,7 @@ from marquee_trainer.training.train import learn_ensemble_of
 SEED = 0
 BLEND, EVALUATION, READING, POLARS = "blend", "evaluation", "reading CSV", "polars: reading CSV"
 SUBJECTS = (*MODELS_BY_NAME, BLEND, EVALUATION, READING, POLARS)
-# The models that the blend and the evaluation score: a sample of the kinds of scorers.
+# The models for the blend and the evaluation, with scorers of different kinds.
 _SCORED = ("item_cf", "user_cf", "ials", "ease")
 
 
@@ -43,8 +43,8 @@ def measure(subject: str, ratings: SyntheticRatings) -> dict[str, float]:
     """Measures one subject.
 
     Returns:
-        `cpu_s`, the CPU time on all threads in seconds, and `peak_gb`, the peak memory of the
-        process in GB.
+        The CPU time of all threads in seconds (`cpu_s`), and the peak memory of the process in GB
+        (`peak_gb`).
     """
     work = _prepare(subject, ratings)
     start = time.process_time()
@@ -75,7 +75,7 @@ def _prepare(subject: str, ratings: SyntheticRatings) -> Callable[[], object]:
     every = (*fitted_baselines(data), *models)
     if subject == BLEND:
         return lambda: learn_ensemble_of(data, every, test, config)
-    # The blends of a small part of the data, which cost little, do as well here.
+    # Any blends will do here, so they are learned from a small part of the data.
     small = np.isin(test.users, np.unique(test.users)[:100])
     few = Interactions(test.users[small], test.items[small], test.ratings[small])
     ensemble, _ = learn_ensemble_of(data, every, few, config)
@@ -91,8 +91,8 @@ def _data(ratings: SyntheticRatings, rows: np.ndarray | slice) -> ReleaseData:
 
 
 def _model(name: str, ratings: SyntheticRatings) -> Model:
-    """A model with the configuration that training uses for so many ratings."""
-    (make,) = models_for(ratings.size.ratings, names=[name])
+    """Makes a model with the configuration that training uses for this number of ratings."""
+    (make,) = model_factories(ratings.size.ratings, names=[name])
     return make()
 
 
@@ -102,7 +102,7 @@ def _fit(model: Model, data: ReleaseData) -> None:
 
 
 def _warm_up(name: str) -> None:
-    """Compiles what the model compiles, which does not grow with the ratings."""
+    """Fits a tiny data set, so that compilation, which does not grow, is not measured."""
     ratings = SyntheticRatings.draw(SIZES["0.01"], SEED)
     _fit(_model(name, ratings), _data(ratings, slice(None)))
 

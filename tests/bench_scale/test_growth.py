@@ -1,4 +1,4 @@
-"""The growth table: its arithmetic, and a tiny run."""
+"""The growth table has correct exponents and verdicts, and runs can be resumed."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ import pytest
 from click.testing import CliRunner
 
 from bench_scale.__main__ import Results, main
-from bench_scale.growth import expected, exponent, table, verdict
+from bench_scale.growth import expected_cost, exponent, table, verdict
 from bench_scale.ratings import SIZES, SyntheticRatings
 
 
 @pytest.mark.parametrize("power", [0.8, 1.0, 2.0])
 def test_the_exponent_is_that_of_a_power_law(power: float) -> None:
-    """Costs c · ratings^p have the exponent p, whatever c and the sizes in between are."""
+    """Costs c · ratings^p have the exponent p for any c and any sizes in between."""
     costs = {size: 3.0 * size**power for size in (1_000, 20_000, 50_000)}
     assert exponent(costs) == pytest.approx(power)
     assert math.isnan(exponent({1_000: 3.0}))
 
 
 def test_verdicts_say_whether_the_target_is_met() -> None:
-    """A missing size makes a verdict preliminary; a missing exponent is not measured."""
+    """A missing size makes a verdict preliminary; a missing exponent means not measured."""
     assert [verdict(1.15, True), verdict(1.16, True)] == ["met", "missed"]
     assert verdict(1.0, False) == "met so far"
     assert verdict(math.nan, False) == "not measured"
 
 
 def test_the_expected_cost_follows_the_growth_so_far() -> None:
-    """Two sizes determine the exponent; from one, somewhat more than linear growth is assumed."""
+    """Two sizes determine the exponent; with one, slightly superlinear growth is assumed."""
     quadratic = {100: 1.0, 1_000: 100.0}
-    assert expected(quadratic, 10_000) == pytest.approx(10_000.0)
-    one = expected({100: 1.0}, 1_000)
+    assert expected_cost(quadratic, 10_000) == pytest.approx(10_000.0)
+    one = expected_cost({100: 1.0}, 1_000)
     assert one is not None
     assert 10.0 < one < 20.0
-    assert expected({}, 1_000) is None
-    assert expected({5_000: 1.0}, 1_000) is None
+    assert expected_cost({}, 1_000) is None
+    assert expected_cost({5_000: 1.0}, 1_000) is None
 
 
-def test_the_table_leaves_blanks_where_nothing_was_measured() -> None:
-    """A row has a cell for each size."""
+def test_the_table_has_blanks_for_missing_measurements() -> None:
+    """A row has a cell for each size, empty where nothing was measured."""
     _, rows = table({"mf": {1_000_000: 2.0}}, [1_000_000, 3_000_000], "s")
     assert rows == [["mf", "2", "", "", "<= 1.15", "not measured"]]
 
 
 def test_synthetic_ratings_have_the_size_and_a_long_tail(tmp_path: Path) -> None:
-    """There are exactly as many different pairs, and the same after saving."""
+    """The number of distinct pairs is exact, and saving and loading preserves the ratings."""
     size = SIZES["0.03"]
     ratings = SyntheticRatings.draw(size, 1)
     cells = ratings.users.astype(np.int64) * size.items + ratings.items
@@ -60,7 +60,7 @@ def test_synthetic_ratings_have_the_size_and_a_long_tail(tmp_path: Path) -> None
 
 
 def test_a_run_measures_what_is_missing_and_prints_the_table(tmp_path: Path) -> None:
-    """What an earlier run measured is not measured again; without time, nothing is."""
+    """Earlier measurements are not repeated, and nothing is measured without time."""
     results = Results(tmp_path / "results.json")
     results.add("item_cf", "0.03", {"cpu_s": 50.0, "peak_gb": 1.5})
     arguments = ["--sizes", "0.03,0.01", "--subjects", "item_cf", "--folder", str(tmp_path)]

@@ -1,1 +1,1 @@
-"""Compares how long neighbourhood models take to fit with public libraries."""
+"""Compares the fitting times of neighbourhood models with those of public libraries."""

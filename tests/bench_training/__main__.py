@@ -32,20 +32,20 @@ from marquee_trainer.training.config import BaselineConfig
 from marquee_trainer.training.preparation import release_data
 
 _THREADS = usable_cores()
-# Targets: the highest ratio to the time of each library, and the most memory.
+# Targets: maximum ratio to the time of each library, and maximum memory.
 _MAX_RATIO_TO_IMPLICIT, _MAX_RATIO_TO_SURPRISE = 1.5, 1.0
 _MAX_GB = 8.0
 _KINDS: Mapping[str, type[OnePassModel[Any, Any]]] = {"item": ItemCF, "user": UserCF}
 Fit = Callable[[], object]
 
 
-def ours(data: ReleaseData, kind: str) -> Fit:
-    """Fits the neighbourhoods of Marquee with the default configuration."""
+def marquee_fit(data: ReleaseData, kind: str) -> Fit:
+    """Returns a function that fits Marquee's neighbourhoods with the default configuration."""
     return lambda: _KINDS[kind]().learn(data)
 
 
-def implicit(data: ReleaseData, kind: str) -> Fit:
-    """Fits as many neighbours by cosine similarity with implicit, on all cores."""
+def implicit_fit(data: ReleaseData, kind: str) -> Fit:
+    """Returns a function that fits as many neighbours with implicit, on all cores."""
     matrix = data.matrix
     rated = csr_matrix((matrix.ratings, (matrix.users, matrix.items)))
     rated = rated if kind == "item" else rated.T.tocsr()
@@ -60,8 +60,8 @@ def implicit(data: ReleaseData, kind: str) -> Fit:
     return fit
 
 
-def surprise(data: ReleaseData, kind: str) -> Fit | None:
-    """Fits by Pearson correlation of baseline residuals with Surprise; None if not installed."""
+def surprise_fit(data: ReleaseData, kind: str) -> Fit | None:
+    """Returns a function that fits Surprise's `KNNBaseline`; None if Surprise is not installed."""
     if importlib.util.find_spec("surprise") is None:
         return None
     library: Any = importlib.import_module("surprise")
@@ -75,24 +75,24 @@ def surprise(data: ReleaseData, kind: str) -> Fit | None:
 
 
 def seconds(fit: Fit) -> float:
-    """Runs a fit and returns its wall-clock seconds."""
+    """Runs a fit and returns its duration in seconds."""
     began = time.perf_counter()
     fit()
     return time.perf_counter() - began
 
 
 def compare(data: ReleaseData, rounds: int) -> list[list[str]]:
-    """Runs the fits in turn, round after round.
+    """Times the fits alternately over several rounds.
 
     Returns:
-        The rows of the table, with medians of the times and of the ratios.
+        The rows of the table, with the medians of the times and of the ratios.
     """
     rows = []
     for kind in _KINDS:
-        mine, theirs = ours(data, kind), implicit(data, kind)
+        mine, theirs = marquee_fit(data, kind), implicit_fit(data, kind)
         mine()  # Numba compiles during the first call.
         times = [(seconds(mine), seconds(theirs)) for _ in range(rounds)]
-        other = surprise(data, kind)
+        other = surprise_fit(data, kind)
         references = [("implicit", [b for _, b in times], _MAX_RATIO_TO_IMPLICIT)]
         if other is not None:
             references.append(("Surprise", [seconds(other)] * rounds, _MAX_RATIO_TO_SURPRISE))
@@ -109,7 +109,7 @@ def compare(data: ReleaseData, rounds: int) -> list[list[str]]:
 
 
 def large_data(users: int, items: int, ratings: int, seed: int) -> ReleaseData:
-    """Draws random ratings with a long tail of users and of items, as in MovieLens.
+    """Draws random ratings with long tails of users and items, as in MovieLens.
 
     Args:
         users: Number of users.
@@ -133,17 +133,17 @@ def large_data(users: int, items: int, ratings: int, seed: int) -> ReleaseData:
     return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 2))
 
 
-def large(users: int, items: int, ratings: int, seed: int) -> list[list[str]]:
-    """Fits both neighbourhood models to large data.
+def large_rows(users: int, items: int, ratings: int, seed: int) -> list[list[str]]:
+    """Fits both neighbourhood models to large generated data.
 
     Returns:
-        The rows of the table, with the time and the peak memory of the process.
+        The rows of the table, with the fitting time and the peak memory of the process.
     """
     data = large_data(users, items, ratings, seed)
     rows = []
     size = f"{users:,} users, {items:,} items, {data.matrix.rating_count:,} ratings"
     for kind in _KINDS:
-        spent = seconds(ours(data, kind))
+        spent = seconds(marquee_fit(data, kind))
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
         verdict = "met" if peak < _MAX_GB else "missed"
         rows.append([f"{kind} neighbours, {size}", f"{spent:.0f}", f"peak memory {peak:.2f} GB"])
@@ -159,12 +159,12 @@ def large(users: int, items: int, ratings: int, seed: int) -> list[list[str]]:
     "large_size",
     type=(int, int, int),
     default=None,
-    help="Fit to generated data instead: users, items, ratings (200000 50000 20000000).",
+    help="Fit to generated data: numbers of users, items and ratings (200000 50000 20000000).",
 )
 def main(settings: DataSettings, rounds: int, large_size: tuple[int, int, int] | None) -> None:
-    """Measures how long neighbourhood models take to fit, and the memory they need."""
+    """Measures the fitting time and memory of neighbourhood models."""
     if large_size:
-        rows = large(*large_size, settings.seed)
+        rows = large_rows(*large_size, settings.seed)
     else:
         if settings.split == AUTO_SPLIT:
             settings = replace(settings, split="random")

@@ -254,31 +254,34 @@ def test_a_subject_object_replaces_its_parts(client: Any, gateway: FakeGateway) 
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"subject": 42}, "a user id is a string, not int"),
-        ({"subject": "42", "genres_any": "Comedy"}, "genres_any takes several strings, not one"),
+        ({"subject": 42}, "a user id must be a string, not int"),
+        (
+            {"subject": "42", "genres_any": "Comedy"},
+            "genres_any must be an iterable of strings, not a single string",
+        ),
         ({"subject": "42", "genre": ["Comedy"]}, "unexpected keyword argument 'genre'"),
         ({"subject": "42", "allowed_item_ids": []}, "no item would pass"),
-        ({"ratings": {50: 5}}, r"ratings: an item id is a string, not int \(50\)"),
-        ({"ratings": {"50": "5"}}, "ratings: the rating of item '50' is str, no number"),
+        ({"ratings": {50: 5}}, r"ratings: item ids must be strings, not int \(50\)"),
+        ({"ratings": {"50": "5"}}, "ratings: the rating of item '50' must be a number, not str"),
         (
             {"subject": marquee.Subject(ratings=cast(Any, {50: 5}))},
-            "ratings: an item id is a string",
+            "ratings: item ids must be strings",
         ),
         (
             {"subject": marquee.Subject(user_id=cast(Any, 42))},
-            r"user_id is a string, not int \(42\)",
+            r"user_id must be a string, not int \(42\)",
         ),
-        ({"liked_item_ids": [50]}, r"liked_item_ids takes strings, not int \(50\)"),
-        ({"liked_item_ids": 50}, r"liked_item_ids takes several strings, not int \(50\)"),
-        ({"subject": "42", "genres_any": [1]}, r"genres_any takes strings, not int \(1\)"),
-        ({"subject": "42", "model": 3}, "model is a string"),
-        ({"subject": "42", "page_token": b"x"}, "page_token is a string, not bytes"),
-        ({"subject": "42", "page_size": "3"}, "page_size is a whole number, not str"),
-        ({"subject": "42", "page_size": True}, "page_size is a whole number, not bool"),
-        ({"subject": "42", "year_min": "1990"}, "year_min is a whole number"),
-        ({"subject": "42", "diversity": "much"}, "diversity is a number"),
-        ({"subject": "42", "min_predicted_stars": "4"}, "min_predicted_stars is a number"),
-        ({"subject": "42", "timeout": "3"}, "timeout is a number, not str"),
+        ({"liked_item_ids": [50]}, r"liked_item_ids must contain strings, not int \(50\)"),
+        ({"liked_item_ids": 50}, r"liked_item_ids must be an iterable of strings, not int \(50\)"),
+        ({"subject": "42", "genres_any": [1]}, r"genres_any must contain strings, not int \(1\)"),
+        ({"subject": "42", "model": 3}, "model must be a string"),
+        ({"subject": "42", "page_token": b"x"}, "page_token must be a string, not bytes"),
+        ({"subject": "42", "page_size": "3"}, "page_size must be an integer, not str"),
+        ({"subject": "42", "page_size": True}, "page_size must be an integer, not bool"),
+        ({"subject": "42", "year_min": "1990"}, "year_min must be an integer"),
+        ({"subject": "42", "diversity": "much"}, "diversity must be a number"),
+        ({"subject": "42", "min_predicted_stars": "4"}, "min_predicted_stars must be a number"),
+        ({"subject": "42", "timeout": "3"}, "timeout must be a number, not str"),
         ({"subject": "42", "timeout": 1e12}, r"timeout must be at most 1e\+09 seconds"),
         ({"subject": "42", "timeout": 0}, "positive number of seconds"),
         ({"subject": "42", "timeout": float("nan")}, "positive number of seconds"),
@@ -296,10 +299,10 @@ def test_meaningless_arguments_are_refused_before_a_request_is_sent(
 @pytest.mark.parametrize(
     ("method", "arguments", "error"),
     [
-        ("get_item", (50,), "item_id is a string, not int"),
-        ("similar_items", (50,), "item_id is a string, not int"),
-        ("predict_ratings", ("42", [50]), "item_ids takes strings, not int"),
-        ("search_items", (50,), "query is a string, not int"),
+        ("get_item", (50,), "item_id must be a string, not int"),
+        ("similar_items", (50,), "item_id must be a string, not int"),
+        ("predict_ratings", ("42", [50]), "item_ids must contain strings, not int"),
+        ("search_items", (50,), "query must be a string, not int"),
     ],
 )
 def test_integers_are_no_ids(
@@ -393,7 +396,7 @@ def test_batch_answers_arrive_in_any_order(client: Any, gateway: FakeGateway) ->
 
 def test_a_batch_of_one_string_is_refused(client: Any) -> None:
     """A single user id instead of a list is an error; it is not split into its letters."""
-    with pytest.raises(TypeError, match="several"):
+    with pytest.raises(TypeError, match="iterable of subjects"):
         client.batch_recommend("42")
 
 

@@ -536,7 +536,7 @@ def test_an_async_client_works_when_forked_before_use(gateway: FakeGateway) -> N
         text=True,
         timeout=2 * WAIT_S,
     )
-    expected = "an AsyncClient cannot be used in a process forked after its use\ndone\n"
+    expected = "an AsyncClient cannot be used in a process forked after a call\ndone\n"
     assert result.stdout == expected, result.stderr
 
 

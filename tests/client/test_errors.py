@@ -134,7 +134,7 @@ def test_an_address_without_a_server_is_unavailable() -> None:
         pytest.raises(marquee.Unavailable) as raised,
     ):
         client.status()
-    assert raised.value.message.startswith(f"no gateway answers at {address}: ")
+    assert raised.value.message.startswith(f"cannot connect to a gateway at {address}: ")
     assert "refused" in raised.value.message
 
 

@@ -28,7 +28,7 @@ def test_a_behaviour_is_a_response_an_error_or_a_function() -> None:
 
 def test_a_method_that_does_not_exist_is_refused() -> None:
     """A misspelt RPC name is an error, because it would never be called."""
-    with FakeGateway() as gateway, pytest.raises(ValueError, match="no RPC 'recommend'"):
+    with FakeGateway() as gateway, pytest.raises(ValueError, match="unknown RPC 'recommend'"):
         gateway.on("recommend", ())
 
 

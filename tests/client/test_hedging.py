@@ -110,7 +110,7 @@ def test_hedges_have_a_budget() -> None:
     hedged = 0
     for _ in range(1_000):
         budget.add_call()
-        hedged += budget.take()
+        hedged += budget.try_spend()
     assert 95 <= hedged <= 105
 
 

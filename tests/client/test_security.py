@@ -168,9 +168,9 @@ def test_certificates_are_read_when_the_client_is_made(tmp_path: Path) -> None:
 
 def test_a_certificate_needs_its_key() -> None:
     """A certificate without a key, or a key without a certificate, is an error."""
-    with pytest.raises(ValueError, match="needs its key"):
+    with pytest.raises(ValueError, match="must be given together"):
         marquee.TLS(cert=b"certificate")
-    with pytest.raises(ValueError, match="needs its key"):
+    with pytest.raises(ValueError, match="must be given together"):
         marquee.TLS(key=b"key")
 
 
@@ -321,14 +321,14 @@ def test_an_authorization_in_metadata_is_not_sent_in_plaintext() -> None:
 @pytest.mark.parametrize(
     ("metadata", "error"),
     [
-        ({"X-Request": "1"}, "the key 'X-Request' must be lower-case"),
-        ({"a b": "1"}, "the key 'a b' must be"),
-        ({"": "1"}, "the key '' must be"),
+        ({"X-Request": "1"}, "the key 'X-Request' must consist of lower-case"),
+        ({"a b": "1"}, "the key 'a b' must consist of"),
+        ({"": "1"}, "the key '' must consist of"),
         ({"grpc-timeout": "1"}, "not begin with 'grpc-'"),
-        ({1: "1"}, "a key is a string, not int"),
-        ({"x": 1}, "the value of 'x' is a string, not int"),
-        ({"x": b"secret"}, "the value of 'x' is a string, not bytes"),
-        ({"x-bin": "secret"}, "the value of 'x-bin' is bytes, not str"),
+        ({1: "1"}, "keys must be strings, not int"),
+        ({"x": 1}, "the value of 'x' must be a string, not int"),
+        ({"x": b"secret"}, "the value of 'x' must be a string, not bytes"),
+        ({"x-bin": "secret"}, "the value of 'x-bin' must be bytes, not str"),
         ({"x": "secret\n"}, "the value of 'x' must be printable ASCII"),
         ({"x": "sécret"}, "the value of 'x' must be printable ASCII"),
     ],
@@ -392,5 +392,5 @@ def test_other_targets_are_accepted(target: str) -> None:
 
 def test_a_target_is_a_string() -> None:
     """A port alone is no target."""
-    with pytest.raises(TypeError, match="the target is a string, not int"):
+    with pytest.raises(TypeError, match="the target must be a string, not int"):
         marquee.Client(50051)  # type: ignore[arg-type]

@@ -72,5 +72,5 @@ def test_a_value_that_begins_within_a_character_is_refused(tmp_path: Path) -> No
     """The text as a whole may be valid UTF-8 all the same."""
     Attributes.of({"a": ["é", "é"]}, 2).save(tmp_path)
     np.save(tmp_path / "value_offsets.npy", np.array([0, 3, 4]))
-    with pytest.raises(ArtifactError, match="within a character"):
+    with pytest.raises(ArtifactError, match="in the middle of a UTF-8 character"):
         Attributes.load(tmp_path, 2)

@@ -56,6 +56,6 @@ def test_libraries_start_no_more_threads_than_the_quota_allows(
     monkeypatch.setattr(cores, "_affinity", lambda: 8)
     assert cores.usable_cores() == found
     environment = {"OMP_NUM_THREADS": "5"}
-    cores.limit_libraries(environment)
+    cores.limit_library_threads(environment)
     assert environment["OMP_NUM_THREADS"] == "5"
     assert environment.get("NUMBA_NUM_THREADS") == (str(found) if found < 8 else None)

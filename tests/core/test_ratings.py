@@ -140,10 +140,10 @@ def test_what_scorers_share_is_computed_once_for_each_of_its_owners() -> None:
         for place, owner in enumerate(owners):
             for what in ("a", "b"):
                 name = f"{place}{what}"
-                assert profiles.once(owner, what, compute(name)) == name
+                assert profiles.cached(owner, what, compute(name)) == name
     assert calls == ["0a", "0b", "1a", "1b"]
     taken = profiles.take(np.array([1]))
-    assert taken.once(owners[0], "a", compute("taken")) == "taken"
+    assert taken.cached(owners[0], "a", compute("taken")) == "taken"
 
 
 def saved(folder: Path) -> RatingsMatrix:

@@ -1,4 +1,4 @@
-"""Seeded faults of objects that are sound one by one and contradict each other."""
+"""Seeded faults in which objects are valid by themselves but contradict each other."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _QUERY = "spec/triggers/0/metadata/query"
 
 
 def _set_store(step: str, number: int, store: str) -> Edit:
-    """Sets the store of a step of the trainer."""
+    """Sets the store of one of the trainer's containers."""
 
     def edit(objects: list[Object]) -> None:
         env = pod_of(objects, "trainer")[step][number]["env"]
@@ -125,17 +125,17 @@ AGREEMENT_FAULTS = (
         set_variable("inference", "MARQUEE_STORE", "s3://marquee-release"),
     ),
     ManifestFault(
-        "a release is promoted in another store than it was published in",
+        "a release is published in one store and promoted in another",
         P,
         _set_store("initContainers", 1, "s3://marquee-old"),
     ),
     ManifestFault(
-        "old releases are deleted in another store",
+        "old releases are pruned in another store",
         P,
         _set_store("containers", 0, "s3://marquee-old"),
     ),
     ManifestFault(
-        "the trainer publishes into the claim of the ratings",
+        "the trainer publishes to the claim for ratings",
         S,
         replace_volume(
             "trainer", "store", {"persistentVolumeClaim": {"claimName": "marquee-ratings"}}
@@ -147,12 +147,12 @@ AGREEMENT_FAULTS = (
     # Replicas
     ManifestFault("two autoscalers scale one service", P, _second_scaler, _KEDA),
     ManifestFault(
-        "each apply sets the replicas back",
+        "applying the manifests resets the replicas",
         P,
         set_field("Deployment", "marquee-cf", "spec/replicas", 2),
     ),
     ManifestFault(
-        "an autoscaler scales by what is not requested",
+        "an autoscaler scales by a resource that is not requested",
         P,
         set_field(
             "HorizontalPodAutoscaler",
@@ -162,7 +162,7 @@ AGREEMENT_FAULTS = (
         ),
     ),
     ManifestFault(
-        "a disruption budget counts all services",
+        "a disruption budget selects all services",
         P,
         set_field(
             "PodDisruptionBudget",
@@ -172,13 +172,13 @@ AGREEMENT_FAULTS = (
         ),
     ),
     ManifestFault(
-        "KEDA asks for what no server exposes",
+        "KEDA queries a metric that no server exposes",
         P,
         set_field("ScaledObject", "marquee-cf", _QUERY, 'sum(marquee_calls_running{service="cf"})'),
         _KEDA,
     ),
     ManifestFault(
-        "KEDA scales one service by the calls of another",
+        "KEDA scales a service by the calls of another",
         P,
         set_field(
             "ScaledObject",
@@ -190,22 +190,22 @@ AGREEMENT_FAULTS = (
     ),
     # Priorities and jobs
     ManifestFault(
-        "training comes before answers",
+        "training has priority over serving",
         P,
         set_field("PriorityClass", "marquee-serving", "value", 10),
     ),
     ManifestFault(
-        "training ends other pods",
+        "training preempts other pods",
         P,
         set_field("PriorityClass", "marquee-training", "preemptionPolicy", "PreemptLowerPriority"),
     ),
     ManifestFault(
-        "a priority is that of the whole cluster",
+        "a priority class applies to the whole cluster",
         P,
         set_field("PriorityClass", "marquee-training", "globalDefault", True),
     ),
     ManifestFault(
-        "the failure policy is about a step that does not exist",
+        "the failure policy names a missing container",
         S,
         lambda o: put(
             item_of(o, "CronJob", "marquee-trainer"),
@@ -214,33 +214,33 @@ AGREEMENT_FAULTS = (
         ),
     ),
     ManifestFault(
-        "runs are found too late to be started",
+        "the starting deadline is too short",
         S,
         set_field("CronJob", "marquee-trainer", "spec/startingDeadlineSeconds", 5),
     ),
     # Who reaches whom
     ManifestFault(
-        "callers reach pods that are not ready",
+        "a Service publishes pods that are not ready",
         S,
         set_field("Service", "marquee-cf", "spec/publishNotReadyAddresses", True),
     ),
     ManifestFault("Prometheus reaches no server", P, remove("NetworkPolicy", "marquee-metrics")),
     ManifestFault("no caller reaches the gateway", P, remove("NetworkPolicy", "marquee-callers")),
     ManifestFault(
-        "nobody reaches object storage", P, remove("NetworkPolicy", "marquee-object-storage")
+        "object storage cannot be reached", P, remove("NetworkPolicy", "marquee-object-storage")
     ),
     ManifestFault(
-        "names are looked up by TCP alone",
+        "names can be resolved over TCP only",
         P,
         lambda o: item_of(o, "NetworkPolicy", "marquee-dns")["spec"]["egress"][0]["ports"].pop(0),
     ),
     ManifestFault(
-        "a policy for a proxy shuts everybody else out",
+        "a policy for a proxy blocks all other callers",
         S,
         _admit_proxy,
     ),
     ManifestFault(
-        "the database does not admit the trainer",
+        "a policy blocks the trainer from the database",
         P,
         set_field(
             "NetworkPolicy",
@@ -252,7 +252,7 @@ AGREEMENT_FAULTS = (
     ),
     ManifestFault("the trainer has other labels than is admitted", P, _other_labels, _POSTGRES),
     ManifestFault(
-        "a route names a service that does not exist",
+        "a route names a gRPC service that does not exist",
         P,
         set_field(
             "GRPCRoute",
@@ -270,13 +270,13 @@ AGREEMENT_FAULTS = (
         _MTLS,
     ),
     ManifestFault(
-        "no caller has a certificate",
+        "callers have no certificate",
         S,
         set_field("Certificate", "marquee-caller", "spec/usages", ["server auth"]),
         _MTLS,
     ),
     ManifestFault(
-        "certificates come from two authorities",
+        "certificates are issued by two authorities",
         S,
         set_field("Certificate", "marquee-cf", "spec/issuerRef/name", "marquee-self-signed"),
         _MTLS,
@@ -289,13 +289,13 @@ AGREEMENT_FAULTS = (
     ),
     # Metrics and traces
     ManifestFault(
-        "series have no label that alerts ask for",
+        "series lack a label that alerts use",
         P,
         set_field("PodMonitor", "marquee", f"{_ENDPOINT}/targetLabel", "server"),
         _MONITORING,
     ),
     ManifestFault(
-        "the label of series is taken from another name",
+        "the service label is derived from another label",
         P,
         set_field("PodMonitor", "marquee", f"{_ENDPOINT}/regex", "mq-(.+)"),
         _MONITORING,
@@ -313,13 +313,13 @@ AGREEMENT_FAULTS = (
     ),
     ManifestFault("alerts ask for what nothing records", P, _record_renamed, _MONITORING),
     ManifestFault(
-        "an alert asks for what no server exposes",
+        "an alert reads a metric that no server exposes",
         P,
         _in_rules("marquee_store_errors_total", "marquee_store_failures_total"),
         _MONITORING,
     ),
     ManifestFault(
-        "Grafana does not find the dashboards",
+        "the dashboards lack the label for Grafana",
         S,
         set_field("ConfigMap", "marquee-dashboards", "metadata/labels/grafana_dashboard", None),
         _MONITORING,
@@ -337,19 +337,19 @@ AGREEMENT_FAULTS = (
         _COLLECTOR,
     ),
     ManifestFault(
-        "the collector's health is asked where nothing listens",
+        "the collector's health check is on another port",
         S,
         _in_collector("0.0.0.0:13133", "0.0.0.0:13134"),
         _COLLECTOR,
     ),
     ManifestFault(
-        "traces go to an exporter that is not configured",
+        "traces are sent to an unconfigured exporter",
         S,
         _in_collector("exporters: [debug]", "exporters: [otlp]"),
         _COLLECTOR,
     ),
     ManifestFault(
-        "a server shows the certificate of another",
+        "a server presents the certificate of another",
         S,
         lambda o: next(v for v in pod_of(o, "cf")["volumes"] if v["name"] == "tls")[
             "secret"
@@ -357,7 +357,7 @@ AGREEMENT_FAULTS = (
         _MTLS,
     ),
     ManifestFault(
-        "no release is kept",
+        "pruning keeps no release",
         S,
         set_in_pod(
             "trainer", "containers/0/command", ["marquee", "releases", "prune", "--keep", "0"]

@@ -1,16 +1,16 @@
-"""Seeded faults that schemas allow and an API server, or a controller, refuses."""
+"""Seeded faults that the schemas allow but an API server or a controller rejects."""
 
 from __future__ import annotations
 
 from deploy.seeding import (
     ManifestFault,
-    cut_dashboards,
-    double,
     item_of,
     put,
+    repeat_first,
     replace_volume,
     set_field,
     set_in_pod,
+    truncate_dashboards,
 )
 
 S, P, L, _C = "staging", "production", "local", "containers/0"
@@ -19,20 +19,20 @@ API_FAULTS = (
     ManifestFault(
         "a variable is set twice",
         S,
-        double("cf", f"{_C}/env"),
+        repeat_first("cf", f"{_C}/env"),
     ),
-    ManifestFault("two volumes have the same name", S, double("cf", "volumes")),
-    ManifestFault("two ports have the same name", S, double("cf", f"{_C}/ports")),
+    ManifestFault("two volumes have the same name", S, repeat_first("cf", "volumes")),
+    ManifestFault("two ports have the same name", S, repeat_first("cf", f"{_C}/ports")),
     ManifestFault(
-        "two volumes are mounted at one path",
+        "two volumes are mounted at the same path",
         S,
         set_in_pod("cf", f"{_C}/volumeMounts/1/mountPath", "/store"),
     ),
     ManifestFault(
-        "a limit is no quantity", S, set_in_pod("cf", f"{_C}/resources/limits/memory", "512Megs")
+        "a limit is not a quantity", S, set_in_pod("cf", f"{_C}/resources/limits/memory", "512Megs")
     ),
     ManifestFault(
-        "a request is no quantity", S, set_in_pod("cf", f"{_C}/resources/requests/cpu", "half")
+        "a request is not a quantity", S, set_in_pod("cf", f"{_C}/resources/requests/cpu", "half")
     ),
     ManifestFault(
         "a rollout may neither add nor remove a pod",
@@ -45,36 +45,36 @@ API_FAULTS = (
         ),
     ),
     ManifestFault(
-        "an autoscaler's least is above its most",
+        "an autoscaler's minimum exceeds its maximum",
         P,
         set_field("HorizontalPodAutoscaler", "marquee-cf", "spec/minReplicas", 30),
     ),
     ManifestFault(
-        "a claim asks for no storage",
+        "a claim requests no storage",
         S,
         set_field("PersistentVolumeClaim", "marquee-store", "spec/resources", None),
     ),
     ManifestFault(
-        "a probe gives up before it has failed",
+        "a probe's failure threshold is 0",
         S,
         set_in_pod("cf", f"{_C}/livenessProbe/failureThreshold", 0),
     ),
     ManifestFault(
-        "a probe has no pause", S, set_in_pod("cf", f"{_C}/livenessProbe/periodSeconds", 0)
+        "a probe's period is 0", S, set_in_pod("cf", f"{_C}/livenessProbe/periodSeconds", 0)
     ),
     ManifestFault(
-        "a session sticks to what does not exist",
+        "a session affinity does not exist",
         S,
         set_field("Service", "marquee-cf", "spec/sessionAffinity", "Client"),
     ),
-    ManifestFault("a pod asks for names nowhere", S, set_in_pod("gateway", "dnsPolicy", "Custom")),
+    ManifestFault("a DNS policy does not exist", S, set_in_pod("gateway", "dnsPolicy", "Custom")),
     ManifestFault(
-        "there is no such time zone",
+        "a time zone does not exist",
         S,
         set_field("CronJob", "marquee-trainer", "spec/timeZone", "Mars/Olympus"),
     ),
     ManifestFault(
-        "a label's value is none",
+        "a label's value is not valid",
         S,
         lambda o: item_of(o, "Deployment", "marquee-cf")["metadata"].update(labels={"tier": "a b"}),
     ),
@@ -93,48 +93,52 @@ API_FAULTS = (
         P,
         set_in_pod("cf", f"{_C}/image", "registry.example.com/marquee/cf@sha256:123"),
     ),
-    ManifestFault("a dashboard cannot be parsed", S, cut_dashboards, ("monitoring",)),
+    ManifestFault("a dashboard cannot be parsed", S, truncate_dashboards, ("monitoring",)),
     ManifestFault(
-        "an alert's expression does not end",
+        "an alert's expression is incomplete",
         S,
         lambda o: put(
             item_of(o, "PrometheusRule", "marquee"), "spec/groups/0/rules/0/expr", "sum(rate("
         ),
         ("monitoring",),
     ),
-    # What is accepted and does not work
+    # Accepted, but does not work
     ManifestFault(
-        "an image of this machine is pulled",
+        "a local image is pulled",
         L,
         set_in_pod("cf", f"{_C}/imagePullPolicy", "Always"),
     ),
     ManifestFault(
-        "an image of a registry is never pulled",
+        "an image from a registry is never pulled",
         P,
         set_in_pod("cf", f"{_C}/imagePullPolicy", "Never"),
     ),
     ManifestFault(
-        "a server starts without its store",
+        "a server's store is an empty volume",
         S,
         replace_volume("cf", "store", {"emptyDir": {"sizeLimit": "1Gi"}}),
     ),
     ManifestFault(
-        "a group may not read the volumes", S, set_in_pod("cf", "securityContext/fsGroup", 1)
+        "the pod's group may not read the volumes",
+        S,
+        set_in_pod("cf", "securityContext/fsGroup", 1),
     ),
     ManifestFault(
-        "liveness counts while a server starts", S, set_in_pod("cf", f"{_C}/startupProbe", None)
+        "the liveness probe runs while a server starts",
+        S,
+        set_in_pod("cf", f"{_C}/startupProbe", None),
     ),
     ManifestFault(
-        "a pod is taken from its Service and stopped at once",
+        "a pod stops without a preStop delay",
         S,
         set_in_pod("cf", f"{_C}/lifecycle/preStop/sleep/seconds", 0),
     ),
     ManifestFault(
-        "no node has the label to spread over",
+        "no node has the topology key",
         S,
         set_in_pod("cf", "topologySpreadConstraints/0/topologyKey", "kubernetes.io/host"),
     ),
     ManifestFault(
-        "a container takes a port of the node", S, set_in_pod("cf", f"{_C}/ports/0/hostPort", 50052)
+        "a container uses a host port", S, set_in_pod("cf", f"{_C}/ports/0/hostPort", 50052)
     ),
 )

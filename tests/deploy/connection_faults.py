@@ -1,4 +1,4 @@
-"""Seeded faults that keep the parts of a deployment from reaching each other."""
+"""Seeded faults that prevent the parts of a deployment from connecting to each other."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from deploy.seeding import (
     ManifestFault,
     pod_of,
     remove,
+    remove_variables,
     set_field,
     set_variable,
-    without_variables,
 )
 
 S, P = "staging", "production"
@@ -29,19 +29,19 @@ CONNECTION_FAULTS = (
         _MTLS,
     ),
     ManifestFault(
-        "an issuer signs with what is no authority",
+        "an issuer signs with a certificate that is not an authority's",
         S,
         set_field("Issuer", "marquee-ca", "spec/ca/secretName", "marquee-cf-tls"),
         _MTLS,
     ),
     ManifestFault(
-        "the gateway's certificate may not be shown to backends",
+        "the gateway's certificate lacks the usage client auth",
         S,
         set_field("Certificate", "marquee-gateway", "spec/usages", ["server auth"]),
         _MTLS,
     ),
     ManifestFault(
-        "a server's certificate is one for clients",
+        "a server's certificate lacks the usage server auth",
         S,
         set_field("Certificate", "marquee-cf", "spec/usages", ["client auth"]),
         _MTLS,
@@ -53,21 +53,21 @@ CONNECTION_FAULTS = (
         _MTLS,
     ),
     ManifestFault(
-        "a file is not in the Secret",
+        "a certificate file is not in the Secret",
         S,
         set_variable("gateway", "MARQUEE_GATEWAY_BACKEND_CA", "/tls/backend.crt"),
         _MTLS,
     ),
     ManifestFault(
-        "the gateway shows no certificate to backends",
+        "the gateway has no client certificate for backends",
         S,
-        without_variables("gateway", "MARQUEE_GATEWAY_BACKEND_CERT", "MARQUEE_GATEWAY_BACKEND_KEY"),
+        remove_variables("gateway", "MARQUEE_GATEWAY_BACKEND_CERT", "MARQUEE_GATEWAY_BACKEND_KEY"),
         _MTLS,
     ),
     ManifestFault(
-        "a backend speaks plaintext to a gateway that does not",
+        "a backend serves plaintext and the gateway expects TLS",
         S,
-        without_variables(
+        remove_variables(
             "cf",
             "MARQUEE_CF_TLS_CERTIFICATE",
             "MARQUEE_CF_TLS_KEY",
@@ -77,7 +77,7 @@ CONNECTION_FAULTS = (
         _MTLS,
     ),
     ManifestFault(
-        "a certificate's file is readable by root alone",
+        "a certificate's file is readable only by root",
         S,
         lambda o: next(v for v in pod_of(o, "cf")["volumes"] if v["name"] == "tls")[
             "secret"
@@ -85,15 +85,15 @@ CONNECTION_FAULTS = (
         _MTLS,
     ),
     # Networks
-    ManifestFault("anybody may call a backend", S, remove("NetworkPolicy", "marquee-cf")),
-    ManifestFault("names cannot be looked up", P, remove("NetworkPolicy", "marquee-dns")),
+    ManifestFault("any pod may call a backend", S, remove("NetworkPolicy", "marquee-cf")),
+    ManifestFault("names cannot be resolved", P, remove("NetworkPolicy", "marquee-dns")),
     ManifestFault(
         "the gateway may not call the backends",
         P,
         remove("NetworkPolicy", "marquee-to-each-other"),
     ),
     ManifestFault(
-        "a policy denies the rest of what pods connect to",
+        "an egress policy allows only the database",
         S,
         lambda o: o.append(
             {
@@ -123,7 +123,7 @@ CONNECTION_FAULTS = (
         ("postgres",),
     ),
     ManifestFault(
-        "a headless Service has another port than its pods",
+        "a headless Service's port differs from that of its pods",
         S,
         set_field("Service", "marquee-postgres", "spec/ports/0/port", 5433),
         ("postgres",),
@@ -135,7 +135,7 @@ CONNECTION_FAULTS = (
         ("otel-collector",),
     ),
     ManifestFault(
-        "connections are kept for ever",
+        "connections have no maximum age",
         S,
         set_variable("gateway", "MARQUEE_GATEWAY_MAX_CONNECTION_AGE", "0"),
     ),

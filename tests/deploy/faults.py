@@ -1,4 +1,4 @@
-"""Faults that are seeded into the manifests and the Dockerfile; each must be found."""
+"""Faults seeded into the manifests and the Dockerfile; the checks must find each of them."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _OF_CF = {"selector": {"matchLabels": {"app.kubernetes.io/name": "marquee-cf"}}}
 S, P, L = "staging", "production", "local"
 
 MANIFEST_FAULTS = (
-    # Relations between objects
+    # References between objects
     ManifestFault(
-        "a Service selects nothing", S, set_field("Service", "marquee-cf", "spec/selector", _OTHER)
+        "a Service selects no pods", S, set_field("Service", "marquee-cf", "spec/selector", _OTHER)
     ),
     ManifestFault(
-        "a Service leads to another workload",
+        "a Service selects another workload",
         S,
         set_field(
             "Service",
@@ -42,7 +42,7 @@ MANIFEST_FAULTS = (
         set_field("Service", "marquee-gateway", "spec/ports/0/targetPort", "http"),
     ),
     ManifestFault(
-        "a Service's port is not the one that is called",
+        "a Service's port is not the one that callers use",
         S,
         set_field("Service", "marquee-cf", "spec/ports/0/port", 50055),
     ),
@@ -72,7 +72,7 @@ MANIFEST_FAULTS = (
         set_field("PodDisruptionBudget", "marquee-cf", "spec", {**_OF_CF, "minAvailable": "100%"}),
     ),
     ManifestFault(
-        "a disruption budget selects nothing",
+        "a disruption budget selects no pods",
         S,
         set_field("PodDisruptionBudget", "marquee-gateway", "spec/selector/matchLabels", _OTHER),
     ),
@@ -86,7 +86,7 @@ MANIFEST_FAULTS = (
         ),
     ),
     ManifestFault(
-        "the claim of the ratings does not exist",
+        "the claim for ratings does not exist",
         S,
         remove("PersistentVolumeClaim", "marquee-ratings"),
     ),
@@ -96,7 +96,7 @@ MANIFEST_FAULTS = (
         set_in_pod("gateway", "serviceAccountName", "marquee"),
     ),
     ManifestFault(
-        "a volume is mounted that the pod lacks",
+        "a mounted volume is not defined",
         S,
         set_in_pod("gateway", "containers/0/volumeMounts/1/name", "caches"),
     ),
@@ -111,7 +111,7 @@ MANIFEST_FAULTS = (
         set_in_pod("gateway", "topologySpreadConstraints/0/labelSelector/matchLabels", _OTHER),
     ),
     ManifestFault(
-        "a network policy protects nothing",
+        "a network policy selects no pods",
         S,
         set_field("NetworkPolicy", "marquee-cf", "spec/podSelector/matchLabels", _OTHER),
     ),
@@ -128,7 +128,7 @@ MANIFEST_FAULTS = (
         set_field("NetworkPolicy", "marquee-inference", "spec/ingress/0/ports/0/port", 50052),
     ),
     ManifestFault(
-        "an autoscaler scales what does not exist",
+        "an autoscaler's target does not exist",
         P,
         set_field(
             "HorizontalPodAutoscaler", "marquee-cf", "spec/scaleTargetRef/name", "marquee-cfs"
@@ -136,7 +136,7 @@ MANIFEST_FAULTS = (
     ),
     ManifestFault("a priority class does not exist", P, remove("PriorityClass", "marquee-serving")),
     ManifestFault(
-        "a namespace is created by nothing",
+        "a namespace is not created",
         S,
         set_field("Service", "marquee-cf", "metadata/namespace", "marquee"),
     ),
@@ -162,17 +162,17 @@ MANIFEST_FAULTS = (
         ("mtls",),
     ),
     ManifestFault(
-        "a route leads to a port that no Service has",
+        "a route's backend is a port that no Service has",
         P,
         set_field("GRPCRoute", "marquee-gateway", "spec/rules/0/backendRefs/0/port", 443),
         ("ingress",),
     ),
-    # What the processes read
+    # Settings of the processes
     ManifestFault(
-        "metrics are off", S, set_variable("gateway", "MARQUEE_GATEWAY_METRICS_PORT", "0")
+        "metrics are disabled", S, set_variable("gateway", "MARQUEE_GATEWAY_METRICS_PORT", "0")
     ),
     ManifestFault(
-        "metrics are on another port than the one scraped",
+        "metrics are not on the port that is scraped",
         S,
         set_variable("cf", "MARQUEE_CF_METRICS_PORT", "9091"),
     ),
@@ -182,7 +182,7 @@ MANIFEST_FAULTS = (
         set_variable("cf", "MARQUEE_CF_LISTEN", "127.0.0.1:50052"),
     ),
     ManifestFault(
-        "a server listens on another port",
+        "a server listens on a port that the manifest does not declare",
         S,
         set_variable("cf", "MARQUEE_CF_LISTEN", "0.0.0.0:50055"),
     ),
@@ -193,14 +193,16 @@ MANIFEST_FAULTS = (
     ),
     ManifestFault("a variable is misspelt", S, set_variable("cf", "MARQUEE_CF_MAX_USER", "10")),
     ManifestFault(
-        "a value is refused", S, set_variable("gateway", "MARQUEE_GATEWAY_MAX_CALLS", "many")
+        "a value is not valid", S, set_variable("gateway", "MARQUEE_GATEWAY_MAX_CALLS", "many")
     ),
     ManifestFault(
         "the store is mounted elsewhere", S, set_variable("cf", "MARQUEE_STORE", "/releases")
     ),
-    ManifestFault("a server may write the store", S, set_read_only("inference", "/store", False)),
     ManifestFault(
-        "the trainer cannot write the store",
+        "a server may write to the store", S, set_read_only("inference", "/store", False)
+    ),
+    ManifestFault(
+        "the trainer cannot write to the store",
         S,
         set_read_only("trainer", "/store", True, "initContainers"),
     ),
@@ -214,42 +216,44 @@ MANIFEST_FAULTS = (
         ),
     ),
     ManifestFault(
-        "several replicas share a claim for one node",
+        "several replicas share a ReadWriteOnce claim",
         S,
         set_field("PersistentVolumeClaim", "marquee-store", "spec/accessModes", ["ReadWriteOnce"]),
     ),
     ManifestFault(
-        "a container may use less memory than it requests",
+        "a container's memory limit is below its request",
         S,
         set_in_pod("cf", "containers/0/resources/limits/memory", "256Mi"),
     ),
     ManifestFault(
-        "the schedule is none", S, set_field("CronJob", "marquee-trainer", "spec/schedule", "3 am")
+        "the schedule is not valid",
+        S,
+        set_field("CronJob", "marquee-trainer", "spec/schedule", "3 am"),
     ),
     ManifestFault("a pod shares the node's network", S, set_in_pod("gateway", "hostNetwork", True)),
     ManifestFault("the trainer has no /tmp", S, unmount("trainer", "/tmp", "initContainers")),  # noqa: S108
     ManifestFault("the cache is not writable", S, unmount("gateway", "/cache")),
     ManifestFault(
-        "readiness asks for an unknown service",
+        "the readiness probe checks another service",
         S,
         set_in_pod(
             "cf", "containers/0/readinessProbe/grpc/service", "marquee.v1.RecommenderService"
         ),
     ),
     ManifestFault(
-        "readiness asks on the wrong port",
+        "the readiness probe uses the wrong port",
         S,
         set_in_pod("cf", "containers/0/readinessProbe/grpc/port", 50051),
     ),
     ManifestFault(
-        "liveness needs a release",
+        "the liveness probe requires a release",
         S,
         set_in_pod(
             "gateway", "containers/0/livenessProbe/grpc/service", "marquee.v1.RecommenderService"
         ),
     ),
     ManifestFault(
-        "liveness passes for a frozen process",
+        "the liveness probe passes for a frozen process",
         S,
         set_in_pod("gateway", "containers/0/livenessProbe", {"tcpSocket": {"port": "grpc"}}),
     ),
@@ -271,19 +275,21 @@ MANIFEST_FAULTS = (
         set_in_pod("gateway", "containers/0/lifecycle", None),
     ),
     ManifestFault(
-        "two trainings at a time",
+        "two training runs may overlap",
         S,
         set_field("CronJob", "marquee-trainer", "spec/concurrencyPolicy", "Allow"),
     ),
     ManifestFault(
-        "a release is promoted unchecked", S, set_in_pod("trainer", "initContainers/0/args", None)
+        "a release is promoted without the gate",
+        S,
+        set_in_pod("trainer", "initContainers/0/args", None),
     ),
     ManifestFault(
-        "finished jobs stay for ever",
+        "finished Jobs are never deleted",
         L,
         set_field("Job", "marquee-sample", "spec/ttlSecondsAfterFinished", None),
     ),
-    ManifestFault("a volume may fill the node", S, replace_volume("cf", "cache", {"emptyDir": {}})),
+    ManifestFault("a volume has no size limit", S, replace_volume("cf", "cache", {"emptyDir": {}})),
     ManifestFault(
         "a container has no memory limit",
         S,
@@ -326,15 +332,17 @@ MANIFEST_FAULTS = (
 
 _INSTALL = "RUN /build/install.sh gateway"
 IMAGE_FAULTS = (
-    ImageFault("there is no constraints file", "COPY constraints.txt /build/constraints.txt\n", ""),
+    ImageFault(
+        "the constraints file is missing", "COPY constraints.txt /build/constraints.txt\n", ""
+    ),
     ImageFault(
         "packages are installed without the constraints", _INSTALL, "RUN pip install gateway"
     ),
-    ImageFault("the base has no digest", "python:3.11-slim@sha256:", "python:3.11-slim\n#"),
-    ImageFault("the base has no tag", "python:3.11-slim@", "python@"),
+    ImageFault("the base image has no digest", "python:3.11-slim@sha256:", "python:3.11-slim\n#"),
+    ImageFault("the base image has no tag", "python:3.11-slim@", "python@"),
     ImageFault("a COPY source does not exist", "COPY constraints.txt", "COPY requirements.txt"),
     ImageFault("a COPY source is ignored", "COPY constraints.txt", "COPY tests"),
-    ImageFault("a stage is copied that does not exist", "--from=cf-build", "--from=cf-builder"),
+    ImageFault("a copied stage does not exist", "--from=cf-build", "--from=cf-builder"),
     ImageFault(
         "an image runs as root",
         'USER 10001\nENTRYPOINT ["marquee", "serve", "cf"]',
@@ -343,30 +351,30 @@ IMAGE_FAULTS = (
     ImageFault(
         "an image runs as a user that does not exist", "useradd --uid 10001", "useradd --uid 1000"
     ),
-    ImageFault("an image holds pip", "FROM runtime AS gateway\n", "FROM build AS gateway\n"),
-    ImageFault("an image installs another's packages", _INSTALL, "RUN /build/install.sh cf"),
+    ImageFault("an image contains pip", "FROM runtime AS gateway\n", "FROM build AS gateway\n"),
+    ImageFault("an image installs the packages of another", _INSTALL, "RUN /build/install.sh cf"),
     ImageFault("an extra does not exist", "ann,inference", "faiss,inference"),
     ImageFault(
-        "a shell is between the kubelet and the server",
+        "the entry point runs in a shell",
         'ENTRYPOINT ["marquee", "serve", "gateway"]',
         "ENTRYPOINT marquee serve gateway",
     ),
-    ImageFault("an image starts what does not exist", '"serve", "cf"]', '"server", "cf"]'),
+    ImageFault("an image starts an unknown command", '"serve", "cf"]', '"server", "cf"]'),
     ImageFault("an image starts another server", '"serve", "cf"]', '"serve", "gateway"]'),
     ImageFault(
         "a compiler is installed",
         "FROM runtime AS cf\n",
         "FROM runtime AS cf\nRUN apt-get install --yes clang\n",
     ),
-    ImageFault("a program is not found", "ENV PATH=/opt/marquee/bin:$PATH ", "ENV "),
+    ImageFault("the programs are not on PATH", "ENV PATH=/opt/marquee/bin:$PATH ", "ENV "),
     ImageFault(
         "packages are copied elsewhere",
         "COPY --from=cf-build /opt/marquee /opt/marquee",
         "COPY --from=cf-build /opt/marquee /opt/cf",
     ),
-    ImageFault("an image holds a secret", "ENV PATH", "ENV AWS_SECRET_ACCESS_KEY=x PATH"),
+    ImageFault("an image contains a secret", "ENV PATH", "ENV AWS_SECRET_ACCESS_KEY=x PATH"),
     ImageFault(
-        "a file comes from somewhere else",
+        "a file is downloaded with ADD",
         "FROM runtime AS cf\n",
         "FROM runtime AS cf\nADD https://example.com/x.sh /x.sh\n",
     ),
@@ -376,23 +384,25 @@ IMAGE_FAULTS = (
         "FROM python AS build\nRUN curl https://example.com/x.sh | sh\n",
     ),
     ImageFault(
-        "everybody may write",
+        "files are world-writable",
         "FROM runtime AS cf\n",
         "FROM runtime AS cf\nRUN chmod -R 777 /opt\n",
     ),
-    ImageFault("the base is whatever is latest", "python:3.11-slim@", "python:latest@"),
-    ImageFault("the base has an old Python", "python:3.11-slim@", "python:3.9-slim@"),
-    ImageFault("there is no wheel to install", "COPY --from=wheel /wheels /wheels\n", ""),
+    ImageFault("the base image has the tag latest", "python:3.11-slim@", "python:latest@"),
+    ImageFault("the base image has an old Python", "python:3.11-slim@", "python:3.9-slim@"),
+    ImageFault("the wheel is missing", "COPY --from=wheel /wheels /wheels\n", ""),
     ImageFault(
-        "there is no script to run", "COPY deploy/images/install.sh /build/install.sh\n", ""
+        "the install script is missing", "COPY deploy/images/install.sh /build/install.sh\n", ""
     ),
     ImageFault(
-        "an image holds another's packages, too",
+        "an image also installs the packages of another",
         _INSTALL,
         "RUN /build/install.sh inference,gateway",
     ),
-    ImageFault("a tool is not pinned", "build==1.3.0", "build"),
+    ImageFault("a build tool is not pinned", "build==1.3.0", "build"),
     ImageFault(
-        "an image holds the source tree", "FROM runtime AS cf\n", "FROM runtime AS cf\nCOPY . .\n"
+        "an image contains the source tree",
+        "FROM runtime AS cf\n",
+        "FROM runtime AS cf\nCOPY . .\n",
     ),
 )

@@ -1,4 +1,4 @@
-"""How faults are seeded into rendered manifests and the Dockerfile."""
+"""Helpers that seed faults into rendered manifests and the Dockerfile."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class ManifestFault:
     """A fault in an overlay.
 
     Attributes:
-        name: What is wrong.
-        overlay: The overlay that it is seeded into.
-        edit: Puts the fault into the rendered objects.
+        name: Description of the fault.
+        overlay: The overlay that the fault is seeded into.
+        edit: Seeds the fault into the rendered objects.
         components: The components that the overlay is rendered with.
     """
 
@@ -30,7 +30,13 @@ class ManifestFault:
 
 @dataclass(frozen=True)
 class ImageFault:
-    """A fault in the Dockerfile: a text that is replaced by another."""
+    """A fault in the Dockerfile.
+
+    Attributes:
+        name: Description of the fault.
+        old: The text to replace.
+        new: The faulty text.
+    """
 
     name: str
     old: str
@@ -38,12 +44,12 @@ class ImageFault:
 
 
 def item_of(objects: list[Object], kind: str, name: str) -> Object:
-    """The object of a kind and name."""
+    """Returns the object of a kind and name."""
     return next(o for o in objects if o["kind"] == kind and o["metadata"]["name"] == name)
 
 
 def pod_of(objects: list[Object], name: str) -> Object:
-    """The specification of the pods of a service, or of the trainer."""
+    """Returns the specification of the pods of a service or of the trainer."""
     kind = "CronJob" if name == "trainer" else "Deployment"
     spec = item_of(objects, kind, f"marquee-{name}")["spec"]
     spec = spec["jobTemplate"]["spec"] if kind == "CronJob" else spec
@@ -52,7 +58,7 @@ def pod_of(objects: list[Object], name: str) -> Object:
 
 
 def set_field(kind: str, name: str, path: str, value: Any) -> Edit:
-    """Sets a field of an object; a path's parts are names and list indexes. None removes it."""
+    """Sets a field of an object, given by a path of names and list indexes; None removes it."""
 
     def edit(objects: list[Object]) -> None:
         put(item_of(objects, kind, name), path, value)
@@ -81,7 +87,7 @@ def put(item: Any, path: str, value: Any) -> None:
 
 
 def set_variable(name: str, variable: str, value: str) -> Edit:
-    """Sets, or adds, a variable of a pod's first container."""
+    """Sets or adds an environment variable of a pod's first container."""
 
     def edit(objects: list[Object]) -> None:
         env = pod_of(objects, name)["containers"][0]["env"]
@@ -128,7 +134,7 @@ def replace_volume(name: str, volume: str, source: Object) -> Edit:
 
 
 def duplicate(kind: str, name: str) -> Edit:
-    """Adds an object a second time."""
+    """Duplicates an object."""
 
     def edit(objects: list[Object]) -> None:
         objects.append(item_of(objects, kind, name))
@@ -136,8 +142,8 @@ def duplicate(kind: str, name: str) -> Edit:
     return edit
 
 
-def without_variables(name: str, *variables: str) -> Edit:
-    """Removes variables of a pod's first container."""
+def remove_variables(name: str, *variables: str) -> Edit:
+    """Removes environment variables of a pod's first container."""
 
     def edit(objects: list[Object]) -> None:
         container = pod_of(objects, name)["containers"][0]
@@ -146,8 +152,8 @@ def without_variables(name: str, *variables: str) -> Edit:
     return edit
 
 
-def double(name: str, path: str) -> Edit:
-    """Adds the first item of a list in a pod's specification a second time."""
+def repeat_first(name: str, path: str) -> Edit:
+    """Duplicates the first item of a list in a pod's specification."""
 
     def edit(objects: list[Object]) -> None:
         found: Any = pod_of(objects, name)
@@ -158,8 +164,8 @@ def double(name: str, path: str) -> Edit:
     return edit
 
 
-def cut_dashboards(objects: list[Object]) -> None:
-    """Cuts off the end of all dashboards."""
+def truncate_dashboards(objects: list[Object]) -> None:
+    """Truncates all dashboards, so that they are not valid JSON."""
     for item in objects:
         if item["kind"] == "ConfigMap":
             item["data"] = {name: text[:-9] for name, text in item["data"].items()}

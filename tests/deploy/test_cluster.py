@@ -1,4 +1,4 @@
-"""What is asked of a cluster's API server, and what becomes of a cluster that does not answer."""
+"""The check against a cluster: pods to submit, custom kinds, and clusters that do not answer."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from deploy_check.render import COMPONENTS, render_with
 from deploy_check.schemas import check_schemas
 
 
-def test_pods_are_those_that_controllers_make(tmp_path: Path) -> None:
-    """Each workload has a sound pod, which names only volumes that it has."""
+def test_pods_are_derived_from_workloads(tmp_path: Path) -> None:
+    """Each workload yields a valid pod whose mounts refer only to its own volumes."""
     objects = render_with("production", COMPONENTS, tmp_path)
     made = list(pods(objects))
     assert len(made) == len(workloads(objects))
@@ -27,8 +27,8 @@ def test_pods_are_those_that_controllers_make(tmp_path: Path) -> None:
             assert {m["name"] for m in container["volumeMounts"]} <= volumes
 
 
-def test_kinds_of_operators_are_told_apart(tmp_path: Path) -> None:
-    """A cluster without an operator is no fault of the manifests, one without a CronJob is."""
+def test_custom_kinds_are_separated_from_built_in_ones(tmp_path: Path) -> None:
+    """A missing operator is not a fault of the manifests, but an unknown built-in kind is."""
     own, custom = split_custom(render_with("production", COMPONENTS, tmp_path))
     assert {"CronJob", "PodDisruptionBudget"} <= {o["kind"] for o in own}
     assert {o["kind"] for o in custom} == {
@@ -41,8 +41,8 @@ def test_kinds_of_operators_are_told_apart(tmp_path: Path) -> None:
     }
 
 
-def test_refusals_are_told_one_by_one() -> None:
-    """What kubectl adds in further lines belongs to the refusal before."""
+def test_refusals_are_listed_separately() -> None:
+    """Continuation lines in the output of kubectl belong to the preceding refusal."""
     text = 'The Pod "a" is invalid: \n* spec.x: Required value\n* spec.y: Invalid\n\nError: b\n'
     assert refusals_of(text) == [
         'The Pod "a" is invalid: * spec.x: Required value * spec.y: Invalid',
@@ -50,10 +50,10 @@ def test_refusals_are_told_one_by_one() -> None:
     ]
 
 
-def test_a_cluster_that_does_not_answer_is_told(
+def test_a_cluster_that_does_not_answer_is_reported(
     tmp_path: Path, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The table says which address refused, and the other checks go on."""
+    """The row names the address that refused the connection, and the other checks continue."""
     server = f"http://127.0.0.1:{free_port()}"
     config = {
         "apiVersion": "v1",

@@ -1,4 +1,4 @@
-"""The compose file names files, stages and services that exist, and settings that are read."""
+"""The compose file refers to existing files, stages and services, and its settings are valid."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import yaml
 from deploy_check.images import images
 from deploy_check.settings import parse
 from locations import PROJECT
-from observe.kit import rules
+from observe.monitoring import rules
 
 DEPLOY = PROJECT / "deploy"
 
@@ -24,10 +24,10 @@ def services() -> dict[str, Any]:
 
 
 def test_processes_read_their_settings(services: dict[str, Any]) -> None:
-    """Each process of ours knows every variable that it is given, and accepts its value."""
-    ours = {name: s for name, s in services.items() if "build" in s}
-    assert set(ours) == {"trainer", "cf", "inference", "gateway"}
-    for name, service in ours.items():
+    """Each of the project's processes knows its environment variables and accepts their values."""
+    built = {name: s for name, s in services.items() if "build" in s}
+    assert set(built) == {"trainer", "cf", "inference", "gateway"}
+    for name, service in built.items():
         stage = images()[service["build"]["target"]]
         assert stage.name == name
         values = parse(stage.entry_point, service["environment"])
@@ -36,7 +36,7 @@ def test_processes_read_their_settings(services: dict[str, Any]) -> None:
 
 
 def test_files_and_dependencies_exist(services: dict[str, Any]) -> None:
-    """Mounted files exist, as do the services that others wait for."""
+    """Mounted files exist, and so do the services that others depend on."""
     for service in services.values():
         for volume in service.get("volumes", ()):
             source = volume.split(":")[0]
@@ -54,7 +54,7 @@ def test_the_gateway_calls_the_backends(services: dict[str, Any]) -> None:
 
 
 def test_prometheus_scrapes_all_servers(services: dict[str, Any]) -> None:
-    """Every server is scraped under the label that dashboards and alerts know it by."""
+    """Every server is scraped with the service label that dashboards and alerts use."""
     config = yaml.safe_load((DEPLOY / "compose/prometheus.yaml").read_text())
     scraped = {
         target: group["labels"]["service"]
@@ -65,7 +65,7 @@ def test_prometheus_scrapes_all_servers(services: dict[str, Any]) -> None:
 
 
 def test_prometheus_loads_the_alerts(services: dict[str, Any]) -> None:
-    """What the container makes of the alerts' object is the rule file of Prometheus."""
+    """The container's command extracts a valid rule file from the PrometheusRule object."""
     (command,) = services["prometheus"]["command"]
     path = DEPLOY / "kustomize/components/monitoring/rules.yaml"
     extract = command.split(" > ")[0].replace("/kit/rules.yaml", str(path))

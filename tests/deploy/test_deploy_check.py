@@ -1,4 +1,4 @@
-"""The manifests and the Dockerfile pass the checks, and the checks find faults."""
+"""The manifests and the Dockerfile pass the checks, and the checks find seeded faults."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Rendered = Callable[[str, tuple[str, ...]], list[Object]]
 
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
-    """Renders an overlay with components, each combination once."""
+    """Renders overlays with components, caching each combination."""
     made: dict[tuple[str, tuple[str, ...]], list[Object]] = {}
 
     def get(overlay: str, components: tuple[str, ...]) -> list[Object]:
@@ -51,7 +51,7 @@ def test_overlays_are_sound(overlay: str, rendered: Rendered) -> None:
 
 
 def test_production_names_images_by_digest(rendered: Rendered) -> None:
-    """A tag that is pushed again changes nothing that runs in production."""
+    """Production is not affected when a tag is pushed again."""
     for workload in workloads(rendered("production", ())):
         for container in workload.containers:
             assert "@sha256:" in container["image"]
@@ -60,12 +60,12 @@ def test_production_names_images_by_digest(rendered: Rendered) -> None:
 @pytest.mark.parametrize("component", COMPONENTS)
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_components_fit_an_overlay(overlay: str, component: str, rendered: Rendered) -> None:
-    """Each component fits each overlay: one that denies by default, and one without a CronJob."""
+    """Each component works in each overlay: one denies by default, and one has no CronJob."""
     assert check_objects(rendered(overlay, (component,))) == []
 
 
 def test_components_fit_each_other(rendered: Rendered) -> None:
-    """All components can be added to an overlay at once."""
+    """All components can be added to the same overlay."""
     assert check_objects(rendered("staging", COMPONENTS)) == []
 
 
@@ -75,7 +75,7 @@ def test_components_fit_each_other(rendered: Rendered) -> None:
     ids=lambda fault: fault.name,
 )
 def test_faults_in_manifests_are_found(fault: ManifestFault, rendered: Rendered) -> None:
-    """A fault that is seeded into the manifests is found without a cluster."""
+    """The checks find each fault seeded into the manifests, without a cluster."""
     objects = rendered(fault.overlay, fault.components)
     fault.edit(objects)
     assert check_objects(objects)
@@ -83,19 +83,19 @@ def test_faults_in_manifests_are_found(fault: ManifestFault, rendered: Rendered)
 
 @pytest.mark.parametrize("fault", IMAGE_FAULTS, ids=lambda fault: fault.name)
 def test_faults_in_the_dockerfile_are_found(fault: ImageFault) -> None:
-    """A fault that is seeded into the Dockerfile is found without a build."""
+    """The checks find each fault seeded into the Dockerfile, without a build."""
     text = DOCKERFILE.read_text()
     assert fault.old in text
     assert check_images(text.replace(fault.old, fault.new))
 
 
 def test_dockerfile_is_sound() -> None:
-    """The Dockerfile as it is has none of these faults."""
+    """The project's Dockerfile has no faults."""
     assert check_images() == []
 
 
 def test_overlays_and_components_have_instructions() -> None:
-    """Each component has a README, and the one of deploy/ names every overlay and component."""
+    """Each component has a README, and deploy/README.md names every overlay and component."""
     text = (KUSTOMIZE.parent / "README.md").read_text()
     for name in itertools.chain(OVERLAYS, COMPONENTS):
         assert f"`{name}`" in text

@@ -1,4 +1,4 @@
-"""The check of built images finds what an image must not hold."""
+"""The check of built images finds files that an image must not contain."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from image_check.contents import megabytes, tools, unread
+from image_check.contents import build_tools, megabytes, unused_folders
 
 _PACKAGES = "opt/marquee/lib/python3.11/site-packages"
 
@@ -22,25 +22,25 @@ _PACKAGES = "opt/marquee/lib/python3.11/site-packages"
         f"{_PACKAGES}/clang/native/libclang.so",
     ],
 )
-def test_tools_are_found(tmp_path: Path, path: str) -> None:
-    """A packaging tool or a compiler, wherever images have them."""
+def test_packaging_tools_and_compilers_are_found(tmp_path: Path, path: str) -> None:
+    """Programs and packages are found in all folders where images have them."""
     (tmp_path / path).parent.mkdir(parents=True)
     (tmp_path / path).write_text("")
-    assert list(tools(tmp_path))
+    assert list(build_tools(tmp_path))
 
 
 @pytest.mark.parametrize("path", ["tensorflow/include/Eigen", "numpy/linalg/tests/test.py"])
-def test_what_nothing_reads_is_found(tmp_path: Path, path: str) -> None:
-    """Headers and tests that packages bring along."""
+def test_unused_folders_are_found(tmp_path: Path, path: str) -> None:
+    """Headers and tests of installed packages are found."""
     (tmp_path / _PACKAGES / path).parent.mkdir(parents=True)
     (tmp_path / _PACKAGES / path).write_text("")
-    assert list(unread(tmp_path))
+    assert list(unused_folders(tmp_path))
 
 
-def test_other_files_are_none(tmp_path: Path) -> None:
-    """Packages may have modules and folders with the same names."""
+def test_other_files_are_not_reported(tmp_path: Path) -> None:
+    """Modules, folders and programs with similar names are not reported."""
     for path in (f"{_PACKAGES}/keras/wheel/make.py", f"{_PACKAGES}/pipeline.py", "bin/mkdir"):
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).write_text("12345")
-    assert list(tools(tmp_path)) == list(unread(tmp_path)) == []
+    assert list(build_tools(tmp_path)) == list(unused_folders(tmp_path)) == []
     assert megabytes(tmp_path) == 15e-6

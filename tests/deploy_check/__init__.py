@@ -1,4 +1,5 @@
-"""Checks the deployment without a cluster: manifests, relations between objects, images, processes.
+"""Checks the deployment without a cluster: manifests, references, images and processes.
 
-`make deploy-check` runs everything and prints a table; the tests use the parts.
+`make deploy-check` runs all checks and prints a table; the tests use the modules separately. Start
+with `static.py`, which lists the checks of manifests, and `objects.py`, what they work on.
 """

@@ -20,12 +20,12 @@ import yaml
 from deploy_check.cluster import OLDEST, Cluster, ClusterError, kinds_of, split_custom
 from deploy_check.images import DOCKERFILE, check_images
 from deploy_check.objects import Object
-from deploy_check.processes import Place, ProcessError, Step
+from deploy_check.processes import ProcessError, Step, Workspace
 from deploy_check.render import COMPONENTS, KUSTOMIZE, OVERLAYS, RenderError, render, render_with
 from deploy_check.static import check_objects
 from deploy_check.system import serve_and_call, train
 
-# The overlays whose commands are started, with the components that are added.
+# The overlays whose commands are started, with the components added to them.
 _STARTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("staging", ()),
     ("local", ()),
@@ -46,10 +46,10 @@ class Row:
     """A row of the table.
 
     Attributes:
-        what: The folder, or the folder and the service.
+        what: The overlay and its components, or the overlay and the service.
         check: What was checked.
-        result: What came out.
-        passed: Whether that is right.
+        result: The result of the check.
+        passed: Whether the check passed.
     """
 
     what: str
@@ -139,7 +139,7 @@ def process_rows(folder: Path) -> Iterator[Row]:
     """Starts the commands of overlays, calls their probes, and sends a Recommend."""
     for overlay, components in _STARTED:
         name = " + ".join((overlay, *components))
-        place = Place(folder / overlay)
+        workspace = Workspace(folder / overlay)
         objects = _objects(overlay, components, folder / f"{overlay}-rendered")
         rows: list[Row] = []
 
@@ -147,8 +147,8 @@ def process_rows(folder: Path) -> Iterator[Row]:
             rows.append(Row(f"{name}: {service}", step.what, f"{step.seconds:.1f} s", passed=True))
 
         try:
-            train(objects, place, on_step)
-            serve_and_call(objects, place, on_step)
+            train(objects, workspace, on_step)
+            serve_and_call(objects, workspace, on_step)
         except ProcessError as error:
             rows.append(Row(name, "", str(error), passed=False))
         yield from rows
@@ -169,10 +169,10 @@ def _objects(overlay: str, components: tuple[str, ...], folder: Path) -> list[Ob
 
 @click.command()
 @click.option("--processes/--no-processes", default=True, help="Start the rendered commands.")
-@click.option("--checkov", default="", help="The program checkov; without it, it is not run.")
-@click.option("--hadolint", default="", help="The program hadolint, which runs with checkov.")
+@click.option("--checkov", default="", help="Path of checkov; not run by default.")
+@click.option("--hadolint", default="", help="Path of hadolint, run together with checkov.")
 def run(processes: bool, checkov: str, hadolint: str) -> None:
-    """Checks the deployment; fails if anything is wrong with it."""
+    """Checks the deployment; fails if a check fails."""
     begun, failed, count = time.monotonic(), 0, 0
     with tempfile.TemporaryDirectory(prefix="marquee-deploy-check-") as made:
         folder = Path(made)

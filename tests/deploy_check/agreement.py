@@ -1,4 +1,4 @@
-"""Whether objects agree with each other: on stores, replicas, priorities, feedback and routes."""
+"""Checks that objects agree with each other: stores, replicas, priorities, feedback, routes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from marquee_services.gateway.main import FEEDBACK_SERVICE, SERVICE
 
 _STORE, _FEEDBACK = "MARQUEE_STORE", "MARQUEE_FEEDBACK"
 _CALLED = {SERVICE, FEEDBACK_SERVICE, "grpc.health.v1.Health"}
-# A CronJob's controller looks every ten seconds, and would find each run too late.
-_LEAST_STARTING_S = 10
+# The CronJob controller checks every ten seconds, so a shorter deadline would miss every run.
+_MIN_STARTING_S = 10
 
 
 def check_agreement(objects: list[Object]) -> list[Finding]:
-    """Where objects contradict each other."""
+    """Finds settings in which objects contradict each other."""
     found = workloads(objects)
     return [
         *_stores(found),
@@ -37,15 +37,15 @@ def check_agreement(objects: list[Object]) -> list[Finding]:
         *_services(objects),
         *(finding for workload in found for finding in _pod(workload)),
         *(
-            Finding(where(job), "starts no job: its deadline for starting is too short")
+            Finding(where(job), "never starts a Job: startingDeadlineSeconds is too short")
             for job in kinds(objects, "CronJob").values()
-            if job["spec"].get("startingDeadlineSeconds", 100) < _LEAST_STARTING_S
+            if job["spec"].get("startingDeadlineSeconds", 100) < _MIN_STARTING_S
         ),
     ]
 
 
 def _stores(found: list[Workload]) -> Iterator[Finding]:
-    """Trainer and servers must use one store."""
+    """Checks that the trainer and all servers use the same store."""
     first = ""
     for workload in found:
         for container in workload.containers if workload.is_ours else ():
@@ -56,12 +56,13 @@ def _stores(found: list[Workload]) -> Iterator[Finding]:
             first = first or store
             if store != first:
                 yield Finding(
-                    workload.where, f"{container['name']} uses the store {store}, others {first}"
+                    workload.where,
+                    f"{container['name']} uses the store {store}, but others use {first}",
                 )
 
 
 def _claim(workload: Workload, container: Object, path: str) -> str:
-    """The claim with a path, for example `claim marquee-store, /store`; empty if there is none."""
+    """Returns the claim that contains a path and the path in it; empty if there is none."""
     for mount in container.get("volumeMounts", ()):
         if f"{path}/".startswith(f"{mount['mountPath']}/"):
             for volume in workload.pod.get("volumes", ()):
@@ -72,7 +73,7 @@ def _claim(workload: Workload, container: Object, path: str) -> str:
 
 
 def _feedback(found: list[Workload]) -> Iterator[Finding]:
-    """Who trains by schedule learns from what the gateways record."""
+    """Checks that the CronJob reads the feedback that the gateways record."""
     users = {
         image_name(c["image"]): c
         for workload in found
@@ -83,7 +84,9 @@ def _feedback(found: list[Workload]) -> Iterator[Finding]:
         return
     for workload in found:
         if workload.kind == "CronJob" and "trainer" not in users:
-            yield Finding(workload.where, "does not learn from the feedback of the gateways")
+            yield Finding(
+                workload.where, f"does not set {_FEEDBACK}, although the gateways record feedback"
+            )
 
 
 def _scalers(objects: list[Object], found: list[Workload]) -> Iterator[Finding]:
@@ -93,14 +96,15 @@ def _scalers(objects: list[Object], found: list[Workload]) -> Iterator[Finding]:
         for scaler in kinds(objects, kind).values():
             name = scaler["spec"]["scaleTargetRef"]["name"]
             if name in seen:
-                yield Finding(where(scaler), f"scales {name}, as {seen[name]} does")
+                yield Finding(where(scaler), f"scales {name}, which {seen[name]} scales too")
             seen[name] = where(scaler)
             workload = by_name.get(name)
             if workload is None:
                 continue
             if "replicas" in workload.spec:
                 yield Finding(
-                    workload.where, f"sets replicas back whenever it is applied: see {seen[name]}"
+                    workload.where,
+                    f"sets replicas, so applying it resets the number chosen by {seen[name]}",
                 )
             for resource in _scaled_by(scaler):
                 for container in workload.containers:
@@ -111,7 +115,7 @@ def _scalers(objects: list[Object], found: list[Workload]) -> Iterator[Finding]:
 
 
 def _scaled_by(scaler: Object) -> Iterator[str]:
-    """The resources that an autoscaler compares with what is requested."""
+    """Yields the resources whose utilisation an autoscaler compares with the requests."""
     for metric in scaler["spec"].get("metrics", ()):
         if metric["type"] == "Resource":
             yield metric["resource"]["name"]
@@ -125,22 +129,22 @@ def _budgets(objects: list[Object], found: list[Workload]) -> Iterator[Finding]:
         chosen = [w for w in found if selects(budget["spec"]["selector"], w.labels)]
         if len(chosen) > 1:
             names = ", ".join(w.name for w in chosen)
-            yield Finding(where(budget), f"counts the pods of several workloads: {names}")
+            yield Finding(where(budget), f"selects the pods of several workloads: {names}")
 
 
 def _priorities(objects: list[Object], found: list[Workload]) -> Iterator[Finding]:
     classes = kinds(objects, "PriorityClass")
     for item in classes.values():
         if item.get("globalDefault"):
-            yield Finding(where(item), "is given to every pod of the cluster")
+            yield Finding(where(item), "applies to every pod in the cluster: globalDefault is set")
     named = [(w, classes.get(w.pod.get("priorityClassName", ""))) for w in found if w.is_ours]
     servers = [c["value"] for w, c in named if c and not w.is_job]
-    for workload, its in named:
-        if its and workload.is_job:
-            if its["value"] >= min(servers, default=its["value"] + 1):
-                yield Finding(workload.where, "comes before servers when a node is full")
-            if its.get("preemptionPolicy") != "Never":
-                yield Finding(workload.where, "may end other pods to get their place")
+    for workload, priority in named:
+        if priority and workload.is_job:
+            if priority["value"] >= min(servers, default=priority["value"] + 1):
+                yield Finding(workload.where, "its priority is not lower than that of servers")
+            if priority.get("preemptionPolicy") != "Never":
+                yield Finding(workload.where, "may preempt other pods")
 
 
 def _routes(objects: list[Object]) -> Iterator[Finding]:
@@ -149,13 +153,16 @@ def _routes(objects: list[Object]) -> Iterator[Finding]:
             for match in rule.get("matches", ()):
                 service = match["method"]["service"]
                 if service not in _CALLED:
-                    yield Finding(where(route), f"routes calls of {service}, which does not exist")
+                    yield Finding(where(route), f"routes calls to {service}, which does not exist")
 
 
 def _services(objects: list[Object]) -> Iterator[Finding]:
     for service in kinds(objects, "Service").values():
         if service["spec"].get("publishNotReadyAddresses"):
-            yield Finding(where(service), "leads to pods that are not ready")
+            yield Finding(
+                where(service),
+                "resolves to pods that are not ready: publishNotReadyAddresses is set",
+            )
 
 
 def _pod(workload: Workload) -> Iterator[Finding]:
@@ -163,7 +170,9 @@ def _pod(workload: Workload) -> Iterator[Finding]:
     for rule in workload.spec.get("podFailurePolicy", {}).get("rules", ()):
         name = rule.get("onExitCodes", {}).get("containerName")
         if name and name not in names:
-            yield Finding(workload.where, f"its failure policy is about {name}, which it lacks")
+            yield Finding(
+                workload.where, f"podFailurePolicy names {name}, which is not a container"
+            )
     for container in workload.containers:
         data = variables(container).get("PGDATA", "")
         mounts = [m["mountPath"] for m in container.get("volumeMounts", ())]

@@ -1,4 +1,4 @@
-"""Reads the Dockerfile: stages, what they copy and install, and what they start."""
+"""Parses the Dockerfile, and checks what its stages copy, install and start."""
 
 from __future__ import annotations
 
@@ -34,22 +34,22 @@ class Image:
     """A stage of the Dockerfile.
 
     Attributes:
-        name: Its name.
-        base: The image or the stage that it starts from.
-        instructions: Its instructions after FROM, as pairs of the word and its arguments.
+        name: Name of the stage.
+        base: The image or stage that it is built from.
+        instructions: The instructions after FROM, as pairs of keyword and arguments.
     """
 
     name: str
     base: str
     instructions: list[tuple[str, str]] = field(default_factory=list)
 
-    def all(self, word: str) -> list[str]:
-        """The arguments of all instructions of a kind."""
-        return [arguments for name, arguments in self.instructions if name == word]
+    def all(self, keyword: str) -> list[str]:
+        """Returns the arguments of all instructions with a keyword."""
+        return [arguments for name, arguments in self.instructions if name == keyword]
 
     @property
     def entry_point(self) -> list[str]:
-        """The program that it starts, with its arguments; empty if there is none in exec form."""
+        """The command of the last ENTRYPOINT; empty unless it is in exec form."""
         lines = self.all("ENTRYPOINT")
         if not lines or not lines[-1].startswith("["):
             return []
@@ -58,25 +58,32 @@ class Image:
 
 
 def images(text: str | None = None) -> dict[str, Image]:
-    """The stages of a Dockerfile by name; those of ours unless a text is given."""
+    """Parses the stages of a Dockerfile.
+
+    Args:
+        text: The contents of the Dockerfile; None for the project's own.
+
+    Returns:
+        The stages by name.
+    """
     found: dict[str, Image] = {}
     lines = re.sub(r"\\\n", " ", DOCKERFILE.read_text() if text is None else text).splitlines()
     current: Image | None = None
     for line in lines:
-        word, _, arguments = line.strip().partition(" ")
-        if not word or word.startswith("#"):
+        keyword, _, arguments = line.strip().partition(" ")
+        if not keyword or keyword.startswith("#"):
             continue
-        if word == "FROM":
+        if keyword == "FROM":
             base, _, name = arguments.partition(" AS ")
             current = Image(name.strip() or base, base.strip())
             found[current.name] = current
         elif current is not None:
-            current.instructions.append((word, arguments.strip()))
+            current.instructions.append((keyword, arguments.strip()))
     return found
 
 
 def check_images(text: str | None = None) -> list[Finding]:
-    """What is wrong with the Dockerfile, or with a given text of one."""
+    """Finds faults in the Dockerfile, or in the given contents of one."""
     stages = images(text)
     return [Finding("Dockerfile", problem) for problem in _problems(stages)]
 
@@ -86,13 +93,13 @@ def _problems(stages: dict[str, Image]) -> Iterator[str]:
         if stage.base not in stages and not _PINNED.match(stage.base):
             yield f"the base image {stage.base} is not pinned by tag and digest"
         elif stage.base not in stages and not _SUPPORTED.search(stage.base):
-            yield f"the base image {stage.base} has a Python that is not supported"
+            yield f"the base image {stage.base} has an unsupported Python version"
         yield from _any_stage(stage, stages)
         for run in stage.all("RUN"):
             if _UNPINNED.search(run):
-                yield f"stage {stage.name} installs what is not pinned: {run}"
+                yield f"stage {stage.name} installs unpinned packages: {run}"
         for source in _missing_sources(stage, stages):
-            yield f"stage {stage.name}: COPY of {source}, which does not exist"
+            yield f"stage {stage.name} copies {source}, which does not exist"
     for target in TARGETS:
         if target not in stages:
             yield f"there is no stage {target}"
@@ -101,21 +108,21 @@ def _problems(stages: dict[str, Image]) -> Iterator[str]:
 
 
 def _any_stage(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
-    """What no stage may do."""
+    """Checks the rules that apply to every stage."""
     for source in stage.all("ADD"):
-        yield f"stage {stage.name} adds {source}: use COPY, which fetches and unpacks nothing"
-    for word in ("ENV", "ARG"):
-        for value in stage.all(word):
+        yield f"stage {stage.name} adds {source}: use COPY, which does not download or unpack"
+    for keyword in ("ENV", "ARG"):
+        for value in stage.all(keyword):
             if _SECRET.search(value):
-                yield f"stage {stage.name} holds a secret: {word} {value.partition('=')[0]}"
+                yield f"stage {stage.name} contains a secret: {keyword} {value.partition('=')[0]}"
     copied = {part.split()[-1] for s in _ancestors(stage, stages) for part in s.all("COPY")}
     for run in stage.all("RUN"):
         if _DOWNLOADS.search(run):
-            yield f"stage {stage.name} downloads what is not pinned: {run}"
+            yield f"stage {stage.name} downloads unpinned files: {run}"
         if _OPEN_TO_ALL.search(run):
-            yield f"stage {stage.name} lets everybody write: {run}"
+            yield f"stage {stage.name} makes files world-writable: {run}"
         if run.startswith("/") and run.split()[0] not in copied:
-            yield f"stage {stage.name} runs {run.split()[0]}, which it lacks"
+            yield f"stage {stage.name} runs {run.split()[0]}, which it does not copy"
 
 
 def _target(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
@@ -125,22 +132,22 @@ def _target(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
     if users != [_USER]:
         yield f"stage {stage.name} does not run as user {_USER}"
     elif not any(f"--uid {_USER} " in run for s in line for run in s.all("RUN")):
-        yield f"stage {stage.name}: the user {_USER} does not exist"
+        yield f"stage {stage.name} does not create the user {_USER}"
     if stage.entry_point != _ENTRY_POINTS[stage.name]:
-        yield f"stage {stage.name} must start {_ENTRY_POINTS[stage.name]}, in exec form"
+        yield f"stage {stage.name} lacks the ENTRYPOINT {json.dumps(_ENTRY_POINTS[stage.name])}"
     for run in (run for s in line for run in s.all("RUN") if _INSTALLERS.search(run)):
         yield f"stage {stage.name} installs packages: {run}"
     if not any(f"PATH={_PACKAGES}/bin:" in value for s in line for value in s.all("ENV")):
-        yield f"stage {stage.name} does not find its programs: PATH lacks {_PACKAGES}/bin"
+        yield f"PATH of stage {stage.name} lacks {_PACKAGES}/bin"
     for part in stage.all("COPY"):
         if part.startswith("--from=") and part.split()[1:] != [_PACKAGES, _PACKAGES]:
-            yield f"stage {stage.name} copies no installed packages: {part}"
+            yield f"stage {stage.name} copies something other than {_PACKAGES}: {part}"
     if any(not part.startswith("--from=") for part in stage.all("COPY")):
-        yield f"stage {stage.name} holds files that are not installed"
+        yield f"stage {stage.name} copies files from the build context"
     removed = " ".join(run for s in line for run in s.all("RUN") if "pip uninstall" in run)
     for tool in ("pip", "setuptools", "wheel"):
         if tool not in removed.replace("pip uninstall", "").split():
-            yield f"stage {stage.name} holds {tool}"
+            yield f"stage {stage.name} contains {tool}"
     installs = [
         run
         for name in copied
@@ -154,13 +161,13 @@ def _target(stage: Image, stages: dict[str, Image]) -> Iterator[str]:
     missing = {stage.name, *extras} - _extras() if installs else set()
     others = extras & {*TARGETS} - {stage.name}
     if missing or others or (installs and stage.name not in extras):
-        yield f"stage {stage.name} installs {sorted(extras)}"
+        yield f"stage {stage.name} installs the wrong extras: {', '.join(sorted(extras))}"
     for run in installs:
         yield from _install(run, [s for name in copied for s in _ancestors(stages[name], stages)])
 
 
 def _install(run: str, line: list[Image]) -> Iterator[str]:
-    """Whether a command, or the script that it runs, installs what the constraints file pins."""
+    """Checks that a command, or the script that it runs, installs the pinned versions."""
     script = PROJECT / "deploy" / "images" / run.split()[0].rpartition("/")[2]
     text = script.read_text() if script.is_file() else run
     constraints = re.search(r"(?:--constraint|-c)[ =](\S+)", text)
@@ -174,16 +181,16 @@ def _install(run: str, line: list[Image]) -> Iterator[str]:
 
 
 def _ancestors(stage: Image, stages: dict[str, Image]) -> list[Image]:
-    """A stage and the stages that it starts from."""
+    """Returns a stage and the stages that it is built from."""
     line = [stage]
-    # A stage without a name has that of its base.
+    # A stage without a name is named after its base.
     while line[-1].base in stages and stages[line[-1].base] not in line:
         line.append(stages[line[-1].base])
     return line
 
 
 def _copied_stages(stage: Image, stages: dict[str, Image]) -> list[str]:
-    """The stages that a stage copies from and that exist."""
+    """Returns the existing stages that a stage copies from."""
     sources = [m[1] for part in stage.all("COPY") if (m := re.match(r"--from=(\S+)", part))]
     return [source for source in sources if source in stages]
 

@@ -1,4 +1,4 @@
-"""Whether monitoring and autoscaling ask for what servers expose, and whether traces are heard."""
+"""Checks that monitoring and autoscaling read exposed metrics, and that traces are received."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from deploy_check.objects import (
     workloads,
 )
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from observe.kit import selectors
 from observe.metric_names import AFTER_AN_ANSWER, AT_START, EVENTUALLY
+from observe.monitoring import selectors
 
 _SERVERS = (GATEWAY, CF, INFERENCE)
-# The parts of histograms and summaries, which have one name in the lists.
+# The suffixes of histograms and summaries, which have one name in the lists of metrics.
 _PARTS = re.compile(r"_(bucket|count|sum)$")
 _SERVICE = re.compile(r'service="(\w+)"')
 _NAME_LABEL = "__meta_kubernetes_pod_label_app_kubernetes_io_name"
@@ -31,7 +31,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
 
 def check_monitoring(objects: list[Object]) -> list[Finding]:
-    """What is not scraped, queries that find nothing, and a collector that hears nothing."""
+    """Finds servers that are not scraped, queries without data, and unreachable collectors."""
     found = workloads(objects)
     return [
         *_monitors(objects, found),
@@ -43,22 +43,22 @@ def check_monitoring(objects: list[Object]) -> list[Finding]:
 
 
 def _monitors(objects: list[Object], found: list[Workload]) -> Iterator[Finding]:
-    """Rules and dashboards know servers by the label `service`, which a PodMonitor must set."""
+    """Checks that a PodMonitor sets the label `service`, which rules and dashboards use."""
     for monitor in kinds(objects, "PodMonitor").values():
         spec = monitor["spec"]
         for server in _SERVERS:
             pods = [w for w in found if w.name == f"marquee-{server}"]
             if not all(selects(spec["selector"], w.labels) for w in pods):
-                yield Finding(where(monitor), f"leaves {server} out")
+                yield Finding(where(monitor), f"does not select {server}")
             for workload in pods:
                 name = workload.labels.get("app.kubernetes.io/name", "")
                 for endpoint in spec["podMetricsEndpoints"]:
                     if _service_label(endpoint, name) != server:
-                        yield Finding(where(monitor), f"does not name {server} in `service`")
+                        yield Finding(where(monitor), f"does not set the label service to {server}")
 
 
 def _service_label(endpoint: Object, name: str) -> str:
-    """The label `service` of what an endpoint scrapes from pods of a name; empty for none."""
+    """Returns the label `service` that an endpoint sets for pods with a name; empty for none."""
     label = ""
     for rule in endpoint.get("relabelings", ()):
         if rule.get("targetLabel") == "service" and rule.get("sourceLabels") == [_NAME_LABEL]:
@@ -75,7 +75,7 @@ def _rules(objects: list[Object]) -> Iterator[Finding]:
         for rule in rules:
             for name in _unknown(rule["expr"], records):
                 which = rule.get("alert", rule.get("record"))
-                yield Finding(where(item), f"{which} asks for {name}, which nothing exposes")
+                yield Finding(where(item), f"{which} reads {name}, which no server exposes")
 
 
 def _triggers(objects: list[Object]) -> Iterator[Finding]:
@@ -84,7 +84,7 @@ def _triggers(objects: list[Object]) -> Iterator[Finding]:
         for trigger in item["spec"]["triggers"]:
             query = trigger["metadata"].get("query", "")
             for name in _unknown(query, set()):
-                yield Finding(where(item), f"scales by {name}, which nothing exposes")
+                yield Finding(where(item), f"scales by {name}, which no server exposes")
             for service in _SERVICE.findall(query):
                 if f"marquee-{service}" != target:
                     yield Finding(where(item), f"scales {target} by the metrics of {service}")
@@ -103,11 +103,13 @@ def _dashboards(objects: list[Object]) -> Iterator[Finding]:
     for item in kinds(objects, "ConfigMap").values():
         is_dashboard = any(name.endswith(".json") for name in item.get("data", {}))
         if is_dashboard and not item["metadata"].get("labels", {}).get("grafana_dashboard"):
-            yield Finding(where(item), "Grafana does not find it: no label grafana_dashboard")
+            yield Finding(
+                where(item), "Grafana does not load it: the label grafana_dashboard is missing"
+            )
 
 
 def _collectors(objects: list[Object], found: list[Workload]) -> Iterator[Finding]:
-    """A collector must listen on the ports of its container, and know what its pipelines name."""
+    """Checks that a collector listens on its container's ports and configures its pipelines."""
     configs = kinds(objects, "ConfigMap")
     for workload in found:
         for volume in workload.pod.get("volumes", ()):
@@ -128,14 +130,14 @@ def _collector(workload: Workload, config: Any) -> Iterator[str]:
         host, _, port = endpoint.rpartition(":")
         listening.add(int(port))
         if host in _LOOPBACK:
-            yield f"listens at {endpoint}, where no other pod reaches it"
+            yield f"listens on {endpoint}, which other pods cannot reach"
         elif all(port_number(c, int(port)) is None for c in workload.containers):
-            yield f"listens at {endpoint}, which is no port of its container"
+            yield f"listens on {endpoint}, which is not a port of its container"
     for container in workload.containers:
         for port in container.get("ports", ()):
             if port["containerPort"] not in listening:
-                yield f"nothing listens on its port {port['containerPort']}"
+                yield f"does not listen on the port {port['containerPort']} of its container"
     for name, pipeline in config["service"]["pipelines"].items():
         for part in ("receivers", "processors", "exporters"):
             for missing in sorted({*pipeline.get(part, ())} - config.get(part, {}).keys()):
-                yield f"the pipeline {name} has the {part[:-1]} {missing}, which is not configured"
+                yield f"the {part[:-1]} {missing} of the pipeline {name} is not configured"

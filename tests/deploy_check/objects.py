@@ -1,4 +1,4 @@
-"""The objects of rendered manifests, and how to find what belongs together."""
+"""The objects of rendered manifests, and helpers to resolve selectors, ports and variables."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ _WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet", "Job", "CronJob")
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong with a deployment.
+    """A problem in a deployment.
 
     Attributes:
-        where: The object or file, for example `Deployment/marquee-gateway`.
-        what: What is wrong with it.
+        where: The object or file, such as `Deployment/marquee-gateway`.
+        what: The problem.
     """
 
     where: str
@@ -28,12 +28,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Workload:
-    """An object that starts pods.
+    """An object that creates pods.
 
     Attributes:
-        kind: Its kind, for example `Deployment`.
+        kind: Its kind, such as `Deployment`.
         name: Its name.
-        spec: The specification of the object, or of the CronJob's Job.
+        spec: Its specification; for a CronJob, that of its Job.
     """
 
     kind: str
@@ -42,7 +42,7 @@ class Workload:
 
     @property
     def where(self) -> str:
-        """How findings name it."""
+        """The object's name in findings."""
         return f"{self.kind}/{self.name}"
 
     @property
@@ -59,22 +59,22 @@ class Workload:
 
     @property
     def containers(self) -> list[Object]:
-        """The containers of its pods in the order in which they start."""
+        """The containers of its pods in starting order, init containers first."""
         return [*self.pod.get("initContainers", ()), *self.pod["containers"]]
 
     @property
     def is_job(self) -> bool:
-        """Whether its pods end by themselves."""
+        """Whether its pods run to completion."""
         return self.kind in ("Job", "CronJob")
 
     @property
     def is_ours(self) -> bool:
-        """Whether it runs one of the project's images."""
+        """Whether all its containers run images of this project."""
         return all(image_name(c["image"]) is not None for c in self.containers)
 
 
 def image_name(image: str) -> str | None:
-    """The target of our Dockerfile that an image was built from; None for another's image."""
+    """Returns the Dockerfile target that an image was built from; None for a third-party image."""
     repository = image.split("@")[0]
     head, _, last = repository.rpartition("/")
     name = last.split(":")[0]
@@ -84,17 +84,17 @@ def image_name(image: str) -> str | None:
 
 
 def kinds(objects: list[Object], kind: str) -> dict[str, Object]:
-    """The objects of a kind, by name."""
+    """Returns the objects of a kind by name."""
     return {o["metadata"]["name"]: o for o in objects if o["kind"] == kind}
 
 
 def where(item: Object) -> str:
-    """How findings name an object."""
+    """Returns the name of an object in findings."""
     return f"{item['kind']}/{item['metadata']['name']}"
 
 
 def workloads(objects: list[Object]) -> list[Workload]:
-    """All objects that start pods."""
+    """Returns all objects that create pods."""
     found = []
     for item in objects:
         if item["kind"] in _WORKLOADS:
@@ -105,10 +105,10 @@ def workloads(objects: list[Object]) -> list[Workload]:
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether a label selector, or the selector of a Service, selects pods with these labels.
+    """Returns whether a label selector, or a Service's selector, selects pods with these labels.
 
     Raises:
-        ValueError: The selector has an operator that the checks do not know.
+        ValueError: The selector has an operator other than `In`.
     """
     if selector and not {"matchLabels", "matchExpressions"} & selector.keys():
         return selector.items() <= labels.items()
@@ -117,29 +117,29 @@ def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
             raise ValueError(f"unknown operator {expression['operator']}")
         if labels.get(expression["key"]) not in expression["values"]:
             return False
-    wanted: Mapping[str, str] = selector.get("matchLabels", {})
-    return wanted.items() <= labels.items()
+    required: Mapping[str, str] = selector.get("matchLabels", {})
+    return required.items() <= labels.items()
 
 
 def port_names(container: Object) -> dict[str, int]:
-    """The ports of a container by name."""
+    """Returns the numbers of a container's named ports."""
     return {p["name"]: p["containerPort"] for p in container.get("ports", ()) if "name" in p}
 
 
 def port_number(container: Object, port: str | int) -> int | None:
-    """The number of a container's port, which may be given by name; None if there is none."""
+    """Returns the number of a container's port given by name or number; None if it has none."""
     if isinstance(port, int):
         return port if port in [p["containerPort"] for p in container.get("ports", ())] else None
     return port_names(container).get(port)
 
 
 def variables(container: Object) -> dict[str, str]:
-    """The environment variables of a container that have a value in the manifest."""
+    """Returns the environment variables of a container that have a literal value."""
     return {e["name"]: e["value"] for e in container.get("env", ()) if "value" in e}
 
 
 def referenced_keys(workload: Workload) -> Iterator[tuple[str, str, str]]:
-    """The kind, name and key of all entries of ConfigMaps and Secrets that a pod needs."""
+    """Yields the kind, name and key of all ConfigMap and Secret entries that a pod requires."""
     for container in workload.containers:
         for variable in container.get("env", ()):
             source = variable.get("valueFrom", {})

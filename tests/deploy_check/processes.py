@@ -1,7 +1,7 @@
-"""Starts the commands of rendered manifests as processes of this machine, as a kubelet would.
+"""Starts the commands of rendered manifests as local processes, as the kubelet would.
 
-Only what a pod gets from its surroundings is replaced: paths of volumes by folders, addresses and
-ports by free ones on the loopback interface, and object storage by a folder.
+Only a pod's environment is replaced: volumes and object storage by local folders, and addresses and
+ports by free ports of the loopback interface.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ _SERVERS = (CF, INFERENCE, GATEWAY)
 
 
 class ProcessError(RuntimeError):
-    """A rendered command did not do what its manifest promises."""
+    """A command of a manifest failed, or did not behave as its manifest specifies."""
 
 
 @dataclass
-class Place:
-    """Where the processes of an overlay run.
+class Workspace:
+    """The local folders and ports of an overlay's processes.
 
     Attributes:
-        folder: Holds the volumes and the logs.
-        ports: The local port for each service and port of a manifest.
+        folder: Folder for the volumes and the logs.
+        ports: The local port for each service and port in the manifests.
     """
 
     folder: Path
     ports: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def port(self, service: str, port: int) -> int:
-        """The local port that stands for a service's port."""
+        """Returns the local port for a service's port."""
         if (service, port) not in self.ports:
             with socket.socket() as free:
                 free.bind(("127.0.0.1", 0))
@@ -56,19 +56,19 @@ class Place:
         return self.ports[service, port]
 
     def address(self, service: str, port: int) -> tuple[str, int]:
-        """The local address that stands for a service's port: host and port."""
+        """Returns the local host and port for a service's port."""
         return "127.0.0.1", self.port(service, port)
 
     def volume(self, path: str) -> Path:
-        """The folder that stands for a path in a container."""
+        """Returns the local folder for a path in a container."""
         return self.folder / "volumes" / path.strip("/")
 
     def localise(self, service: str, name: str, value: str) -> str:
-        """The value of a variable as it is on this machine.
+        """Translates the value of an environment variable to this machine.
 
         Args:
             service: The service whose container has the variable.
-            name: The variable's name.
+            name: Name of the variable.
             value: Its value in the manifest.
         """
         if name.endswith("_LISTEN"):
@@ -88,11 +88,11 @@ class Place:
 
 
 class Server:
-    """A server of the manifests, as a process that can be ended and started again.
+    """A server of the manifests, run as a local process that can be restarted.
 
     Attributes:
-        name: The name of the service.
-        process: The process that was started last.
+        name: Name of the service.
+        process: The most recent process.
     """
 
     def __init__(self, name: str, arguments: list[str], environment: dict[str, str], log: Path):
@@ -102,10 +102,10 @@ class Server:
         self.start()
 
     def start(self, extra: Mapping[str, str] | None = None) -> None:
-        """Starts the process, anew if it has ended.
+        """Starts the process, or restarts it after it has ended.
 
         Args:
-            extra: Variables beside those that it was first started with.
+            extra: Environment variables in addition to those given at construction.
         """
         environment = {**self._environment, **(extra or {})}
         with self._log.open("ab") as log:
@@ -115,24 +115,24 @@ class Server:
 
     @property
     def log(self) -> str:
-        """The end of its output."""
+        """The last 2,000 characters of the process's output."""
         return self._log.read_text()[-2000:]
 
     def stop(self) -> Step:
-        """Stops the process as a kubelet does.
+        """Terminates the process as the kubelet does.
 
         Raises:
-            ProcessError: It did not end with status 0.
+            ProcessError: It did not exit with status 0.
         """
         begun = time.monotonic()
         self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(WAIT_S)
         if status:
-            raise ProcessError(f"{self.name} ended with {status} after SIGTERM: {self.log}")
-        return Step("ends with 0 after SIGTERM", time.monotonic() - begun)
+            raise ProcessError(f"{self.name} exited with {status} after SIGTERM: {self.log}")
+        return Step("exits with 0 after SIGTERM", time.monotonic() - begun)
 
     def kill(self) -> None:
-        """Kills the process, if it runs, and waits for it."""
+        """Kills the process if it is running, and waits for it."""
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -140,11 +140,11 @@ class Server:
 
 @dataclass(frozen=True)
 class Step:
-    """A check of a process that passed.
+    """A check of a process that has passed.
 
     Attributes:
         what: What was checked.
-        seconds: How long it took.
+        seconds: Duration in seconds.
     """
 
     what: str
@@ -152,38 +152,42 @@ class Step:
 
 
 def container_of(workload: Workload, name: str | None = None) -> Object:
-    """A container of a workload by name; the first one by default."""
+    """Returns a container of a workload by name; the first one by default."""
     found = workload.containers
     return next(c for c in found if name is None or c["name"] == name)
 
 
-def environment_of(place: Place, service: str, container: Object) -> dict[str, str]:
-    """The environment of a container's process on this machine."""
+def environment_of(workspace: Workspace, service: str, container: Object) -> dict[str, str]:
+    """Returns the environment of a container's process on this machine."""
     own = {n: v for n, v in os.environ.items() if not n.startswith("MARQUEE_")}
-    temporary = place.volume("/tmp")  # noqa: S108 - a path in the container
+    temporary = workspace.volume("/tmp")  # noqa: S108 - a path in the container
     temporary.mkdir(parents=True, exist_ok=True)
-    given = {n: place.localise(service, n, v) for n, v in variables(container).items()}
+    given = {n: workspace.localise(service, n, v) for n, v in variables(container).items()}
     return {**own, "TMPDIR": str(temporary), "PYTHONUNBUFFERED": "1", **given}
 
 
 def arguments_of(container: Object) -> list[str]:
-    """The command line of a container, with this environment's `marquee`."""
+    """Returns the command line of a container, with this environment's `marquee`.
+
+    Raises:
+        ProcessError: The image is not one of this project's, or the command is not `marquee`.
+    """
     name = image_name(container["image"])
     if name is None:
-        raise ProcessError(f"{container['image']} is not an image of ours")
+        raise ProcessError(f"{container['image']} is not an image of this project")
     program, *rest = command_line(container, images()[name])
     if program != "marquee":
-        raise ProcessError(f"{container['name']} runs {program}, which the image does not have")
+        raise ProcessError(f"{container['name']} runs {program}, which the image does not contain")
     return [sys.executable, "-m", "marquee.cli", *rest]
 
 
-def run_to_end(place: Place, container: Object, extra: Mapping[str, str]) -> Step:
-    """Runs a container of a Job, and waits for it to end.
+def run_to_end(workspace: Workspace, container: Object, extra: Mapping[str, str]) -> Step:
+    """Runs a container of a Job to completion.
 
     Args:
-        place: Where it runs.
+        workspace: The local folders and ports.
         container: The container.
-        extra: Variables that make it quick, beside those of the manifest.
+        extra: Environment variables in addition to those of the manifest.
 
     Raises:
         ProcessError: It failed.
@@ -191,52 +195,52 @@ def run_to_end(place: Place, container: Object, extra: Mapping[str, str]) -> Ste
     started = time.monotonic()
     ended = subprocess.run(
         arguments_of(container),
-        env={**environment_of(place, "trainer", container), **extra},
+        env={**environment_of(workspace, "trainer", container), **extra},
         capture_output=True,
         text=True,
         timeout=WAIT_S * 4,
     )
     if ended.returncode:
         raise ProcessError(
-            f"{container['name']} ended with {ended.returncode}: {ended.stderr[-2000:]}"
+            f"{container['name']} exited with {ended.returncode}: {ended.stderr[-2000:]}"
         )
-    return Step(f"{container['name']} ended with 0", time.monotonic() - started)
+    return Step(f"{container['name']} exited with 0", time.monotonic() - started)
 
 
 @contextmanager
 def running_servers(
     objects: list[Object],
-    place: Place,
+    workspace: Workspace,
     on_step: Callable[[str, Step], None],
     extra: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Iterator[dict[str, Server]]:
-    """Starts the three servers of an overlay, and stops them as a kubelet does.
+    """Runs the three servers of an overlay, and terminates them as the kubelet does.
 
     Args:
         objects: The rendered objects.
-        place: Where they run; its store must hold a release in production.
-        on_step: Called with the name of a service and each check that it passed.
-        extra: Variables of services, by name, beside those of the manifests.
+        workspace: The local folders and ports; the store must have a release in production.
+        on_step: Called with the name of a service and each check that it has passed.
+        extra: Environment variables by service, in addition to those of the manifests.
 
     Raises:
-        ProcessError: A server ended, did not pass its probes, or did not stop with status 0.
+        ProcessError: A server ended early, failed a probe, or did not exit with status 0.
     """
     by_name = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
     containers = {name: container_of(by_name[name]) for name in _SERVERS}
     started: dict[str, Server] = {}
-    logs = place.folder / "logs"
+    logs = workspace.folder / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     try:
         for name, container in containers.items():
             environment = {
-                **environment_of(place, name, container),
+                **environment_of(workspace, name, container),
                 **(extra or {}).get(name, {}),
             }
             arguments = arguments_of(container)
             started[name] = Server(name, arguments, environment, logs / f"{name}.log")
         for name, container in containers.items():
             for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
-                on_step(name, await_probe(place, started[name], container, probe))
+                on_step(name, await_probe(workspace, started[name], container, probe))
         yield started
         for name in reversed(_SERVERS):
             on_step(name, started[name].stop())
@@ -245,30 +249,30 @@ def running_servers(
             server.kill()
 
 
-def await_probe(place: Place, server: Server, container: Object, probe: str) -> Step:
+def await_probe(workspace: Workspace, server: Server, container: Object, probe: str) -> Step:
     """Waits until a server passes a probe of its container.
 
     Raises:
-        ProcessError: It ended, or does not pass.
+        ProcessError: The server ended, or the probe does not pass in time.
     """
     begun, action = time.monotonic(), container[probe]
-    while not _passes(place, server.name, container, action):
+    while not _passes(workspace, server.name, container, action):
         if server.process.poll() is not None or time.monotonic() - begun > WAIT_S:
-            raise ProcessError(f"{server.name} does not pass its {probe}; its log: {server.log}")
+            raise ProcessError(f"{server.name} does not pass its {probe}; log: {server.log}")
         time.sleep(INTERVAL_S)
     return Step(f"passes its {probe}", time.monotonic() - begun)
 
 
-def _passes(place: Place, service: str, container: Object, action: Object) -> bool:
-    """Whether a probe passes: as the kubelet does, in plaintext."""
+def _passes(workspace: Workspace, service: str, container: Object, action: Object) -> bool:
+    """Returns whether a probe passes, called in plaintext as by the kubelet."""
     if "tcpSocket" in action:
         number = port_number(container, action["tcpSocket"]["port"])
         if number is None:
             raise ProcessError(f"{service} has no port {action['tcpSocket']['port']}")
         with socket.socket() as connection:
-            return connection.connect_ex(place.address(service, number)) == 0
+            return connection.connect_ex(workspace.address(service, number)) == 0
     request = health_pb2.HealthCheckRequest(service=action["grpc"].get("service", ""))
-    host, port = place.address(service, action["grpc"]["port"])
+    host, port = workspace.address(service, action["grpc"]["port"])
     with grpc.insecure_channel(f"{host}:{port}") as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=5)
@@ -277,9 +281,9 @@ def _passes(place: Place, service: str, container: Object, action: Object) -> bo
     return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-def read_metrics(place: Place, service: str, port: int) -> str:
-    """The metrics that a server exposes on a port of its manifest."""
-    host, local = place.address(service, port)
+def read_metrics(workspace: Workspace, service: str, port: int) -> str:
+    """Reads the metrics that a server exposes on a port of its manifest."""
+    host, local = workspace.address(service, port)
     with urllib.request.urlopen(f"http://{host}:{local}/metrics", timeout=10) as answer:
         text: str = answer.read().decode()
     return text

@@ -1,4 +1,4 @@
-"""Resolves the references between objects, which an API server accepts unread."""
+"""Resolves the references between objects, which API servers do not check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from deploy_check.objects import (
     workloads,
 )
 
-# What the README tells operators to create, because it does not belong into a repository.
+# Objects that operators create as the READMEs describe, because they are not kept in a repository.
 PROVIDED: Mapping[tuple[str, str], frozenset[str]] = {
     ("Secret", "marquee-postgres"): frozenset({"password", "url"}),
 }
@@ -26,7 +26,7 @@ CERTIFICATE_KEYS = frozenset({"tls.crt", "tls.key", "ca.crt"})
 
 
 def check_references(objects: list[Object]) -> list[Finding]:
-    """Every reference that resolves to nothing, or to the wrong thing."""
+    """Finds references that resolve to no object or to the wrong one."""
     found = workloads(objects)
     return [
         *_identities(objects),
@@ -46,10 +46,10 @@ def _identities(objects: list[Object]) -> Iterator[Finding]:
         namespace = item["metadata"].get("namespace", "")
         identity = (item["apiVersion"], item["kind"], namespace, item["metadata"]["name"])
         if identity in seen:
-            yield Finding(where(item), "there are two objects of this name")
+            yield Finding(where(item), "two objects have this name")
         seen.add(identity)
         if namespace and namespace not in namespaces:
-            yield Finding(where(item), f"is in the namespace {namespace}, which nothing creates")
+            yield Finding(where(item), f"is in the namespace {namespace}, which is not created")
 
 
 def _services(objects: list[Object], found: list[Workload]) -> Iterator[Finding]:
@@ -66,14 +66,14 @@ def _services(objects: list[Object], found: list[Workload]) -> Iterator[Finding]
                 target = port.get("targetPort", port["port"])
                 if all(port_number(c, target) is None for c in workload.containers):
                     yield Finding(
-                        where(service), f"targetPort {target} is no port of {workload.where}"
+                        where(service), f"targetPort {target} is not a port of {workload.where}"
                     )
-                # The name of a headless Service leads straight to the pods.
+                # The name of a headless Service resolves directly to the pods.
                 elif spec.get("clusterIP") == "None" and all(
                     port_number(c, target) != port["port"] for c in workload.containers
                 ):
                     yield Finding(
-                        where(service), f"port {port['port']} is not the one of {workload.where}"
+                        where(service), f"port {port['port']} is not the port of {workload.where}"
                     )
 
 
@@ -97,12 +97,12 @@ def _disruption_budgets(objects: list[Object], found: list[Workload]) -> Iterato
             )
             if _blocks(spec, least):
                 yield Finding(
-                    where(budget), f"blocks every drain: {workload.where} may have {least} replicas"
+                    where(budget), f"blocks drains: {workload.where} may have only {least} replicas"
                 )
 
 
 def _blocks(spec: Object, replicas: int) -> bool:
-    """Whether a disruption budget forbids to evict any of the replicas."""
+    """Returns whether a disruption budget prevents the eviction of any replica."""
     if "maxUnavailable" in spec:
         return str(spec["maxUnavailable"]).rstrip("%") == "0"
     least = spec["minAvailable"]
@@ -139,7 +139,8 @@ def _network_policies(objects: list[Object], found: list[Workload]) -> Iterator[
                         for c in w.containers
                     ):
                         yield Finding(
-                            where(policy), f"{direction} port {port['port']} is no port of the pods"
+                            where(policy),
+                            f"{direction} port {port['port']} is not a port of the pods",
                         )
 
 
@@ -160,7 +161,7 @@ def _routes(objects: list[Object]) -> Iterator[Finding]:
                 ports = [p["port"] for p in service["spec"]["ports"]] if service else []
                 if backend["port"] not in ports:
                     name = f"{backend['name']}:{backend['port']}"
-                    yield Finding(where(route), f"routes to {name}, which no Service has")
+                    yield Finding(where(route), f"routes to {name}, which no Service provides")
 
 
 def _pods(objects: list[Object], workload: Workload) -> Iterator[Finding]:
@@ -175,7 +176,9 @@ def _pods(objects: list[Object], workload: Workload) -> Iterator[Finding]:
         yield Finding(workload.where, "does not select its own pods")
     for constraint in pod.get("topologySpreadConstraints", ()):
         if not selects(constraint["labelSelector"], workload.labels):
-            yield Finding(workload.where, "its spread constraint does not select its own pods")
+            yield Finding(
+                workload.where, "the topology spread constraint does not select its own pods"
+            )
     claims = kinds(objects, "PersistentVolumeClaim")
     for volume in pod.get("volumes", ()):
         claim = volume.get("persistentVolumeClaim", {}).get("claimName")
@@ -185,22 +188,27 @@ def _pods(objects: list[Object], workload: Workload) -> Iterator[Finding]:
             modes = claims[claim]["spec"]["accessModes"]
             if not {"ReadWriteMany", "ReadOnlyMany"} & set(modes):
                 yield Finding(
-                    workload.where, f"several replicas mount the claim {claim} of {modes}"
+                    workload.where,
+                    f"several replicas mount the claim {claim}, whose access modes are {modes}",
                 )
     names = {v["name"] for v in pod.get("volumes", ())}
     names |= {t["metadata"]["name"] for t in workload.spec.get("volumeClaimTemplates", ())}
     for container in workload.containers:
         for mount in container.get("volumeMounts", ()):
             if mount["name"] not in names:
-                yield Finding(workload.where, f"mounts the volume {mount['name']}, which it lacks")
+                yield Finding(
+                    workload.where, f"mounts the volume {mount['name']}, which is not defined"
+                )
         for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
             for action in container.get(probe, {}).values():
                 port = action.get("port") if isinstance(action, dict) else None
                 if port is not None and port_number(container, port) is None:
-                    yield Finding(workload.where, f"its {probe} uses port {port}, which it lacks")
+                    yield Finding(
+                        workload.where, f"the {probe} uses port {port}, which is not defined"
+                    )
     yield from _keys(objects, workload)
     if workload.spec.get("serviceName", "") not in {"", *kinds(objects, "Service")}:
-        yield Finding(workload.where, "its serviceName is no Service")
+        yield Finding(workload.where, "the Service named by serviceName does not exist")
 
 
 def _keys(objects: list[Object], workload: Workload) -> Iterator[Finding]:
@@ -212,9 +220,11 @@ def _keys(objects: list[Object], workload: Workload) -> Iterator[Finding]:
             known[kind, name] = frozenset({*item.get("data", {}), *item.get("stringData", {})})
     for kind, name, key in referenced_keys(workload):
         if (kind, name) not in known:
-            yield Finding(workload.where, f"needs the {kind} {name}, which does not exist")
+            yield Finding(workload.where, f"requires the {kind} {name}, which does not exist")
         elif key and key not in known[kind, name]:
-            yield Finding(workload.where, f"needs the key {key}, which the {kind} {name} lacks")
+            yield Finding(
+                workload.where, f"requires the key {key}, which the {kind} {name} does not have"
+            )
 
 
 def _monitors(objects: list[Object], found: list[Workload]) -> Iterator[Finding]:
@@ -227,5 +237,5 @@ def _monitors(objects: list[Object], found: list[Workload]) -> Iterator[Finding]
             for endpoint in spec["podMetricsEndpoints"]:
                 if all(port_number(c, endpoint["port"]) is None for c in workload.containers):
                     yield Finding(
-                        where(monitor), f"port {endpoint['port']} is no port of {workload.where}"
+                        where(monitor), f"port {endpoint['port']} is not a port of {workload.where}"
                     )

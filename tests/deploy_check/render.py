@@ -1,4 +1,4 @@
-"""Renders the Kustomize folders with the kubectl of the tool environment."""
+"""Renders the Kustomize folders with the `kubectl` from the development dependencies."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ COMPONENTS = tuple(sorted(p.name for p in (KUSTOMIZE / "components").iterdir() i
 
 
 class RenderError(RuntimeError):
-    """Kustomize refused a folder; the message is its own."""
+    """Kustomize could not build a folder; the message is its error output."""
 
 
 def render(folder: Path) -> list[Object]:
-    """The objects that Kustomize builds from a folder.
+    """Builds the objects of a folder with Kustomize.
 
     Raises:
-        RenderError: Kustomize refused the folder.
+        RenderError: Kustomize could not build the folder.
     """
     built = subprocess.run(
         [str(kubectl_path()), "kustomize", str(folder)], capture_output=True, text=True
@@ -37,15 +37,15 @@ def render(folder: Path) -> list[Object]:
 
 
 def render_with(overlay: str, components: Iterable[str], folder: Path) -> list[Object]:
-    """The objects of an overlay with components added.
+    """Builds the objects of an overlay with components added to it.
 
     Args:
-        overlay: The name of the overlay.
-        components: The names of the components, in the order in which they are added.
+        overlay: Name of the overlay.
+        components: Names of the components, in the order in which they are added.
         folder: An empty folder for the kustomization that combines them.
 
     Raises:
-        RenderError: Kustomize refused the combination.
+        RenderError: Kustomize could not build the combination.
     """
     namespace = next(
         o["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""The Secrets that cert-manager keeps, mounted as a kubelet mounts them and renewed in place."""
+"""The Secrets that cert-manager maintains: mounted as the kubelet does, and renewed in place."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ _FILES = ("tls.crt", "tls.key", "ca.crt")
 class Secrets:
     """The certificates of an overlay, which are also valid for the loopback address.
 
-    A kubelet writes the files of a Secret into a new folder, and moves a symbolic link to it.
+    Like the kubelet, this writes the files of a Secret to a new folder and then replaces a symbolic
+    link to it.
     """
 
     def __init__(self, objects: list[Object], folder: Path) -> None:
@@ -25,7 +26,7 @@ class Secrets:
 
         Args:
             objects: The rendered objects.
-            folder: Where the Secrets are mounted.
+            folder: Folder where the Secrets are mounted.
         """
         self._folder = folder
         self._certificates = [
@@ -39,34 +40,34 @@ class Secrets:
         self.write()
 
     def mounted(self, secret: str) -> Path:
-        """The folder in which a Secret's files are."""
+        """Returns the folder where a Secret is mounted."""
         return self._folder / secret
 
     @property
     def caller(self) -> TLS | bool:
-        """What a caller needs to connect; False if the overlay has no certificates."""
+        """The certificates of a caller; False if the overlay has no certificates."""
         if not self._certificates:
             return False
         files = self.mounted(_CALLER)
         return TLS(ca=files / "ca.crt", cert=files / "tls.crt", key=files / "tls.key")
 
-    def trust_another(self) -> None:
-        """Adds an authority that everybody trusts beside the one that issues."""
+    def trust_second(self) -> None:
+        """Adds a second authority that all parties trust in addition to the issuing one."""
         self._trusted.append(self._new_authority("second"))
 
-    def issue_from_another(self) -> None:
-        """Lets the authority that was added last issue from now on."""
+    def issue_from_second(self) -> None:
+        """Makes the authority added last the issuer of further certificates."""
         self._issuer = self._trusted[-1]
 
-    def distrust_the_first(self) -> None:
-        """Takes the first authority out of those that are trusted."""
+    def distrust_first(self) -> None:
+        """Removes the first authority from the trusted ones."""
         del self._trusted[0]
 
     def write(self, valid_for: timedelta | None = None) -> None:
-        """Issues every certificate anew, with a new key, and mounts what was issued.
+        """Issues new certificates with new keys, and mounts them.
 
         Args:
-            valid_for: How long they are valid; None for as long as the manifests say.
+            valid_for: Validity of the certificates; None for the duration in the manifests.
         """
         self._version += 1
         authorities = b"".join(a.certificate.read_bytes() for a in self._trusted)

@@ -1,4 +1,4 @@
-"""Compares manifests with what the processes in them read: commands, variables, ports, probes."""
+"""Compares manifests with what their processes read: commands, variables, ports and probes."""
 
 from __future__ import annotations
 
@@ -34,25 +34,25 @@ HEALTH_NAMES: Mapping[str, str] = {
     CF: SCORING_SERVICE,
     INFERENCE: SCORING_SERVICE,
 }
-# Read by libraries, not by our options.
+# Read by libraries, not by command-line options.
 _OTHER_VARIABLES = ("MARQUEE_TFDS_DIR", "OTEL_", "AWS_", "GOOGLE_")
 _PATHS = ("store", "cache_dir", "data")
 
 
 class CommandError(ValueError):
-    """A container's command does not exist, or refuses its arguments or environment."""
+    """A container's command does not exist, or rejects its arguments or environment."""
 
 
 def command_line(container: Object, image: Image) -> list[str]:
-    """What a container runs: the image's entry point, unless the manifest replaces it."""
+    """Returns a container's command: the image's entry point unless the manifest replaces it."""
     return [*container.get("command", image.entry_point), *container.get("args", ())]
 
 
 def parse(arguments: list[str], environment: Mapping[str, str]) -> Mapping[str, Any]:
-    """The options that `marquee` reads from a command line and an environment.
+    """Parses the options that `marquee` reads from a command line and an environment.
 
     Raises:
-        CommandError: There is no such command, or it refuses a value or does not know a variable.
+        CommandError: The command does not exist, a value is not valid, or a variable is unknown.
     """
     return _parse(tuple(arguments), tuple(sorted(environment.items())))
 
@@ -63,7 +63,7 @@ def _parse(arguments: tuple[str, ...], items: tuple[tuple[str, str], ...]) -> Ma
     environment = dict(items)
     program, *rest = arguments
     if program != "marquee":
-        raise CommandError(f"runs {program}, which the image does not have")
+        raise CommandError(f"runs {program}, which the image does not contain")
     known: set[str] = set()
     values: dict[str, Any] = {}
     command: click.Command = main
@@ -83,16 +83,16 @@ def _parse(arguments: tuple[str, ...], items: tuple[tuple[str, str], ...]) -> Ma
             except click.UsageError as error:
                 raise CommandError(error.format_message()) from error
             if found is None:
-                raise CommandError(f"there is no command {name}")
+                raise CommandError(f"the command {name} does not exist")
             command = found
     for variable in environment:
         if variable not in known and not variable.startswith(_OTHER_VARIABLES):
-            raise CommandError(f"does not know the variable {variable}")
+            raise CommandError(f"the variable {variable} is unknown")
     return values
 
 
 def check_settings(objects: list[Object]) -> list[Finding]:
-    """Where a manifest and the process that it starts disagree."""
+    """Finds disagreements between manifests and the processes that they start."""
     built = images()
     findings = []
     read: dict[str, Mapping[str, Any]] = {}
@@ -128,14 +128,14 @@ def _server(
     host, _, port = values["listen"].rpartition(":")
     ports = port_names(container)
     if host in ("127.0.0.1", "localhost"):
-        yield "listens on the loopback interface only"
+        yield "listens only on the loopback interface"
     if not values["max_connection_age"]:
-        yield "keeps connections for ever, so callers do not find new replicas"
+        yield "never closes connections, so callers do not find new replicas"
     if ports.get("grpc") != int(port):
-        yield f"listens on port {port}, but its port `grpc` is {ports.get('grpc')}"
+        yield f"listens on port {port}, but the port `grpc` is {ports.get('grpc')}"
     if not values["metrics_port"] or ports.get("metrics") != values["metrics_port"]:
         yield (
-            f"serves metrics on port {values['metrics_port']}, but its port `metrics` is "
+            f"serves metrics on port {values['metrics_port']}, but the port `metrics` is "
             f"{ports.get('metrics')}"
         )
     probed = values.get("health_port") or int(port)
@@ -144,11 +144,14 @@ def _server(
     for probe, name in (("readinessProbe", health), ("livenessProbe", LIVE)):
         action = container.get(probe, {}).get("grpc")
         if action != {"port": probed, "service": name}:
-            yield f"its {probe} must ask for the health of {name} on port {probed}"
+            yield f"the {probe} must check the health of {name} on port {probed}"
     wait = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     grace = workload.pod.get("terminationGracePeriodSeconds", 30)
     if wait + values["grace"] >= grace:
-        yield f"is killed after {grace} s, before it has drained ({wait} + {values['grace']:.0f} s)"
+        yield (
+            f"is killed after {grace} s, before it has drained: preStop and --grace take "
+            f"{wait} + {values['grace']:.0f} s"
+        )
 
 
 def _targets(objects: list[Object], values: Mapping[str, Any]) -> Iterator[str]:
@@ -158,24 +161,24 @@ def _targets(objects: list[Object], values: Mapping[str, Any]) -> Iterator[str]:
         name, _, port = target.removeprefix("dns:///").partition(":")
         service = services.get(name)
         if service is None or str(service["spec"]["ports"][0]["port"]) != port:
-            yield f"calls {target}, which no Service has"
+            yield f"calls {target}, which no Service provides"
             continue
         chosen = [w for w in workloads(objects) if selects(service["spec"]["selector"], w.labels)]
         if [w.name for w in chosen] != [f"marquee-{backend}"]:
-            yield f"its target for {backend} leads to {[w.name for w in chosen]}"
+            yield f"the target for {backend} resolves to {[w.name for w in chosen]}"
     for name in ("marquee-gateway", "marquee-cf", "marquee-inference"):
         if services.get(name, {}).get("spec", {}).get("clusterIP") != "None":
-            yield f"the Service {name} is not headless, so callers see one address of many"
+            yield f"the Service {name} is not headless, so callers see only one address"
 
 
 def _files(workload: Workload, container: Object, values: Mapping[str, Any]) -> Iterator[str]:
-    """Paths in settings that no volume provides, or that cannot be written."""
-    fixed = {
+    """Finds paths in settings that are not on a volume, or not writable as required."""
+    read_only = {
         v["name"]
         for v in workload.pod.get("volumes", ())
         if v.get("persistentVolumeClaim", {}).get("readOnly")
     }
-    emptied = {v["name"] for v in workload.pod.get("volumes", ()) if "emptyDir" in v}
+    ephemeral = {v["name"] for v in workload.pod.get("volumes", ()) if "emptyDir" in v}
     mounts = {m["mountPath"]: m for m in container.get("volumeMounts", ())}
     for name in (*_PATHS, *(n for n in values if n.startswith(("tls_", "backend_c", "backend_k")))):
         path = str(values.get(name) or "")
@@ -184,14 +187,14 @@ def _files(workload: Workload, container: Object, values: Mapping[str, Any]) -> 
         mount = next((m for p, m in mounts.items() if f"{path}/".startswith(f"{p}/")), None)
         if mount is None:
             yield f"{name} is {path}, where no volume is mounted"
-        elif name == "store" and mount["name"] in emptied:
-            yield "store is a volume that is empty when the pod starts"
+        elif name == "store" and mount["name"] in ephemeral:
+            yield "store is on an emptyDir, which is empty when the pod starts"
         elif name == "store" and not workload.is_job and not mount.get("readOnly"):
             yield "store must be mounted read-only"
         elif (
             name == "store"
             and workload.is_job
-            and (mount.get("readOnly") or mount["name"] in fixed)
+            and (mount.get("readOnly") or mount["name"] in read_only)
         ):
             yield "store must be writable"
         elif name == "cache_dir" and mount.get("readOnly"):
@@ -205,7 +208,7 @@ def _release_promotion(objects: list[Object]) -> Iterator[Finding]:
         lines = [" ".join([*c.get("command", ()), *c.get("args", ())]) for c in workload.containers]
         if "--no-promote" not in lines[0].split() or "releases promote" not in lines[1]:
             yield Finding(
-                workload.where, "must train with --no-promote, then promote if checks pass"
+                workload.where, "must train with --no-promote, then run `marquee releases promote`"
             )
 
 
@@ -216,7 +219,7 @@ def _names(option: click.Option) -> list[str]:
 
 @contextmanager
 def _environment(environment: Mapping[str, str]) -> Iterator[None]:
-    """Replaces the variables of ours, so that those of the caller have no effect."""
+    """Replaces all MARQUEE_ variables of this process, so that its own have no effect."""
     saved = dict(os.environ)
     for name in [n for n in os.environ if n.startswith("MARQUEE_")]:
         del os.environ[name]

@@ -1,4 +1,4 @@
-"""Runs a whole overlay on this machine: its training job, its servers, and a call through them."""
+"""Runs a whole overlay on this machine: its training Job, its servers, and a call."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from deploy_check.objects import Object, port_names, variables, workloads
 from deploy_check.processes import (
     INTERVAL_S,
     WAIT_S,
-    Place,
     ProcessError,
     Step,
+    Workspace,
     container_of,
     read_metrics,
     run_to_end,
@@ -28,29 +28,29 @@ from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from observe.metric_names import AT_START
 
 METRICS_PORT = 9090
-# A model of each backend is enough here; the manifests train all models.
+# One model of each backend is enough here; the manifests train all models.
 QUICK = {"MARQUEE_TRAIN_MODELS": "ease,mf"}
 SMALL_SAMPLE = {"MARQUEE_TRAIN_DATA": "sample:users=80,items=60,ratings=2400"}
 _RATINGS = 2400
-# Who and what is in the ratings that training jobs find in place of a claim's.
+# The users and items in the ratings that replace those of the claim.
 USER_IDS = tuple(str(number) for number in range(1, 81))
 ITEM_IDS = tuple(str(number) for number in range(1, 61))
 _CALL_TIMEOUT_S = 60.0
 OnStep = Callable[[str, Step], None]
 
 
-def train(objects: list[Object], place: Place, on_step: OnStep) -> None:
-    """Runs the overlay's training job, or its sample job, on a small set of ratings.
+def train(objects: list[Object], workspace: Workspace, on_step: OnStep) -> None:
+    """Runs the overlay's training Jobs on a small set of ratings.
 
     Args:
         objects: The rendered objects.
-        place: Where they run; afterwards its store has a release in production.
-        on_step: Called with a container's name and the step that it passed.
+        workspace: The local folders and ports; the store gets a release in production.
+        on_step: Called with `trainer` and each container that has succeeded.
 
     Raises:
         ProcessError: A container failed, or no release is in production afterwards.
     """
-    store, ratings = place.volume("/store"), place.volume("/ratings")
+    store, ratings = workspace.volume("/store"), workspace.volume("/ratings")
     store.mkdir(parents=True, exist_ok=True)
     if not ratings.exists():
         _write_ratings(ratings)
@@ -58,13 +58,13 @@ def train(objects: list[Object], place: Place, on_step: OnStep) -> None:
     for container in (c for job in jobs for c in job.containers):
         is_sample = variables(container).get("MARQUEE_TRAIN_DATA") == "sample"
         extra = {**QUICK, **(SMALL_SAMPLE if is_sample else {})}
-        on_step("trainer", run_to_end(place, container, extra))
+        on_step("trainer", run_to_end(workspace, container, extra))
     if ReleaseStore(str(store)).production() is None:
-        raise ProcessError("no release is in production after the training job")
+        raise ProcessError("no release is in production after the training Job")
 
 
 def _write_ratings(folder: Path) -> None:
-    """Writes a folder of ratings as an operator would put it into the claim."""
+    """Writes a folder of ratings as an operator would put it on the volume."""
     folder.mkdir(parents=True)
     random = np.random.default_rng(0)
     # The first items are the most popular ones.
@@ -82,52 +82,56 @@ def _write_ratings(folder: Path) -> None:
     (folder / "movies.csv").write_text("\n".join(["movieId,title,genres", *titles, ""]))
 
 
-def serve_and_call(objects: list[Object], place: Place, on_step: OnStep) -> None:
-    """Starts the overlay's servers, calls the gateway once, reads the metrics, and stops them.
+def serve_and_call(objects: list[Object], workspace: Workspace, on_step: OnStep) -> None:
+    """Starts the overlay's servers, calls the gateway, reads the metrics, and stops the servers.
 
     Args:
         objects: The rendered objects.
-        place: Where they run; its store must hold a release in production.
-        on_step: Called with a service's name and each step that it passed.
+        workspace: The local folders and ports; the store must have a release in production.
+        on_step: Called with a service's name and each step that it has passed.
 
     Raises:
-        ProcessError: A probe, the call or the metrics failed, or a server did not end with 0.
+        ProcessError: A probe, the call or a metric failed, or a server did not exit with 0.
     """
-    tls = Secrets(objects, place.volume("/tls")).caller
-    with running_servers(objects, place, on_step):
-        address = gateway_address(objects, place)
+    tls = Secrets(objects, workspace.volume("/tls")).caller
+    with running_servers(objects, workspace, on_step):
+        address = gateway_address(objects, workspace)
         begun = time.monotonic()
         with Client(address, tls=tls, timeout=_CALL_TIMEOUT_S) as client:
-            await_full_answer(client, some_user(place))
+            await_full_answer(client, any_user(workspace))
         how = "over mutual TLS" if tls else "in plaintext"
         on_step(GATEWAY, Step(f"answers Recommend {how}", time.monotonic() - begun))
         for service in (GATEWAY, CF, INFERENCE):
             begun = time.monotonic()
-            check_metrics(place, service)
+            check_metrics(workspace, service)
             on_step(service, Step("exposes metrics", time.monotonic() - begun))
 
 
-def check_metrics(place: Place, service: str) -> None:
-    """Reads the metrics of a server.
+def check_metrics(workspace: Workspace, service: str) -> None:
+    """Checks that a server exposes the metrics that it must expose from its start.
 
     Raises:
-        ProcessError: Some that it must expose from its start are missing.
+        ProcessError: A metric is missing.
     """
-    lines = read_metrics(place, service, METRICS_PORT).splitlines()
+    lines = read_metrics(workspace, service, METRICS_PORT).splitlines()
     exposed = {line.partition(" ")[0].partition("{")[0] for line in lines}
     if missing := sorted(AT_START[service] - exposed):
         raise ProcessError(f"{service} does not expose {', '.join(missing)}")
 
 
-def gateway_address(objects: list[Object], place: Place) -> str:
-    """The local address of the overlay's gateway."""
+def gateway_address(objects: list[Object], workspace: Workspace) -> str:
+    """Returns the local address of the overlay's gateway."""
     (gateway,) = (w for w in workloads(objects) if w.name == "marquee-gateway")
     port = port_names(container_of(gateway))["grpc"]
-    return f"127.0.0.1:{place.port(GATEWAY, port)}"
+    return f"127.0.0.1:{workspace.port(GATEWAY, port)}"
 
 
 def await_full_answer(client: Client, user: str) -> None:
-    """Calls until both backends take part; on a busy machine the first calls may time out."""
+    """Calls until an answer is not degraded; on a busy machine the first calls may time out.
+
+    Raises:
+        ProcessError: Answers stay degraded.
+    """
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         answer = client.recommend(user)
@@ -137,12 +141,16 @@ def await_full_answer(client: Client, user: str) -> None:
     raise ProcessError(f"answers stay degraded: {[*answer.source.degraded_reasons]}")
 
 
-def some_user(place: Place) -> str:
-    """The id of a user in the release in production."""
-    store = ReleaseStore(str(place.volume("/store")))
+def any_user(workspace: Workspace) -> str:
+    """Returns the id of a user in the release in production.
+
+    Raises:
+        ProcessError: No release is in production.
+    """
+    store = ReleaseStore(str(workspace.volume("/store")))
     production = store.production()
     if production is None:
         raise ProcessError("no release is in production")
     manifest = store.manifest(production.release_id)
-    users = load_users(store, manifest, place.folder / "users")
+    users = load_users(store, manifest, workspace.folder / "users")
     return next(iter(users.ids(range(1))))

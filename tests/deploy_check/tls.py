@@ -1,4 +1,4 @@
-"""Whether the parts of a deployment can connect to each other with the certificates they have."""
+"""Checks that the certificates allow the connections between the parts of a deployment."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Settings = Mapping[str, Mapping[str, Any]]
 
 
 def check_tls(objects: list[Object], settings: Settings) -> list[Finding]:
-    """What keeps the servers from connecting over TLS, or their callers.
+    """Finds problems that prevent TLS connections between servers or from callers.
 
     Args:
         objects: The rendered objects.
-        settings: The settings that each server reads, by the name of its service.
+        settings: The settings of each server, by service.
     """
     servers = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
     certificates = {c["spec"]["secretName"]: c for c in kinds(objects, "Certificate").values()}
@@ -56,18 +56,22 @@ def _issuers(objects: list[Object], certificates: Mapping[str, Object]) -> Itera
     for certificate in certificates.values():
         reference = certificate["spec"]["issuerRef"]
         if reference.get("kind", "Issuer") == "Issuer" and reference["name"] not in issuers:
-            yield Finding(where(certificate), f"its issuer {reference['name']} does not exist")
+            yield Finding(where(certificate), f"the issuer {reference['name']} does not exist")
     for issuer in issuers.values():
         secret = issuer["spec"].get("ca", {}).get("secretName")
         if secret and not certificates.get(secret, {}).get("spec", {}).get("isCA"):
-            yield Finding(where(issuer), f"signs with {secret}, which is no authority's Secret")
+            yield Finding(
+                where(issuer), f"signs with {secret}, which is not the Secret of an authority"
+            )
 
 
 def _renewals(certificates: Mapping[str, Object]) -> Iterator[Finding]:
     for certificate in certificates.values():
         spec = certificate["spec"]
         if "renewBefore" in spec and _hours(spec["renewBefore"]) >= _hours(spec["duration"]):
-            yield Finding(where(certificate), "is renewed again and again: it expires too soon")
+            yield Finding(
+                where(certificate), "is renewed continuously: renewBefore is not less than duration"
+            )
 
 
 def _hours(duration: str) -> int:
@@ -75,7 +79,7 @@ def _hours(duration: str) -> int:
 
 
 def _secret_of(workload: Workload, path: str) -> Object | None:
-    """The Secret that is mounted where a path is."""
+    """Returns the Secret whose mount contains a path."""
     volumes = {v["name"]: v for v in workload.pod.get("volumes", ())}
     for mount in workload.pod["containers"][0].get("volumeMounts", ()):
         if PurePosixPath(path).is_relative_to(mount["mountPath"]):
@@ -99,9 +103,9 @@ def _files(workload: Workload, values: Mapping[str, Any]) -> Iterator[str]:
         if secret is None:
             continue
         if PurePosixPath(path).name not in CERTIFICATE_KEYS:
-            yield f"{name} is {path}, which the Secret {secret['secretName']} lacks"
+            yield f"{name} is {path}, which the Secret {secret['secretName']} does not have"
         if not secret.get("defaultMode", _DEFAULT_MODE) & _GROUP_MAY_READ:
-            yield f"the group of its user may not read {path}"
+            yield f"its group may not read {path}"
 
 
 def _served(
@@ -110,22 +114,22 @@ def _served(
     values: Mapping[str, Any],
     certificates: Mapping[str, Object],
 ) -> Iterator[str]:
-    """Whether a server's certificate is one for the name that callers know it by."""
+    """Checks that a server's certificate is valid for the name that callers use."""
     path = values["tls_certificate"]
     spec = _certificate_of(workload, path, certificates) if path else None
     if spec is None:
         return
     if f"marquee-{service}" not in spec.get("dnsNames", ()):
-        yield f"its certificate is for {spec.get('dnsNames')}, and not for marquee-{service}"
+        yield f"its certificate is for {spec.get('dnsNames')}, not for marquee-{service}"
     if "server auth" not in spec.get("usages", ["server auth"]):
-        yield "its certificate may not be used by a server"
+        yield "its certificate lacks the usage `server auth`"
     if service == GATEWAY and values["tls_client_ca"]:
         others = [c["spec"] for c in certificates.values() if c["spec"] != spec]
         if not any(
             "client auth" in s.get("usages", ()) and s["issuerRef"] == spec["issuerRef"]
             for s in others
         ):
-            yield "asks callers for a certificate, and none of its authority is for callers"
+            yield "requires certificates from callers, but its authority issues none for callers"
 
 
 def _call(
@@ -135,24 +139,24 @@ def _call(
     backend_pods: Workload,
     certificates: Mapping[str, Object],
 ) -> Iterator[str]:
-    """Whether the gateway can call a backend."""
+    """Checks that the gateway can call a backend."""
     own, other = settings[GATEWAY], settings[backend]
     if bool(own["backend_ca"]) != bool(other["tls_certificate"]):
         sides = ("TLS", "plaintext") if own["backend_ca"] else ("plaintext", "TLS")
-        yield f"calls {backend} in {sides[0]}, which expects {sides[1]}"
+        yield f"calls {backend} with {sides[0]}, but {backend} expects {sides[1]}"
     if not other["tls_client_ca"]:
         return
     if not own["backend_cert"]:
-        yield f"has no certificate for {backend}, which asks for one"
+        yield f"has no client certificate, but {backend} requires one"
         return
     spec = _certificate_of(gateway, own["backend_cert"], certificates)
     if spec is None:
         return
     theirs = _certificate_of(backend_pods, other["tls_certificate"], certificates)
     if theirs is not None and theirs["issuerRef"] != spec["issuerRef"]:
-        yield f"trusts another authority than the one of {backend}'s certificate"
+        yield f"its certificate and that of {backend} are issued by different authorities"
     if "client auth" not in spec.get("usages", ()):
-        yield "the certificate that it shows to backends may not be used by a client"
+        yield "its client certificate lacks the usage `client auth`"
     allowed = {n.strip() for n in other["tls_allowed_clients"].split(",") if n.strip()}
     if allowed and not allowed & {*spec.get("dnsNames", ()), *spec.get("uris", ())}:
-        yield f"{backend} admits {', '.join(sorted(allowed))}, and not {spec.get('dnsNames')}"
+        yield f"{backend} admits {', '.join(sorted(allowed))}, not {spec.get('dnsNames')}"

@@ -1,4 +1,4 @@
-"""Changes a running deployment under load, and counts the calls that fail: `make deploy-live`."""
+"""Changes a running deployment under load, and counts failed calls: `make deploy-live`."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from pathlib import Path
 
 import click
 
-from deploy_check.processes import Place, ProcessError, Step
+from deploy_check.processes import ProcessError, Step, Workspace
 from deploy_check.render import render_with
 from deploy_check.secrets import Secrets
-from deploy_check.system import await_full_answer, some_user, train
+from deploy_check.system import any_user, await_full_answer, train
 from deploy_live.callers import Callers, Counts
 from deploy_live.changes import (
     Deployment,
     add_gateway,
-    change_authority,
     renew_certificates,
+    replace_authority,
     restart_all,
     start,
 )
 from deploy_live.cluster import Cluster
 from deploy_live.names import enter_namespace
 from marquee import Client
-from observe.demo import end_on_sigterm
+from observe.production import end_on_sigterm
 
 _TARGET = "dns:///marquee-gateway:50051"
 _CHANGES: tuple[tuple[str, Callable[[Deployment], str]], ...] = (
     ("a third gateway is added", add_gateway),
-    ("all pods are replaced in turn", restart_all),
+    ("all pods are replaced", restart_all),
     ("all certificates are renewed", renew_certificates),
-    ("the authority is replaced", change_authority),
+    ("the authority is replaced", replace_authority),
 )
 _HEAD = f"{'change':<31}  takes {'calls':>6} {'failed':>6} {'degraded':>8} {'slowest':>8}"
 _FIRST_CALL_S = 60.0
@@ -48,7 +48,7 @@ def _row(what: str, counts: Counts | None, seconds: float, result: str) -> None:
 
 
 def change_all(deployment: Deployment) -> Counts:
-    """Makes all changes while callers call, and prints a row for each; all counts together."""
+    """Makes all changes under load, prints a row for each, and returns the total counts."""
     total = Counts()
     with Callers(_TARGET, deployment.secrets.caller) as callers:
         for what, change in _CHANGES:
@@ -67,9 +67,9 @@ def change_all(deployment: Deployment) -> Counts:
     "--connection-age",
     default=10.0,
     show_default=True,
-    help="Seconds after which servers end connections, in place of their default.",
+    help="Seconds after which servers close connections, instead of their default.",
 )
-@click.option("--inside", is_flag=True, hidden=True, help="In a mount namespace of our own.")
+@click.option("--inside", is_flag=True, hidden=True, help="Runs in a private mount namespace.")
 def run(connection_age: float, inside: bool) -> None:
     """Changes a running deployment under load; fails if a call fails."""
     if not inside:
@@ -85,19 +85,19 @@ def run(connection_age: float, inside: bool) -> None:
     with tempfile.TemporaryDirectory(prefix="marquee-live-") as made:
         folder = Path(made)
         objects = render_with("staging", ("mtls",), folder / "rendered")
-        place = Place(folder)
-        train(objects, place, on_step)
+        workspace = Workspace(folder)
+        train(objects, workspace, on_step)
         secrets = Secrets(objects, folder / "secrets")
         age = {"MARQUEE_SERVICE_MAX_CONNECTION_AGE": str(connection_age)}
-        cluster = Cluster(objects, folder, place.volume("/store"), secrets, age)
+        cluster = Cluster(objects, folder, workspace.volume("/store"), secrets, age)
         deployment = Deployment(cluster, secrets, connection_age)
-        click.echo(f"connections end after {connection_age:g} s")
+        click.echo(f"servers close connections after {connection_age:g} s")
         click.echo(_HEAD)
         try:
             begun = time.monotonic()
             result = start(deployment)
             with Client(_TARGET, tls=secrets.caller, timeout=_FIRST_CALL_S) as client:
-                await_full_answer(client, some_user(place))
+                await_full_answer(client, any_user(workspace))
             _row("the manifests' pods start", None, time.monotonic() - begun, result)
             total = change_all(deployment)
         except ProcessError as error:

@@ -1,4 +1,4 @@
-"""Callers of the gateways: the client library as it comes, blocking and with asyncio."""
+"""Callers that use the client library with its defaults, blocking and with asyncio."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _PAUSE_S = 0.05
 
 @dataclass
 class Counts:
-    """What came of calls.
+    """How calls ended.
 
     Attributes:
-        calls: How many ended.
-        failures: How many failed, by message.
-        degraded: How many answers lacked a part of the ensemble.
-        slowest: The longest time of one that was answered, in seconds.
+        calls: Number of finished calls.
+        failures: Number of failed calls by error message.
+        degraded: Number of degraded answers.
+        slowest: Longest latency of an answered call, in seconds.
     """
 
     calls: int = 0
@@ -35,23 +35,23 @@ class Counts:
 
     @property
     def failed(self) -> int:
-        """How many failed."""
+        """Number of failed calls."""
         return self.failures.total()
 
 
 class Callers:
     """Threads that call until they are stopped; a context manager.
 
-    Half of the calls are of known users, whose answers the gateway may have; the others are of
-    visitors, whom both backends score.
+    Half of the calls are for known users, whose answers may be cached or precomputed; the others
+    are for visitors, whose answers need both backends.
     """
 
     def __init__(self, target: str, tls: TLS | bool) -> None:
-        """Starts the threads, each with a client of its own.
+        """Starts the threads, each with its own client.
 
         Args:
-            target: What clients dial.
-            tls: Their certificates.
+            target: The clients' target.
+            tls: The clients' certificates.
         """
         self._target, self._tls = target, tls
         self._counts = Counts()
@@ -65,7 +65,7 @@ class Callers:
             thread.start()
 
     def take(self) -> Counts:
-        """What came of the calls since this was called last."""
+        """Returns the counts since the last call of this method, and resets them."""
         with self._lock:
             taken, self._counts = self._counts, Counts()
         return taken
@@ -79,25 +79,25 @@ class Callers:
             thread.join()
 
     def _block(self, seed: int) -> None:
-        made = random.Random(seed)  # noqa: S311 - load, not secrets
+        rng = random.Random(seed)  # noqa: S311 - load, not secrets
         with Client(self._target, tls=self._tls) as client:
             while not self._stop.wait(_PAUSE_S):
                 begun = time.monotonic()
                 try:
-                    answer = client.recommend(**_request(made))
+                    answer = client.recommend(**_request(rng))
                 except MarqueeError as error:
                     self._count(begun, error=error)
                 else:
                     self._count(begun, answer)
 
     async def _await(self) -> None:
-        made = random.Random(_BLOCKING)  # noqa: S311 - load, not secrets
+        rng = random.Random(_BLOCKING)  # noqa: S311 - load, not secrets
         async with AsyncClient(self._target, tls=self._tls) as client:
             while not self._stop.is_set():
                 await asyncio.sleep(_PAUSE_S)
                 begun = time.monotonic()
                 try:
-                    answer = await client.recommend(**_request(made))
+                    answer = await client.recommend(**_request(rng))
                 except MarqueeError as error:
                     self._count(begun, error=error)
                 else:
@@ -116,7 +116,7 @@ class Callers:
                 self._counts.failures[f"{type(error).__name__}: {error}"] += 1
 
 
-def _request(made: random.Random) -> dict[str, Any]:
-    if made.random() < 0.5:
-        return {"subject": made.choice(USER_IDS)}
-    return {"ratings": {item: made.randint(1, 5) for item in made.sample(ITEM_IDS, 5)}}
+def _request(rng: random.Random) -> dict[str, Any]:
+    if rng.random() < 0.5:
+        return {"subject": rng.choice(USER_IDS)}
+    return {"ratings": {item: rng.randint(1, 5) for item in rng.sample(ITEM_IDS, 5)}}

@@ -1,4 +1,4 @@
-"""What operators do to a running deployment, and when each is complete."""
+"""The changes that operators make to a running deployment; each waits until it is complete."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from deploy_live.cluster import SERVICES, Cluster, Pod
 from marquee_core.service_names import GATEWAY
 
 WAIT_S = 120.0
-# Connections end within a tenth of their age, and callers look for changed files every two seconds.
-_AGE_VARIES, _NOTICED_S = 1.1, 3.0
+# The connection age is varied by 10 %, and callers check for changed files every two seconds.
+_AGE_FACTOR, _RELOAD_S = 1.1, 3.0
 _SHARE_S = 10.0
 _ANSWERED = 'marquee_calls_total{code="OK",method="Recommend"'
 
@@ -27,20 +27,20 @@ class Deployment:
     Attributes:
         cluster: Its pods.
         secrets: Its certificates.
-        connection_age: Seconds after which servers end connections.
+        connection_age: Seconds after which servers close connections.
     """
 
     cluster: Cluster
     secrets: Secrets
     connection_age: float
 
-    def until_connected_anew(self) -> None:
-        """Waits until no connection is left that was there before."""
-        time.sleep(self.connection_age * _AGE_VARIES + _NOTICED_S)
+    def wait_for_new_connections(self) -> None:
+        """Waits until all connections that exist now have been replaced by new ones."""
+        time.sleep(self.connection_age * _AGE_FACTOR + _RELOAD_S)
 
 
 def start(deployment: Deployment) -> str:
-    """Starts as many pods of each service as the manifests ask for."""
+    """Starts the number of pods of each service that the manifests specify."""
     cluster = deployment.cluster
     pods = [cluster.launch(s) for s in SERVICES for _ in range(cluster.replicas(s))]
     for pod in pods:
@@ -49,23 +49,24 @@ def start(deployment: Deployment) -> str:
 
 
 def add_gateway(deployment: Deployment) -> str:
-    """Adds a gateway, and measures how soon it is called and how many of the calls it gets."""
+    """Adds a gateway, and measures when it gets its first call and its share of the calls."""
     cluster = deployment.cluster
     added = cluster.launch(GATEWAY)
     cluster.admit(added)
     begun = time.monotonic()
     _until(lambda: added.sample(_ANSWERED) > 0, "the new gateway gets no calls")
-    found = time.monotonic() - begun
-    deployment.until_connected_anew()
-    before = {pod.place.ip: pod.sample(_ANSWERED) for pod in cluster.of(GATEWAY)}
+    first_call_s = time.monotonic() - begun
+    deployment.wait_for_new_connections()
+    before = {pod.workspace.ip: pod.sample(_ANSWERED) for pod in cluster.of(GATEWAY)}
     time.sleep(_SHARE_S)
-    got = {
-        pod.place.ip: pod.sample(_ANSWERED) - before[pod.place.ip] for pod in cluster.of(GATEWAY)
+    calls = {
+        pod.workspace.ip: pod.sample(_ANSWERED) - before[pod.workspace.ip]
+        for pod in cluster.of(GATEWAY)
     }
-    share = got[added.place.ip] / max(1.0, sum(got.values()))
-    if share * len(got) < 0.5:
-        raise ProcessError(f"the new gateway gets {share:.0%} of the calls")
-    return f"its first call after {found:.1f} s; then {share:.0%} of the calls"
+    share = calls[added.workspace.ip] / max(1.0, sum(calls.values()))
+    if share * len(calls) < 0.5:
+        raise ProcessError(f"the new gateway gets only {share:.0%} of the calls")
+    return f"first call after {first_call_s:.1f} s, later {share:.0%} of the calls"
 
 
 def restart_all(deployment: Deployment) -> str:
@@ -75,54 +76,54 @@ def restart_all(deployment: Deployment) -> str:
     for pod in old:
         deployment.cluster.replace(pod)
     seconds = (time.monotonic() - begun) / len(old)
-    return f"{len(old)} pods, {seconds:.0f} s each; all ended with 0"
+    return f"{len(old)} pods, {seconds:.0f} s each; all exited with 0"
 
 
 def renew_certificates(deployment: Deployment) -> str:
-    """Renews all certificates, with new keys."""
-    return _renewed(deployment)
+    """Renews all certificates with new keys."""
+    return _renew(deployment)
 
 
-def change_authority(deployment: Deployment) -> str:
-    """Replaces the authority in three steps; whoever kept an old certificate is refused at last."""
-    deployment.secrets.trust_another()
+def replace_authority(deployment: Deployment) -> str:
+    """Replaces the authority in three steps; at the end, old certificates are refused."""
+    deployment.secrets.trust_second()
     deployment.secrets.write()
-    deployment.until_connected_anew()
-    deployment.secrets.issue_from_another()
-    _renewed(deployment)
-    deployment.secrets.distrust_the_first()
-    return f"the new one alone is trusted; {_renewed(deployment)}"
+    deployment.wait_for_new_connections()
+    deployment.secrets.issue_from_second()
+    _renew(deployment)
+    deployment.secrets.distrust_first()
+    return f"only the new authority is trusted; {_renew(deployment)}"
 
 
-def _renewed(deployment: Deployment) -> str:
-    """Renews, and waits until everybody uses what is new and old connections have ended."""
+def _renew(deployment: Deployment) -> str:
+    """Renews all certificates, and waits until servers use them and old connections are closed."""
     begun = time.monotonic()
     deployment.secrets.write()
     for pod in deployment.cluster.pods:
         _await_renewal(deployment, pod)
     seconds = time.monotonic() - begun
-    deployment.until_connected_anew()
-    return f"{len(deployment.cluster.pods)} servers show what is new after {seconds:.1f} s"
+    deployment.wait_for_new_connections()
+    return f"{len(deployment.cluster.pods)} servers present new certificates after {seconds:.1f} s"
 
 
 def _await_renewal(deployment: Deployment, pod: Pod) -> None:
-    wanted = ssl.PEM_cert_to_DER_cert((pod.place.volume("/tls") / "tls.crt").read_text())
+    expected = ssl.PEM_cert_to_DER_cert((pod.workspace.volume("/tls") / "tls.crt").read_text())
     _until(
-        lambda: served_certificate(deployment, pod) == wanted,
-        f"{pod.service} shows an old certificate",
+        lambda: served_certificate(deployment, pod) == expected,
+        f"{pod.service} still presents an old certificate",
     )
 
 
 def served_certificate(deployment: Deployment, pod: Pod) -> bytes:
-    """The certificate that a pod shows on a new connection, in DER."""
+    """Returns the certificate that a pod presents on a new connection, in DER."""
     caller = deployment.secrets.mounted("marquee-caller-tls")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    # What is wanted is the certificate itself, so it need not be verified.
+    # Only reads the certificate, so there is no need to verify it.
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.load_cert_chain(caller / "tls.crt", caller / "tls.key")
     context.set_alpn_protocols(["h2"])
     with (
-        socket.create_connection((pod.place.ip, pod.port), timeout=WAIT_S) as connection,
+        socket.create_connection((pod.workspace.ip, pod.port), timeout=WAIT_S) as connection,
         context.wrap_socket(connection, server_hostname=f"marquee-{pod.service}") as secured,
     ):
         return secured.getpeercert(binary_form=True) or b""

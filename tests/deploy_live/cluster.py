@@ -1,7 +1,7 @@
-"""Pods on this machine: what kubelet, Deployments and the names of Services do with them.
+"""Runs pods as local processes, and does what the kubelet, Deployments and Services do with them.
 
-Each pod has an address of its own on the loopback interface, so that it uses the ports and names of
-its manifest. The address is behind its Service's name from when it is ready until it is to stop.
+Each pod has its own address on the loopback interface, so that it can use the ports and names of
+its manifest. Its Service's name resolves to the address from when it is ready until it stops.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 
 from deploy_check.objects import Object, Workload, port_names, workloads
 from deploy_check.processes import (
-    Place,
     ProcessError,
     Server,
+    Workspace,
     arguments_of,
     await_probe,
     container_of,
@@ -33,28 +33,28 @@ _PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 
 
 @dataclass
-class PodPlace(Place):
-    """Where a pod runs.
+class PodWorkspace(Workspace):
+    """The address and the mounted folders of a pod.
 
     Attributes:
-        ip: Its address.
-        mounts: The folder that is mounted at each path.
+        ip: The pod's address.
+        mounts: The local folder for each mount path.
     """
 
     ip: str = field(kw_only=True)
     mounts: Mapping[str, Path] = field(kw_only=True)
 
     def address(self, service: str, port: int) -> tuple[str, int]:
-        """The pod's address with the port of its manifest."""
+        """Returns the pod's address and the port of its manifest."""
         return self.ip, port
 
     def volume(self, path: str) -> Path:
-        """The folder that stands for a path in the container."""
+        """Returns the local path for a path in the container."""
         mount = next(m for m in self.mounts if f"{path}/".startswith(f"{m}/"))
         return self.mounts[mount] / path.removeprefix(mount).strip("/")
 
     def localise(self, service: str, name: str, value: str) -> str:
-        """The value of a variable: only the pod's address and paths differ from the manifest."""
+        """Returns the local value of a variable; only addresses to listen on and paths differ."""
         if name.endswith("_LISTEN"):
             return f"{self.ip}:{value.rpartition(':')[2]}"
         return str(self.volume(value)) if value.startswith("/") else value
@@ -65,20 +65,20 @@ class Pod:
     """A running pod.
 
     Attributes:
-        service: The service that it belongs to.
-        place: Where it runs.
-        port: The port of its gRPC server.
+        service: Name of the service.
+        workspace: The pod's address and folders.
+        port: Port of its gRPC server.
         server: Its process.
     """
 
     service: str
-    place: PodPlace
+    workspace: PodWorkspace
     port: int
     server: Server
 
     def sample(self, prefix: str) -> float:
-        """The sum of the samples whose name and first labels are a text."""
-        lines = read_metrics(self.place, self.service, METRICS_PORT).splitlines()
+        """Returns the sum of the metric samples that begin with a prefix (name and labels)."""
+        lines = read_metrics(self.workspace, self.service, METRICS_PORT).splitlines()
         return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(prefix))
 
 
@@ -86,7 +86,7 @@ class Cluster:
     """The pods of an overlay.
 
     Attributes:
-        pods: Those that run, oldest first.
+        pods: The running pods, oldest first.
     """
 
     def __init__(
@@ -97,15 +97,15 @@ class Cluster:
         secrets: Secrets,
         extra: Mapping[str, str],
     ) -> None:
-        """Starts nothing yet.
+        """Prepares the cluster without starting pods.
 
         Args:
             objects: The rendered objects.
-            folder: Holds the pods' own volumes and the logs.
-            store: The folder behind the claim of the release store.
+            folder: Folder for the pods' own volumes and the logs.
+            store: The folder behind the release store's claim.
             secrets: The overlay's certificates.
-            extra: Variables of all servers beside those of the manifests; `SERVICE` in a name
-                stands for that of the service.
+            extra: Additional environment variables of all servers; `SERVICE` in a name is replaced
+                by the name of the service.
         """
         self.pods: list[Pod] = []
         self._workloads = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
@@ -114,11 +114,11 @@ class Cluster:
         self._numbers = itertools.count(1)
 
     def of(self, service: str) -> list[Pod]:
-        """The pods of a service, oldest first."""
+        """Returns the pods of a service, oldest first."""
         return [pod for pod in self.pods if pod.service == service]
 
     def replicas(self, service: str) -> int:
-        """How many pods the manifest asks for."""
+        """Returns the number of replicas in the manifest."""
         found: int = self._workloads[service].spec["replicas"]
         return found
 
@@ -128,55 +128,57 @@ class Cluster:
         folder = self._folder / f"{service}-{number}"
         folder.mkdir()
         workload = self._workloads[service]
-        place = PodPlace(folder, ip=f"127.90.0.{number}", mounts=self._mounts(workload, folder))
+        workspace = PodWorkspace(
+            folder, ip=f"127.90.0.{number}", mounts=self._mounts(workload, folder)
+        )
         container = container_of(workload)
         extra = {n.replace("SERVICE", service.upper()): v for n, v in self._extra.items()}
-        environment = {**environment_of(place, service, container), **extra}
+        environment = {**environment_of(workspace, service, container), **extra}
         server = Server(service, arguments_of(container), environment, folder / "log")
-        pod = Pod(service, place, port_names(container)["grpc"], server)
+        pod = Pod(service, workspace, port_names(container)["grpc"], server)
         self.pods.append(pod)
         return pod
 
     def admit(self, pod: Pod) -> None:
-        """Waits until a pod passes its probes, and puts its address behind its Service's name.
+        """Waits until a pod passes its probes, and adds its address to its Service's name.
 
         Raises:
-            ProcessError: It ended, or does not pass.
+            ProcessError: The process ended, or a probe does not pass.
         """
         container = container_of(self._workloads[pod.service])
         for probe in _PROBES:
-            await_probe(pod.place, pod.server, container, probe)
-        self._names.add(f"marquee-{pod.service}", pod.place.ip)
+            await_probe(pod.workspace, pod.server, container, probe)
+        self._names.add(f"marquee-{pod.service}", pod.workspace.ip)
 
     def stop(self, pod: Pod) -> None:
-        """Removes a pod from its Service, waits as its `preStop` says, and stops it.
+        """Removes a pod from its Service, waits for its `preStop` time, and terminates it.
 
         Raises:
-            ProcessError: It did not end with status 0 before a kubelet would have killed it.
+            ProcessError: It did not exit with status 0 within its termination grace period.
         """
         workload = self._workloads[pod.service]
         begun = time.monotonic()
-        self._names.remove(f"marquee-{pod.service}", pod.place.ip)
+        self._names.remove(f"marquee-{pod.service}", pod.workspace.ip)
         time.sleep(container_of(workload)["lifecycle"]["preStop"]["sleep"]["seconds"])
         pod.server.stop()
         self.pods.remove(pod)
         limit, took = workload.pod["terminationGracePeriodSeconds"], time.monotonic() - begun
         if took > limit:
-            raise ProcessError(f"{pod.service} took {took:.0f} s to stop, and has {limit} s")
+            raise ProcessError(f"{pod.service} took {took:.0f} s to stop; the limit is {limit} s")
 
     def replace(self, pod: Pod) -> None:
-        """Starts a pod in another's place, and stops that one once the new one is ready."""
+        """Starts a pod of the same service, and stops this one once the new one is ready."""
         self.admit(self.launch(pod.service))
         self.stop(pod)
 
     def close(self) -> None:
-        """Kills all pods, and forgets the names."""
+        """Kills all pods, and removes the names."""
         for pod in self.pods:
             pod.server.kill()
         self._names.close()
 
     def _mounts(self, workload: Workload, folder: Path) -> dict[str, Path]:
-        """The folder at each mounted path of a pod: shared for claims and Secrets, else its own."""
+        """Returns the local folder of each mount path: shared for claims and Secrets, else new."""
         sources = {v["name"]: v for v in workload.pod["volumes"]}
         mounts = {}
         for mount in container_of(workload)["volumeMounts"]:

@@ -1,4 +1,4 @@
-"""The names of headless Services, as a file of host names that only our processes see."""
+"""The names of headless Services, in a hosts file that only these processes see."""
 
 from __future__ import annotations
 
@@ -14,30 +14,34 @@ _HOSTS = Path("/etc/hosts")
 
 
 def enter_namespace(module: str, arguments: Sequence[str]) -> None:
-    """Starts a module of ours in place of this process, in a mount namespace of its own.
+    """Replaces this process by a module that runs in a new mount namespace.
 
-    Root is not needed where the kernel lets users make namespaces.
+    Root is not needed where the kernel permits user namespaces.
+
+    Args:
+        module: The module to run.
+        arguments: Its command-line arguments.
 
     Raises:
-        RuntimeError: The kernel does not let this user make one.
+        RuntimeError: This user may not create a mount namespace.
     """
     unshare = shutil.which("unshare") or ""
     for options in (["--mount"], ["--mount", "--map-root-user"]):
         tried = [unshare, *options, "true"]
         if unshare and not subprocess.run(tried, capture_output=True).returncode:
             command = [unshare, *options, sys.executable, "-m", module, *arguments]
-            os.execv(unshare, command)  # noqa: S606 - no shell is wanted
+            os.execv(unshare, command)  # noqa: S606 - runs without a shell on purpose
     raise RuntimeError("needs `unshare --mount`: be root, or allow user namespaces")
 
 
 class HostNames:
-    """Gives names several addresses, for this process and all that it starts.
+    """Maps each host name to several addresses, for this process and its subprocesses.
 
-    To be used in a mount namespace of our own. A look-up sees a change wholly or not at all.
+    Use it in a private mount namespace. Changes are atomic for lookups.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Takes a folder for the files."""
+        """Creates the folder for the hosts files."""
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._addresses: defaultdict[str, list[str]] = defaultdict(list)
@@ -54,7 +58,7 @@ class HostNames:
         self._publish()
 
     def close(self) -> None:
-        """Forgets all names."""
+        """Removes all names."""
         for _ in range(self._versions):
             subprocess.run(["umount", str(_HOSTS)], check=True)
 
@@ -63,6 +67,6 @@ class HostNames:
         made = self._folder / f"hosts-{self._versions}"
         lines = [f"{a} {name}" for name, found in self._addresses.items() for a in found]
         made.write_text("\n".join(["127.0.0.1 localhost", *lines, ""]))
-        # A mount takes the place of the one before in one step; the file itself could be read while
-        # it is written.
+        # A bind mount replaces the previous file atomically, whereas a file that is rewritten could
+        # be read half-written.
         subprocess.run(["mount", "--bind", str(made), str(_HOSTS)], check=True)

@@ -38,7 +38,7 @@ async def test_attributes_and_unrated_items_are_served(
     # In a thread, because the gate runs an event loop of its own.
     result = await asyncio.to_thread(CliRunner().invoke, marquee_command, command)
     assert result.exit_code == 0, result.output
-    assert result.stderr.startswith(f"  loading ratings of {tmp_path / 'r.csv'}\n")
+    assert result.stderr.startswith(f"  loading ratings from {tmp_path / 'r.csv'}\n")
     assert "  publish\n" in result.stderr
     async with served(store, tmp_path) as client:
         new = await client.get_item("new")

@@ -32,7 +32,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.models.registry import MODELS
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 pytestmark = pytest.mark.alone
 
@@ -47,7 +47,7 @@ SETTINGS = DataSettings(data="sample:users=80,items=60,ratings=2400")
 
 
 @pytest.fixture(scope="module")
-def trained() -> tuple[RatingsDataset, Trained, Callable[[ReleaseStore], Manifest]]:
+def trained() -> tuple[RatingsDataset, TrainingResult, Callable[[ReleaseStore], Manifest]]:
     """A tiny sample, all models trained on it, and a function that publishes them."""
     dataset, split = load_and_split(SETTINGS)
     result = train_all(dataset, split, SETTINGS.seed, refit=True)
@@ -101,7 +101,7 @@ def answer_until(client: Client, condition: Callable[[Recommendations], bool]) -
 
 
 def test_all_models_are_served_as_they_were_evaluated(
-    trained: tuple[RatingsDataset, Trained, object], client: Client
+    trained: tuple[RatingsDataset, TrainingResult, object], client: Client
 ) -> None:
     """For each model, the served stars or affinities equal those that the trainer computes."""
     dataset, result, _ = trained
@@ -123,7 +123,7 @@ def test_all_models_are_served_as_they_were_evaluated(
 
 
 def test_no_user_is_recommended_what_the_user_has_rated(
-    trained: tuple[RatingsDataset, Trained, object], client: Client
+    trained: tuple[RatingsDataset, TrainingResult, object], client: Client
 ) -> None:
     """Over all users and all ratings that were loaded, in precomputed and computed answers."""
     dataset, result, _ = trained
@@ -148,7 +148,7 @@ def test_no_user_is_recommended_what_the_user_has_rated(
 
 
 def test_a_visitor_with_a_known_users_ratings_gets_that_users_list(
-    trained: tuple[RatingsDataset, Trained, object], client: Client
+    trained: tuple[RatingsDataset, TrainingResult, object], client: Client
 ) -> None:
     """Folding in a user's training ratings gives almost the same list as the trained user."""
     dataset, result, _ = trained
@@ -165,7 +165,7 @@ def test_a_visitor_with_a_known_users_ratings_gets_that_users_list(
 
 
 def test_the_order_of_a_visitors_ratings_reaches_the_models(
-    trained: tuple[RatingsDataset, Trained, object], client: Client
+    trained: tuple[RatingsDataset, TrainingResult, object], client: Client
 ) -> None:
     """The last rating counts as the most recent, and liked items as more recent than ratings."""
     dataset, result, _ = trained
@@ -209,7 +209,7 @@ def test_a_trained_release_passes_verification(store: ReleaseStore) -> None:
 
 
 def test_precomputed_pages_equal_computed_ones(
-    trained: tuple[RatingsDataset, Trained, object],
+    trained: tuple[RatingsDataset, TrainingResult, object],
     group: ServiceGroup,
     store: ReleaseStore,
     tmp_path: Path,

@@ -1,1 +1,5 @@
-"""Faults under load: what survives when processes are killed."""
+"""Fault injection under load: real processes are killed, frozen, attacked and given bad files.
+
+Each module prints its own table (`make faults`); `test_*.py` run short forms. Start with
+`fault_table.py`, the rows of these tables, and `callers.py`, the users who call meanwhile.
+"""

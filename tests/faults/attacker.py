@@ -1,9 +1,9 @@
-"""The process of an attacker: connections that a well-meant client would not make.
+"""An attacker process that opens connections as no legitimate client would.
 
     python -m faults.attacker KIND HOST:PORT --connections 25 --streams 41
 
-It writes a line to stdout once the attack is under way, and ends when its stdin is closed. It calls
-from an address of its own, so that a server can tell it from the other callers.
+It writes a line to stdout once the attack is under way, and exits when its stdin is closed. It
+connects from its own source address, so the server can distinguish it from other callers.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ KINDS = (
 )
 SOURCE = "127.0.0.2"
 TESTS_ON_PATH = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-"""The environment of processes that import from this folder, however the tests were started."""
+"""Environment variables for subprocesses that import modules from `tests/`."""
 
 _SERVICE = "/marquee.v1.RecommenderService"
 _TIMEOUT_S = 3600
 _BATCH_SUBJECTS = 1_000
 _EMPTY_SUBJECTS = 2_000_000
 _CANCEL = struct.pack(">I", 8)
-# Streams that are begun and reset with one write.
-_RESETS_AT_ONCE = 50
-_TURN_S = 0.001
+# Streams that are opened and reset in a single write.
+_RESETS_PER_WRITE = 50
+_PAUSE_S = 0.001
 
 
 class Unread(Connection):
-    """Takes what arrives from the socket, but never lets the server send more of an answer."""
+    """Reads from the socket, but never opens the flow-control window again."""
 
     def _read_data(self, flags: int, number: int, payload: bytes) -> None:
-        """Drops it, and does not widen the window."""
+        """Discards the data without a window update."""
 
 
 class Silent(Connection):
-    """Begins calls and sends no request."""
+    """Opens streams and never sends a request on them."""
 
     def begin(self) -> None:
         """Queues the headers of one call."""
@@ -65,7 +65,7 @@ class Silent(Connection):
 
 
 class Resetting(Connection):
-    """Begins calls and resets each at once."""
+    """Starts calls and resets each immediately."""
 
     def begin(self, message: bytes) -> None:
         """Queues one call and its reset."""
@@ -79,16 +79,16 @@ class Resetting(Connection):
 
 @contextmanager
 def attack(kind: str, address: str, connections: int, streams: int = 0) -> Iterator[None]:
-    """Attacks a server from a process of its own, from when it is under way.
+    """Attacks a server from a separate process for the duration of the context.
 
     Args:
         kind: One of `KINDS`.
         address: The server as HOST:PORT.
-        connections: The number of connections.
-        streams: The number of calls at once on each of them.
+        connections: Number of connections.
+        streams: Number of concurrent calls on each connection.
 
     Raises:
-        RuntimeError: The attack did not begin.
+        RuntimeError: The attack did not start.
     """
     command = [sys.executable, "-m", "faults.attacker", kind, address]
     command += [f"--connections={connections}", f"--streams={streams}"]
@@ -103,7 +103,7 @@ def attack(kind: str, address: str, connections: int, streams: int = 0) -> Itera
     assert process.stdout
     try:
         if not process.stdout.readline():
-            raise RuntimeError("the attacker did not begin")
+            raise RuntimeError("the attack did not start")
         yield
     finally:
         process.stdin.close()
@@ -129,16 +129,16 @@ def _single() -> bytes:
     return http2.grpc_message(request.SerializeToString())
 
 
-async def connect(made: _C, address: str) -> _C:
-    """Connects from the attacker's address; returns the connection."""
+async def connect(connection: _C, address: str) -> _C:
+    """Connects from the attacker's source address, and returns the connection."""
     host, _, port = address.rpartition(":")
     loop = asyncio.get_running_loop()
-    await loop.create_connection(lambda: made, host, int(port), local_addr=(SOURCE, 0))
-    return made
+    await loop.create_connection(lambda: connection, host, int(port), local_addr=(SOURCE, 0))
+    return connection
 
 
 class _Attack:
-    """One kind of attack on one server."""
+    """An attack on one server."""
 
     def __init__(self, address: str, connections: int, streams: int) -> None:
         self._address = address
@@ -147,7 +147,7 @@ class _Attack:
         self.ended: dict[str, int] = {}
 
     async def run(self, kind: str, under_way: Callable[[], None]) -> None:
-        """Attacks until cancelled."""
+        """Runs an attack until it is cancelled; calls `under_way` while it lasts."""
         methods = {
             UNREAD_BATCHES: self._unread_batches,
             UNREAD_ANSWERS: self._unread_answers,
@@ -204,14 +204,14 @@ class _Attack:
         while True:
             opened = [connection for connection in opened if not connection.lost]
             while len(opened) < self._connections:
-                made = Resetting(*self._arguments("Recommend", 65_536))
-                opened.append(await connect(made, self._address))
+                connection = Resetting(*self._arguments("Recommend", 65_536))
+                opened.append(await connect(connection, self._address))
             for connection in opened:
-                for _ in range(_RESETS_AT_ONCE):
+                for _ in range(_RESETS_PER_WRITE):
                     connection.begin(message)
                 connection.flush()
             under_way()
-            await asyncio.sleep(_TURN_S)
+            await asyncio.sleep(_PAUSE_S)
 
     async def _empty_subjects(self, under_way: Callable[[], None]) -> None:
         message = http2.grpc_message(b"\x0a\x00" * _EMPTY_SUBJECTS)
@@ -222,7 +222,7 @@ class _Attack:
                     connection.start(message, 0.0)
                     connection.flush()
             under_way()
-            await asyncio.sleep(_TURN_S)
+            await asyncio.sleep(_PAUSE_S)
 
     async def _idle_connections(self, under_way: Callable[[], None]) -> None:
         host, _, port = self._address.rpartition(":")
@@ -241,12 +241,12 @@ class _Attack:
 
 
 async def _main(arguments: argparse.Namespace) -> None:
-    told = False
+    announced = False
 
     def under_way() -> None:
-        nonlocal told
-        if not told:
-            told = True
+        nonlocal announced
+        if not announced:
+            announced = True
             sys.stdout.write("under way\n")
             sys.stdout.flush()
 
@@ -254,7 +254,7 @@ async def _main(arguments: argparse.Namespace) -> None:
     task = asyncio.create_task(running.run(arguments.kind, under_way))
     ended = asyncio.create_task(asyncio.to_thread(sys.stdin.read))
     await asyncio.wait([task, ended], return_when=asyncio.FIRST_COMPLETED)
-    sys.stderr.write(f"{arguments.kind}: ended calls by status {running.ended}\n")
+    sys.stderr.write(f"{arguments.kind}: finished calls by status {running.ended}\n")
     task.cancel()
 
 

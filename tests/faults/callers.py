@@ -1,4 +1,4 @@
-"""Users who call a gateway one call after another, and what each call came to."""
+"""Users who call a gateway continuously, with a record of how each call ended."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple, Self
 
 import marquee
-from faults.rows import Calls
+from faults.fault_table import Calls
 
-# A heavily loaded machine must not reach it.
+# Long enough for a heavily loaded machine.
 CALL_TIMEOUT_S = 20.0
 ANSWERED, DEGRADED, SHED, FAILED = "answered", "degraded", "shed", "failed"
 
@@ -23,9 +23,9 @@ class _Record(NamedTuple):
 
 
 class Callers:
-    """Threads that ask for recommendations until they are stopped.
+    """Threads that call Recommend until they are stopped.
 
-    Every other call is for a visitor, whose answer must be computed.
+    Every other call is for a visitor, so that its answer must be computed.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Callers:
         """Prepares the threads; entering the context starts them.
 
         Args:
-            address: The target of the client.
+            address: The client's target.
             users: Ids of known users.
-            items: Ids of items that visitors have rated.
-            count: The number of threads.
-            timeout_s: Deadline of a call in seconds.
+            items: Ids of the items that visitors rate.
+            count: Number of threads.
+            timeout_s: Deadline of each call in seconds.
             pause_s: Seconds between the calls of a thread.
-            health_check: Whether the client watches the health of the gateways.
+            health_check: Whether the client checks the health of the gateways.
         """
         self._address = address
         self._users = users
@@ -72,11 +72,11 @@ class Callers:
             thread.join()
 
     def between(self, begin: float, end: float) -> Calls:
-        """What the calls came to that were in progress between two times.
+        """Summarises the calls that were in progress at any time between two times.
 
         Args:
-            begin: In seconds of `time.monotonic`.
-            end: The same.
+            begin: The first time, as returned by `time.monotonic`.
+            end: The last time, on the same clock.
         """
         found = Calls()
         for record in list(self._records):
@@ -92,7 +92,7 @@ class Callers:
         return found
 
     def recovered_after(self, moment: float) -> float:
-        """Seconds from a moment until the last call that was not answered in full had ended."""
+        """Returns the seconds from a time to the end of the last failed or degraded call."""
         bad = (record.end for record in list(self._records) if record.kind in (FAILED, DEGRADED))
         return max(0.0, max(bad, default=moment) - moment)
 

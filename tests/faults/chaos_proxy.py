@@ -1,4 +1,4 @@
-"""A TCP proxy that delays what a server answers, in a thread of its own."""
+"""A TCP proxy that delays a server's responses; it runs in its own thread."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class ChaosProxy:
     """Forwards connections to one server.
 
     Attributes:
-        address: Where it listens, host:port.
-        delay_s: Seconds by which answers are delayed. It may change at any time.
+        address: The address that it listens on, host:port.
+        delay_s: Delay of responses in seconds; may be changed at any time.
     """
 
     def __init__(self, target: str) -> None:
-        """Listens on a free port of the loopback interface.
+        """Starts listening on a free port of the loopback interface.
 
         Args:
             target: The server's address, host:port.
@@ -36,7 +36,7 @@ class ChaosProxy:
         self.address = f"127.0.0.1:{listening.result()}"
 
     def close(self) -> None:
-        """Closes all connections."""
+        """Closes all connections and stops listening."""
         asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
@@ -76,7 +76,7 @@ class ChaosProxy:
             writer.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Forwards both directions of a connection until one of them ends."""
+        """Forwards both directions of a connection until one of them is closed."""
         from_server = asyncio.Queue[tuple[float, bytes]]()
         server_reader, server_writer = await asyncio.open_connection(self._host, self._port)
 

@@ -1,10 +1,9 @@
-"""Attacks on a gateway's connections, each by a process of its own, while users call it.
+"""Attacks a gateway's connections from separate processes while users call it.
 
     python -m faults.connection_attacks
 
-Prints a row for each attack. Wanted is that no user's call fails, and that the gateway's memory
-stays within bounds; how much slower the calls become is reported, because it depends on the
-machine.
+Prints a row for each attack. An attack is survived if no user's call fails and the gateway's memory
+stays within its limit. The increase in latency is only reported, because it depends on the machine.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ from faults.attacker import (
     attack,
 )
 from faults.callers import CALL_TIMEOUT_S, Callers
-from faults.living import until
-from faults.rows import Row, report
+from faults.fault_table import Row, report
+from faults.waiting import until
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
@@ -48,41 +47,41 @@ _WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
-class Plan:
-    """An attack, and what it may cost.
+class AttackPlan:
+    """An attack and its limits.
 
     Attributes:
         name: The row's name.
         kind: The kind of attack.
-        connections: The number of connections.
-        streams: The number of calls at once on each of them.
-        most_mib: The most MiB by which the gateway may grow.
+        connections: Number of connections.
+        streams: Number of concurrent calls on each connection.
+        max_growth_mib: Maximum growth of the gateway's memory in MiB.
     """
 
     name: str
     kind: str
     connections: int
     streams: int
-    most_mib: int
+    max_growth_mib: int
 
 
-LONG = (
-    Plan("1,025 batches not read, 25 connections", UNREAD_BATCHES, 25, 41, 100),
-    Plan("2,500 answers not read, 25 connections", UNREAD_ANSWERS, 25, 100, 150),
-    Plan("10,016 streams without data, 313 connections", SILENT_STREAMS, 313, 32, 300),
-    Plan("streams reset at once, 4 connections", RESETS, 4, 0, 100),
-    Plan("streams reset at once, 25 connections", RESETS, 25, 0, 100),
-    Plan("4 MB of two million empty subjects, 8 callers", EMPTY_SUBJECTS, 8, 1, 150),
+ATTACKS = (
+    AttackPlan("1,025 unread batch answers, 25 connections", UNREAD_BATCHES, 25, 41, 100),
+    AttackPlan("2,500 unread answers, 25 connections", UNREAD_ANSWERS, 25, 100, 150),
+    AttackPlan("10,016 streams without a request, 313 connections", SILENT_STREAMS, 313, 32, 300),
+    AttackPlan("rapid stream resets, 4 connections", RESETS, 4, 0, 100),
+    AttackPlan("rapid stream resets, 25 connections", RESETS, 25, 0, 100),
+    AttackPlan("two million empty subjects (4 MB), 8 callers", EMPTY_SUBJECTS, 8, 1, 150),
 )
 
 
 @contextmanager
 def gateway(folder: Path, **options: str | None) -> Iterator[ServiceProcess]:
-    """A gateway that computes the answers itself, killed at the end unless it was stopped.
+    """Runs a gateway that needs no backends, and kills it at the end if it still runs.
 
     Args:
         folder: An empty folder.
-        options: Further flags, with underscores.
+        options: Additional flags, with underscores.
     """
     store = ReleaseStore(str(folder / "store"))
     store.promote(publish_toy(store, folder / "made", backends=()).release_id)
@@ -97,18 +96,18 @@ def gateway(folder: Path, **options: str | None) -> Iterator[ServiceProcess]:
 
 
 def users_of(process: ServiceProcess) -> Callers:
-    """Users who call a gateway."""
+    """Returns users who call a gateway."""
     users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
     return Callers(process.address, users, items)
 
 
-def attacked(plan: Plan, folder: Path, seconds: float) -> Row:
-    """Lets a gateway be attacked while users call it.
+def run_attack(plan: AttackPlan, folder: Path, seconds: float) -> Row:
+    """Attacks a gateway while users call it, and compares with the time before.
 
     Args:
         plan: The attack.
         folder: An empty folder.
-        seconds: How long it lasts, and how long is measured before.
+        seconds: Duration of the attack and of the measurement before it.
     """
     row = Row(plan.name)
     with gateway(folder) as process, users_of(process) as users:
@@ -116,42 +115,43 @@ def attacked(plan: Plan, folder: Path, seconds: float) -> Row:
         start = time.monotonic()
         time.sleep(seconds)
         before, quiet = watched.memory_info().rss, users.between(start, time.monotonic())
-        most = before
+        peak = before
         with attack(plan.kind, process.address, plan.connections, plan.streams):
             begin = time.monotonic()
             while time.monotonic() < begin + seconds:
-                most = max(most, watched.memory_info().rss)
+                peak = max(peak, watched.memory_info().rss)
                 time.sleep(_SAMPLE_S)
             end = time.monotonic()
         closed = time.monotonic()
         until(lambda: users.between(closed, time.monotonic()).total > 0, "a call after the attack")
         after = users.between(closed, time.monotonic())
         row.recovery_s = time.monotonic() - closed
-        # Now, because calls count that had not ended when the attack did.
+        # Taken only now, so that it includes calls that outlasted the attack.
         calls = users.between(begin, end)
         open_after = len(watched.net_connections())
         status = process.stop()
     row.calls = calls
-    grown = (most - before) / _MIB
-    slower = calls.percentile_ms(99) / quiet.percentile_ms(99)
-    row.happened = (
-        f"p99 {slower:.1f} times that before, {calls.shed} of the users' calls shed; the gateway "
-        f"grew by {grown:.0f} MiB from {before / _MIB:.0f}; {open_after} sockets open after it"
+    growth = (peak - before) / _MIB
+    slowdown = calls.percentile_ms(99) / quiet.percentile_ms(99)
+    row.details = (
+        f"p99 was {slowdown:.1f} times that before the attack; {calls.shed} users' calls were "
+        f"shed; the gateway's memory grew by {growth:.0f} MiB from {before / _MIB:.0f} MiB; "
+        f"{open_after} sockets were open afterwards"
     )
-    row.check(calls.failed == 0, f"{calls.failed} calls of users failed: {calls.error}")
+    row.check(calls.failed == 0, f"{calls.failed} users' calls failed: {calls.error}")
     row.check(after.failed == 0, f"{after.failed} calls failed after the attack: {after.error}")
-    row.check(grown <= plan.most_mib, f"the gateway grew by {grown:.0f} MiB")
-    row.check(status == 0, f"the gateway ended with {status}")
+    row.check(growth <= plan.max_growth_mib, f"the gateway's memory grew by {growth:.0f} MiB")
+    row.check(status == 0, f"the gateway exited with status {status}")
     return row
 
 
 def descriptors_exhausted(folder: Path, seconds: float, limit: int = 256) -> Row:
-    """More connections than the gateway may open files: it keeps some for itself.
+    """Opens more connections than the gateway has file descriptors.
 
-    It answers on its open connections and health checks on its other port, loads a new release,
-    and ends cleanly.
+    The gateway keeps some descriptors in reserve: it still answers on open connections, answers
+    health checks on the health port, loads a new release and shuts down cleanly.
     """
-    row = Row(f"{2 * limit} connections, {limit} descriptors")
+    row = Row(f"{2 * limit} connections, {limit} file descriptors")
     options = {
         "health_port": str(free_port()),
         "poll_interval": "0.1",
@@ -166,13 +166,13 @@ def descriptors_exhausted(folder: Path, seconds: float, limit: int = 256) -> Row
         client.status()
         until(lambda: users.between(0.0, time.monotonic()).total > 0, "the first answer")
         store = ReleaseStore(str(folder / "store"))
-        most = 0
+        peak = 0
         with attack(IDLE_CONNECTIONS, process.address, 2 * limit):
             begin = time.monotonic()
             new = publish_toy(store, folder / "next", seed=1, backends=()).release_id
             store.promote(new)
             while time.monotonic() < begin + seconds:
-                most = max(most, watched.num_fds())
+                peak = max(peak, watched.num_fds())
                 time.sleep(_SAMPLE_S)
             healthy = is_serving(f"127.0.0.1:{options['health_port']}")
             until(lambda: client.recommend("u1").source.release_id == new, "the new release")
@@ -180,19 +180,19 @@ def descriptors_exhausted(folder: Path, seconds: float, limit: int = 256) -> Row
         row.calls = users.between(begin, end)
         row.recovery_s = users.recovered_after(end)
         status = process.stop()
-    row.happened = (
-        f"{most} descriptors at most; health was {'' if healthy else 'not '}answered on its own "
-        "port; a release was loaded meanwhile"
+    row.details = (
+        f"the gateway used at most {peak} descriptors; the health check "
+        f"{'passed' if healthy else 'failed'}; a new release was loaded meanwhile"
     )
     row.check(row.calls.failed == 0, f"{row.calls.failed} calls failed: {row.calls.error}")
-    row.check(most < limit, "no descriptor was left")
-    row.check(healthy, "health was not answered")
-    row.check(status == 0, f"the gateway ended with {status}")
+    row.check(peak < limit, "no descriptor was left")
+    row.check(healthy, "the health check failed")
+    row.check(status == 0, f"the gateway exited with status {status}")
     return row
 
 
 def is_serving(address: str) -> bool:
-    """Whether a server answers a health check on a new connection with SERVING."""
+    """Returns whether a health check on a new connection answers SERVING."""
     with grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
         answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=CALL_TIMEOUT_S)
@@ -201,7 +201,7 @@ def is_serving(address: str) -> bool:
 
 
 def free_port() -> int:
-    """A TCP port on which nothing listens."""
+    """Returns a TCP port on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -209,17 +209,17 @@ def free_port() -> int:
 
 
 def main() -> int:
-    """Runs all attacks; the exit status says whether all were survived."""
+    """Runs all attacks; the exit status is 0 if all were survived."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=12.0, help="duration of each attack")
-    parser.add_argument("--only", default="", help="only the attacks whose kind contains this")
+    parser.add_argument("--only", default="", help="run only attacks whose kind contains this")
     arguments = parser.parse_args()
     rows = []
     with tempfile.TemporaryDirectory() as name:
-        for plan in LONG:
+        for plan in ATTACKS:
             if arguments.only in plan.kind:
                 folder = Path(tempfile.mkdtemp(dir=name))
-                rows.append(attacked(plan, folder, arguments.seconds))
+                rows.append(run_attack(plan, folder, arguments.seconds))
                 shutil.rmtree(folder)
         if arguments.only in IDLE_CONNECTIONS:
             rows.append(descriptors_exhausted(Path(tempfile.mkdtemp(dir=name)), 4.0))

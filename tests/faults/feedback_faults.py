@@ -1,9 +1,9 @@
-"""Faults of a living system: what users get and what the log holds while parts of it fail.
+"""Faults in a system with feedback: users' answers and the contents of the log while parts fail.
 
     python -m faults.feedback_faults
 
-Prints a table with a row for each fault, and fails if one of them is not survived. The tests run
-shorter forms of the same functions.
+Prints a row for each fault, and fails if one of them is not survived. The tests run shorter forms
+of the same functions.
 """
 
 from __future__ import annotations
@@ -22,17 +22,16 @@ from pathlib import Path
 import numpy as np
 
 import marquee
-from faults.living import (
-    CALL_TIMEOUT_S,
-    WAIT_S,
+from faults.callers import CALL_TIMEOUT_S
+from faults.fault_table import Row, report
+from faults.feedback_system import (
     Load,
     client_of,
     feedback_of,
     pending_lists,
-    setting,
-    until,
+    running_feedback_system,
 )
-from faults.rows import Row, report
+from faults.waiting import WAIT_S, until
 from marquee import FeedbackEvent
 from marquee_core.feedback.log import EventLog
 from marquee_core.release.store import ReleaseStore
@@ -40,55 +39,55 @@ from toy.postgresql import PostgreSQL, programs
 
 
 def database_killed(database: PostgreSQL, folder: Path, outages: int) -> Row:
-    """Kills and restarts the database while users read and record."""
+    """Kills and restarts the database while users get recommendations and record feedback."""
     row = Row("database killed and restarted under load")
-    with setting(database.new_database(), folder) as made:
-        gateway = made.gateway()
+    with running_feedback_system(database.new_database(), folder) as system:
+        gateway = system.gateway()
         gateway.wait_until_serving()
-        experiment = made.experiment()
+        experiment = system.experiment()
         with client_of(gateway) as client:
             until(lambda: client.status().experiment is not None, "the experiment")
             load = Load(gateway, experiment)
             load.start()
-            until(lambda: load.recorded > 0 and load.lists > 0, "the load")
+            until(lambda: load.recorded > 0 and load.lists > 0, "the first list and record")
             for _ in range(outages):
                 _outage(database, client, load)
             load.stop()
-            until(lambda: not pending_lists(client), "the counts of lists")
-        found = made.events()
-        with EventLog(made.url, CALL_TIMEOUT_S) as log:
+            until(lambda: not pending_lists(client), "counting all lists")
+        logged = system.events()
+        with EventLog(system.url, CALL_TIMEOUT_S) as log:
             counted = sum(c.lists for c in log.list_counts(experiment.experiment_id))
-    row.happened = (
+    row.details = (
         f"{outages} outages: {load.lists:,} lists, {load.failed} failed; "
         f"{load.unavailable} records refused as UNAVAILABLE; {len(load.acknowledged):,} events "
         f"acknowledged"
     )
     row.check(load.failed == 0, f"{load.failed} lists failed: {load.error}")
-    row.check(load.other == 0, f"{load.other} records failed otherwise: {load.error}")
-    row.check(load.acknowledged <= found.keys(), "an acknowledged event is lost")
-    row.check(max(found.values()) == 1, "an event is doubled")
-    row.check(counted == load.lists, f"{counted:,} of {load.lists:,} lists are counted")
+    row.check(load.other == 0, f"{load.other} records failed with another error: {load.error}")
+    row.check(load.acknowledged <= logged.keys(), "an acknowledged event was lost")
+    row.check(max(logged.values()) == 1, "an event was recorded twice")
+    row.check(counted == load.lists, f"{counted:,} of {load.lists:,} lists were counted")
     return row
 
 
 def _outage(database: PostgreSQL, client: marquee.Client, load: Load) -> None:
-    """Kills the database, waits until everybody has noticed, and starts it again."""
+    """Kills the database, waits until the gateway and the users notice, and starts it again."""
     database.kill()
     lists, refused = load.lists, load.unavailable
-    until(lambda: not feedback_of(client).healthy, "the status of the outage")
-    until(lambda: load.lists > lists + 20, "answers in the outage")
+    until(lambda: not feedback_of(client).healthy, "an unhealthy feedback status")
+    until(lambda: load.lists > lists + 20, "an answer during the outage")
     until(lambda: load.unavailable > refused, "a refused record")
     recorded = load.recorded
     database.start()
     until(lambda: load.recorded > recorded, "a record after the outage")
-    until(lambda: feedback_of(client).healthy, "the status after the outage")
+    until(lambda: feedback_of(client).healthy, "a healthy feedback status")
 
 
 def gateway_restarted(url: str, folder: Path, users: int) -> Row:
-    """Kills a gateway; when another one says that it serves, it knows all that was recorded."""
+    """Kills a gateway; once its replacement reports SERVING, it has read the whole log."""
     row = Row("gateway killed and restarted")
-    with setting(url, folder) as made:
-        first, second = made.gateway(), made.gateway()
+    with running_feedback_system(url, folder) as system:
+        first, second = system.gateway(), system.gateway()
         for gateway in (first, second):
             gateway.wait_until_serving()
         rated: dict[str, str] = {}
@@ -100,26 +99,26 @@ def gateway_restarted(url: str, folder: Path, users: int) -> Row:
                 item = client.recommend(user, page_size=1)[0].item_id
                 recorded = client.feedback.rate(user, {item: 5.0})
                 rated[user] = item
-        restarted = made.gateway(first.address)
+        restarted = system.gateway(first.address)
         restarted.wait_until_serving()
         with client_of(restarted) as client:
             state = feedback_of(client)
             stale = sum(client.recommend(u, page_size=1)[0].item_id == i for u, i in rated.items())
-    row.happened = (
+    row.details = (
         f"{users} users rated the top of their list, half of them while the gateway was down; when "
-        f"it served again it had read the log to position {state.log_position:,}, and {stale} "
+        f"it served again, it had read the log up to position {state.log_position:,}, and {stale} "
         "answers were stale"
     )
     row.check(state.log_position >= recorded.log_position, "it served before it had caught up")
-    row.check(stale == 0, f"{stale} answers did not know what the user had rated")
+    row.check(stale == 0, f"{stale} answers ignored the user's latest rating")
     return row
 
 
 def clocks_differ(url: str, folder: Path) -> Row:
-    """A caller whose clock is a day fast gains no precedence over a later event."""
-    row = Row("clocks differ")
-    with setting(url, folder) as made:
-        gateways = [made.gateway(), made.gateway()]
+    """Records a rating dated a day ahead: a later event still replaces it."""
+    row = Row("caller's clock a day fast")
+    with running_feedback_system(url, folder) as system:
+        gateways = [system.gateway(), system.gateway()]
         ahead = datetime.now(UTC) + timedelta(days=1)
         item = "i1"
         clients = []
@@ -131,28 +130,28 @@ def clocks_differ(url: str, folder: Path) -> Row:
         last = clients[1].feedback.rate("n1", {item: 1.0})
         for client in clients:
             _until_read(client, last.log_position)
-        with EventLog(made.url, CALL_TIMEOUT_S) as log:
+        with EventLog(system.url, CALL_TIMEOUT_S) as log:
             times = [e.event.time_us for e in log.entries() if e.event is not None]
         seen = [client.recommend("n1", include_seen=True) for client in clients]
-        asked = [client.recommend(ratings={item: 1.0}, include_seen=True) for client in clients]
+        visited = [client.recommend(ratings={item: 1.0}, include_seen=True) for client in clients]
         for client in clients:
             client.close()
-    row.happened = (
-        f"a rating dated a day ahead was recorded {(times[1] - times[0]) / 1000:.0f} ms before the "
+    row.details = (
+        f"a rating dated a day ahead was stored {(times[1] - times[0]) / 1000:.0f} ms before the "
         "next one, which replaced it in both gateways"
     )
-    row.check(times[0] <= times[1], "the fast clock kept its precedence")
-    for found, expected in zip(seen, asked, strict=True):
-        same = [i.item_id for i in found] == [i.item_id for i in expected]
-        row.check(same, "an answer used the rating with the later date")
+    row.check(times[0] <= times[1], "the rating dated ahead took precedence")
+    for answer, expected in zip(seen, visited, strict=True):
+        same = [i.item_id for i in answer] == [i.item_id for i in expected]
+        row.check(same, "an answer used the rating dated ahead")
     return row
 
 
 def repeated_and_late(url: str, folder: Path, copies: int) -> Row:
-    """The same events arrive again and again, through both gateways, and old ones arrive last."""
+    """Sends the same events repeatedly through both gateways, then events of earlier days."""
     row = Row("duplicate and late events")
-    with setting(url, folder) as made:
-        gateways = [made.gateway(), made.gateway()]
+    with running_feedback_system(url, folder) as system:
+        gateways = [system.gateway(), system.gateway()]
         for gateway in gateways:
             gateway.wait_until_serving()
         now = datetime.now(UTC)
@@ -187,23 +186,23 @@ def repeated_and_late(url: str, folder: Path, copies: int) -> Row:
                 != [i.item_id for i in client.recommend(ratings={"i1": 2.0})]
                 for n in range(20)
             )
-        found = made.events()
-    row.happened = (
-        f"20 events sent {copies} times at once, and 20 of earlier days after them: the log holds "
-        f"{sum(found.values())} events; {wrong} answers rest on an older rating"
+        logged = system.events()
+    row.details = (
+        f"20 events sent {copies} times concurrently, then 20 events of earlier days: the log "
+        f"holds {sum(logged.values())} events; {wrong} answers used an older rating"
     )
     row.check(not failures, f"{len(failures)} records failed: {failures[:1]}")
-    row.check(len(found) == sum(found.values()) == 40, "events are missing or doubled")
+    row.check(len(logged) == sum(logged.values()) == 40, "events are missing or recorded twice")
     row.check(wrong == 0, "a late event replaced a newer one")
     return row
 
 
 class _HeldRatings(ThreadingHTTPServer):
-    """Serves ratings, but not before it is told to, so that a trainer waits for them.
+    """An HTTP server that holds back ratings until an event is set, so that a trainer waits.
 
     Attributes:
-        url: Where the ratings are.
-        released: Whether they are served.
+        url: URL of the ratings.
+        released: Set to serve them.
     """
 
     def __init__(self) -> None:
@@ -229,7 +228,7 @@ class _HeldRatings(ThreadingHTTPServer):
                 self.do_GET()
 
             def log_message(self, *_: object) -> None:
-                """Writes nothing."""
+                """Discards the log."""
 
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}/ratings.csv"
@@ -238,11 +237,11 @@ class _HeldRatings(ThreadingHTTPServer):
 
 
 def two_trainers(folder: Path) -> Row:
-    """Two trainers start on one store at the same time: one works, and the other says so and ends.
+    """Starts two trainers on one store: one trains, and the other names the lease and exits.
 
-    The one that works cannot end before the other has been refused: it waits for its ratings.
+    The ratings are held back until one trainer has been refused, so the other cannot finish early.
     """
-    row = Row("two trainers at once")
+    row = Row("two concurrent trainers")
     store = folder / "store"
     with _HeldRatings() as ratings:
         command = [
@@ -261,7 +260,7 @@ def two_trainers(folder: Path) -> Row:
         ]
         try:
             until(lambda: any(t.poll() is not None for t in trainers), "the refusal of a trainer")
-            ended = [trainer for trainer in trainers if trainer.poll() is not None]
+            exited = [trainer for trainer in trainers if trainer.poll() is not None]
             before = ReleaseStore(str(store)).ids()
             ratings.released.set()
             errors = {trainer: trainer.communicate(timeout=WAIT_S)[1] for trainer in trainers}
@@ -272,21 +271,26 @@ def two_trainers(folder: Path) -> Row:
     releases = ReleaseStore(str(store))
     production = releases.production()
     published = releases.ids()
-    refused, worked = ended[0], next(t for t in trainers if t is not ended[0])
+    refused, trained = exited[0], next(t for t in trainers if t is not exited[0])
     for release_id in published:
         releases.verify_files(release_id)
-    row.happened = (
-        f"one was told who holds the lease and ended with {refused.returncode}; the other ended "
-        f"with {worked.returncode}; releases before: {len(before)}, after: {len(published)}"
+    row.details = (
+        f"one trainer named the holder of the lease and exited with {refused.returncode}; the "
+        f"other exited with {trained.returncode}; releases before: {len(before)}, after: "
+        f"{len(published)}"
     )
-    row.check(len(ended) == 1, f"both ended before there were ratings: {errors}")
-    row.check(refused.returncode == 1, f"the refused trainer ended with {refused.returncode}")
-    row.check("holds" in errors[refused], f"it was not told who works: {errors[refused][-200:]}")
+    row.check(len(exited) == 1, f"both exited before there were ratings: {errors}")
+    row.check(refused.returncode == 1, f"the refused trainer exited with {refused.returncode}")
+    row.check(
+        "holds" in errors[refused],
+        f"the refusal does not name the holder of the lease: {errors[refused][-200:]}",
+    )
     row.check(len(errors[refused].splitlines()) == 1, "the refusal is longer than a line")
-    row.check(worked.returncode == 0, f"the other failed: {errors[worked][-200:]}")
+    row.check(trained.returncode == 0, f"the other trainer failed: {errors[trained][-200:]}")
     row.check(not before and len(published) == 1, "not exactly one release was published")
     row.check(
-        production is not None and [production.release_id] == published, "it is not in production"
+        production is not None and [production.release_id] == published,
+        "the release is not in production",
     )
     left = [path.name for path in store.rglob(".partial-*")]
     row.check(not left, f"unfinished files are left: {left}")
@@ -295,11 +299,14 @@ def two_trainers(folder: Path) -> Row:
 
 def _until_read(client: marquee.Client, position: int) -> None:
     """Waits until a gateway has read the log up to a position."""
-    until(lambda: feedback_of(client).log_position >= position, "the reading of the log")
+    until(lambda: feedback_of(client).log_position >= position, f"reading the log to {position}")
 
 
 def main() -> int:
-    """Runs the long forms on PostgreSQL, and those that need none on SQLite without it."""
+    """Runs the long forms on PostgreSQL, or on SQLite if PostgreSQL is not installed.
+
+    The exit status is 0 if all faults were survived.
+    """
     bin_folder = programs()
     server = PostgreSQL(bin_folder) if bin_folder is not None else None
     rows = []
@@ -324,7 +331,7 @@ def main() -> int:
                 server.stop()
     status = report(rows)
     if server is None:
-        sys.stdout.write("PostgreSQL is not installed: its outages were not tested\n")
+        sys.stdout.write("PostgreSQL is not installed: outages of the database were not tested\n")
     return status
 
 

@@ -1,4 +1,4 @@
-"""Kills gateways that record feedback, and checks the log against what they acknowledged.
+"""Kills gateways that record feedback, and compares the log with the acknowledged events.
 
     python -m faults.feedback_kills --kills 50
 
@@ -28,31 +28,31 @@ from toy.postgresql import PostgreSQL, programs
 
 _SENDERS = 4
 _BATCH = 20
-# Generous: a loaded machine takes long to start a process.
+# Generous, because a loaded machine takes long to start a process.
 _CALL_TIMEOUT_S = 20.0
 _RETRY_S = 0.02
-# A gateway lives for up to this time, so that kills hit it while it starts, reads and writes.
-_LONGEST_LIFE_S = 0.5
+# Kills follow within this time, so that they hit gateways that start, read and write.
+_MAX_LIFE_S = 0.5
 
 
 @dataclass
 class Outcome:
-    """What happened.
+    """The result of a run.
 
     Attributes:
         kills: Number of kills.
-        acknowledged: The keys of all acknowledged events.
-        lost: Acknowledged keys that the log does not hold.
-        doubled: Keys that the log holds more than once.
-        unknown: Keys in the log that nobody sent.
-        repeated: Number of calls that failed and were repeated.
-        unacknowledged: Number of repeated events that were recorded the first time.
+        acknowledged: Ids of all acknowledged events.
+        lost: Ids of acknowledged events that are not in the log.
+        duplicated: Ids of events that are in the log more than once.
+        unknown: Ids of events in the log that were never sent.
+        repeated: Number of calls that failed and were retried.
+        unacknowledged: Number of retried events that the failed call had recorded.
     """
 
     kills: int = 0
     acknowledged: set[str] = field(default_factory=set)
     lost: set[str] = field(default_factory=set)
-    doubled: set[str] = field(default_factory=set)
+    duplicated: set[str] = field(default_factory=set)
     unknown: set[str] = field(default_factory=set)
     repeated: int = 0
     unacknowledged: int = 0
@@ -60,16 +60,16 @@ class Outcome:
     def __str__(self) -> str:
         return (
             f"{self.kills} kills, {len(self.acknowledged)} events acknowledged, "
-            f"{len(self.lost)} lost, {len(self.doubled)} doubled, {len(self.unknown)} unknown; "
-            f"{self.repeated} calls repeated, {self.unacknowledged} of their events were recorded "
-            "before the kill"
+            f"{len(self.lost)} lost, {len(self.duplicated)} duplicated, {len(self.unknown)} "
+            f"unknown; {self.repeated} calls retried, {self.unacknowledged} of their events had "
+            "been recorded before the kill"
         )
 
 
 class _Sender(threading.Thread):
-    """Records batches one after the other, and repeats each until it is acknowledged.
+    """A thread that records batches of events, retrying each until it is acknowledged.
 
-    The last batch may stay without an acknowledgement when the sender is told to stop.
+    When the thread is stopped, its last batch may remain unacknowledged.
     """
 
     def __init__(self, number: int, address: Callable[[], str], stop: threading.Event) -> None:
@@ -81,7 +81,7 @@ class _Sender(threading.Thread):
         self.sent: set[str] = set()
 
     def run(self) -> None:
-        """Sends until told to stop."""
+        """Sends batches until `stop` is set."""
         batch = 0
         while not self._stop_sending.is_set():
             batch += 1
@@ -112,16 +112,17 @@ class _Sender(threading.Thread):
 def kill_gateways(
     url: str, folder: Path, kills: int, seed: int, database: PostgreSQL | None = None
 ) -> Outcome:
-    """Kills a gateway again and again while four clients record events.
+    """Kills a gateway repeatedly while four clients record events.
 
     Args:
-        url: The feedback log.
-        folder: A folder for logs.
-        kills: How often the gateway is killed.
-        seed: Seed of the moments.
-        database: A server to crash in place of the gateway every other time; None for none.
+        url: URL of the feedback log.
+        folder: Folder for the store and the server logs.
+        kills: Number of kills.
+        seed: Seed of the times of the kills.
+        database: A database server to crash instead of the gateway at every other kill; None to
+            kill only gateways.
     """
-    chance = random.Random(seed)  # noqa: S311 - not for cryptography
+    rng = random.Random(seed)  # noqa: S311 - not for cryptography
     options = {"store": str(folder / "store"), "feedback": url}
     log = folder / "gateway.log"
     gateway = ServiceProcess(GATEWAY, options, log)
@@ -133,7 +134,7 @@ def kill_gateways(
         for sender in senders:
             sender.start()
         while total.kills < kills:
-            time.sleep(chance.uniform(0.0, _LONGEST_LIFE_S))
+            time.sleep(rng.uniform(0.0, _MAX_LIFE_S))
             total.kills += 1
             if database is not None and total.kills % 2 == 0:
                 database.kill()
@@ -157,16 +158,19 @@ def kill_gateways(
         total.repeated += sender.outcome.repeated
         total.unacknowledged += sender.outcome.unacknowledged
     total.lost = total.acknowledged - counts.keys()
-    total.doubled = {key for key, count in counts.items() if count > 1}
+    total.duplicated = {key for key, count in counts.items() if count > 1}
     total.unknown = counts.keys() - set().union(*(sender.sent for sender in senders))
     return total
 
 
 def main() -> int:
-    """Runs the long form on SQLite and, if it is installed, on PostgreSQL."""
+    """Runs the long form on SQLite and, if it is installed, on PostgreSQL.
+
+    The exit status is 0 if no event was lost or recorded twice.
+    """
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50, help="kills for each database")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the times of the kills")
     arguments = parser.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as name:
@@ -198,7 +202,7 @@ def main() -> int:
 def _report(name: str, outcome: Outcome) -> bool:
     sys.stdout.write(f"{name}: {outcome}\n")
     sys.stdout.flush()
-    return bool(outcome.lost or outcome.doubled or outcome.unknown or not outcome.acknowledged)
+    return bool(outcome.lost or outcome.duplicated or outcome.unknown or not outcome.acknowledged)
 
 
 if __name__ == "__main__":

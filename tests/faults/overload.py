@@ -1,9 +1,9 @@
-"""Overloads real services, and compares what they still do with what they do at their peak.
+"""Overloads real services, and compares their goodput and latency with the peak and without load.
 
     python -m faults.overload --store releases-store
 
-Each row is measured in the same run: the latency without load, the peak, and then loads of a
-multiple of the peak. The generator is described in `faults.open_load`.
+One run measures the unloaded latency, the peak throughput, and then loads that are multiples of the
+peak. `faults.load_process` describes the generator.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import marquee
+from bench.computed_requests import computed_requests
 from bench.context import RECOMMEND_PATH, pick_users
 from bench.load import LoadPlan
 from bench.open_loop import OpenPlan
 from bench.processes import Services
-from bench.subjects import computed_requests
-from faults.open_load import Result, run_load
+from faults.load_process import Result, run_load
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.release.store import ReleaseStore
@@ -32,20 +32,20 @@ from marquee_services.gateway.settings import GatewaySettings
 
 _IN_FLIGHT = (4, 8, 16, 32)
 _UNLOADED_SHARE = 0.1
-# What is wanted of each row.
-_LEAST_GOODPUT, _MOST_LATENCY = 0.8, 3.0
+# Targets: goodput relative to the peak, and p99 relative to the unloaded p99.
+_MIN_GOODPUT, _MAX_LATENCY = 0.8, 3.0
 _RECOVERY_S, _RECOVERY_CALLS = 1.0, 20
 _STATUS_INTERVAL_S = 0.1
 
 
 @dataclass
 class StatusCalls:
-    """The status calls that were made beside a load.
+    """The GetStatus calls made during a load.
 
     Attributes:
-        calls: Their number.
-        failed: How many of them failed.
-        longest_s: The longest that one of them took, in seconds.
+        calls: Number of calls.
+        failed: Number of calls that failed.
+        longest_s: Duration of the longest call in seconds.
     """
 
     calls: int = 0
@@ -55,10 +55,10 @@ class StatusCalls:
 
 @contextmanager
 def status_calls(address: str) -> Iterator[StatusCalls]:
-    """Asks for the status again and again, in a thread of its own."""
+    """Calls GetStatus at intervals from a separate thread, and yields the results so far."""
     found, stop = StatusCalls(), threading.Event()
 
-    def ask() -> None:
+    def poll() -> None:
         with marquee.Client(address, timeout=5.0) as client:
             while not stop.wait(_STATUS_INTERVAL_S):
                 start = time.monotonic()
@@ -69,7 +69,7 @@ def status_calls(address: str) -> Iterator[StatusCalls]:
                     found.failed += 1
                 found.longest_s = max(found.longest_s, time.monotonic() - start)
 
-    thread = threading.Thread(target=ask)
+    thread = threading.Thread(target=poll)
     thread.start()
     try:
         yield found
@@ -78,14 +78,14 @@ def status_calls(address: str) -> Iterator[StatusCalls]:
         thread.join()
 
 
-def peak(run: Callable[[LoadPlan], Result], address: str, seconds: float) -> Result:
-    """The load with the most full answers, of several numbers of calls in flight."""
+def measure_peak(run: Callable[[LoadPlan], Result], address: str, seconds: float) -> Result:
+    """Measures several numbers of calls in flight, and returns the one with the highest goodput."""
     plans = [LoadPlan(address, RECOMMEND_PATH, n, seconds=seconds) for n in _IN_FLIGHT]
     return max((run(plan) for plan in plans), key=lambda result: result.full_per_s)
 
 
 def has_recovered(address: str, messages: Sequence[bytes]) -> bool:
-    """Whether every call is answered in full, a second after the load has ended."""
+    """Returns whether every call is answered in full a second after the load has ended."""
     time.sleep(_RECOVERY_S)
     with marquee.Client(address, timeout=5.0) as client:
         for message in messages[:_RECOVERY_CALLS]:
@@ -109,24 +109,24 @@ def measure(
     folder: Path,
     seconds: float,
 ) -> Iterator[tuple[str, bool]]:
-    """Measures each kind of requests.
+    """Measures each kind of request.
 
     Args:
-        kinds: Serialised Recommend requests by what they are.
+        kinds: Serialised Recommend requests by kind.
         factors: Loads as multiples of the peak.
-        address: The gateway.
+        address: The gateway's address.
         folder: Folder for temporary files.
-        seconds: The duration of each load.
+        seconds: Duration of each load.
 
     Yields:
-        A line of the table, and whether it is as wanted.
+        A line of the table, and whether it meets the targets.
     """
     for kind, messages in kinds.items():
 
         def run(plan: OpenPlan | LoadPlan, messages: Sequence[bytes] = messages) -> Result:
             return run_load(plan, messages, folder)
 
-        highest = peak(run, address, seconds)
+        highest = measure_peak(run, address, seconds)
         rate = max(1.0, _UNLOADED_SHARE * highest.full_per_s)
         unloaded = run(OpenPlan(address, RECOMMEND_PATH, rate, max(seconds, 100 / rate)))
         yield (
@@ -143,21 +143,22 @@ def measure(
             recovered = has_recovered(address, messages)
             goodput = loaded.full_per_s / highest.full_per_s
             latency = loaded.p99_ms / unloaded.p99_ms
-            good = goodput >= _LEAST_GOODPUT and latency <= _MOST_LATENCY
+            good = goodput >= _MIN_GOODPUT and latency <= _MAX_LATENCY
             good = good and recovered and not status.failed
             yield (
-                f"  {factor:g} times: goodput {goodput:.0%}, p99 {loaded.p99_ms:.0f} ms "
-                f"({latency:.1f} times), degraded {loaded.degraded}, refused p99 "
-                f"{loaded.refused_p99_ms:.0f} ms, others {loaded.errors}, status "
+                f"  {factor:g} times the peak: goodput {goodput:.0%}, p99 {loaded.p99_ms:.0f} ms "
+                f"({latency:.1f} times unloaded), degraded {loaded.degraded}, p99 of refusals "
+                f"{loaded.refused_p99_ms:.0f} ms, errors {loaded.errors}, GetStatus: "
                 f"{status.failed} of {status.calls} failed, longest {status.longest_s:.2f} s, "
-                f"{'whole' if recovered else 'not whole'} after {_RECOVERY_S:g} s, "
-                f"generator behind {loaded.behind_ms:.0f} ms: {'met' if good else 'MISSED'}",
+                f"{'recovered' if recovered else 'not recovered'} after {_RECOVERY_S:g} s, "
+                f"generator at most {loaded.behind_ms:.0f} ms late: "
+                f"{'met' if good else 'MISSED'}",
                 good,
             )
 
 
 def requests(store: ReleaseStore) -> dict[str, list[bytes]]:
-    """Requests of visitors and of known users of the release in production."""
+    """Makes requests of visitors and of known users for the release in production."""
     production = store.production()
     if production is None:
         raise SystemExit("the store has no release in production")
@@ -173,17 +174,17 @@ def requests(store: ReleaseStore) -> dict[str, list[bytes]]:
 
 
 def main() -> int:
-    """Runs all loads, and prints the table; the exit status says whether all are as wanted."""
+    """Runs all loads and prints the table; the exit status is 0 if all targets are met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", required=True, help="folder of the release store")
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of each load")
     parser.add_argument("--factors", type=float, nargs="+", default=[3.0, 10.0])
-    parser.add_argument("--kinds", nargs="+", help="kinds of requests; default: all")
+    parser.add_argument("--kinds", nargs="+", help="kinds of requests (default: all)")
     arguments = parser.parse_args()
     all_good = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        # The limits of the settings are what is tested, unlike in the bench.
+        # Unlike the benchmark, this tests the default limits.
         defaults = GatewaySettings()
         limits = {
             "min-in-flight": str(defaults.min_in_flight),

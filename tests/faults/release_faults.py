@@ -1,9 +1,9 @@
-"""Faults of releases and of their store, while users call a gateway and its CF service.
+"""Faults of releases and of the release store, while users call a gateway and its CF service.
 
     python -m faults.release_faults
 
-Prints a row for each fault. Wanted is that no call fails and no answer is degraded: what cannot be
-served is refused, and the release before goes on serving.
+Prints a row for each fault. A fault is survived if no call fails and no answer is degraded: a
+release that cannot be served is refused, and the previous release keeps serving.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from pathlib import Path
 import numpy as np
 
 from faults.attacker import TESTS_ON_PATH
-from faults.living import until
-from faults.release_system import System, republished, row_of, system
-from faults.rows import Row, report
+from faults.fault_table import Row, report
+from faults.release_system import System, republished, run_fault, running_system
+from faults.waiting import until
 from marquee_core.arrays import load_array
 from marquee_core.release.pruning import prune
 
@@ -33,145 +33,153 @@ _MARQUEE = (sys.executable, "-m", "marquee.cli")
 _DISK_MIB = 6
 
 
-def truncated_in_place(made: System) -> Row:
-    """The files of the serving release are cut off in the store."""
+def truncated_in_place(system: System) -> Row:
+    """Truncates the files of the release in service in the store."""
 
     def fault(row: Row) -> str:
-        serving = made.client.recommend("u1").source.release_id
-        files = [p for p in made.release_folder(serving).rglob("*.npy") if p.is_file()]
+        serving = system.client.recommend("u1").source.release_id
+        files = [p for p in system.release_folder(serving).rglob("*.npy") if p.is_file()]
         for path in files:
             os.truncate(path, path.stat().st_size // 2)
-        row.check(made.serves(serving), "it no longer serves")
-        made.promote(made.publish())
-        return f"{len(files)} files cut to half; then another release was promoted"
+        row.check(system.serves(serving), "the release is no longer served")
+        system.promote(system.publish())
+        return f"{len(files)} files truncated to half; then another release was promoted"
 
-    return row_of(made, "serving release truncated in place", fault)
+    return run_fault(system, "release in service truncated in place", fault)
 
 
-def damaged_copy(made: System) -> Row:
-    """A byte of a server's own copy flips: it is noticed, and fetched again."""
+def damaged_copy(system: System) -> Row:
+    """Flips a byte in a server's copy of a release: the scrub detects it and copies it again."""
 
     def fault(row: Row) -> str:
-        serving = made.client.recommend("u1").source.release_id
-        [path] = (made.cache / serving / "models").rglob("factors.npy")
+        serving = system.client.recommend("u1").source.release_id
+        [path] = (system.cache / serving / "models").rglob("factors.npy")
         before = path.read_bytes()
         path.chmod(0o644)
         with path.open("r+b") as stream:
             stream.seek(len(before) - 1)
             stream.write(bytes([before[-1] ^ 1]))
         until(lambda: path.read_bytes() == before, "the repair of the copy")
-        row.check(made.serves(serving), "it no longer serves")
-        return "one byte of the factors' copy flipped; the scrub fetched it again"
+        row.check(system.serves(serving), "the release is no longer served")
+        return "one byte of the copied factors was flipped; the scrub copied the file again"
 
-    return row_of(made, "flipped byte in a server's copy", fault)
+    return run_fault(system, "flipped byte in a server's copy", fault)
 
 
-def unloadable(made: System, name: str, damage: Callable[[Path], None]) -> Row:
-    """A release is promoted that cannot be served: its digests are right, its content is not."""
+def unloadable(system: System, name: str, damage: Callable[[Path], None]) -> Row:
+    """Promotes a release with valid digests and unusable contents: the servers refuse it."""
 
     def fault(row: Row) -> str:
-        serving = made.client.recommend("u1").source.release_id
-        good = republished(made.store, made.publish(), damage)
-        made.store.promote(good.release_id, forced=True)
-        until(lambda: made.refused(good.release_id), "the refusal")
-        row.check(made.serves(serving), "the release before no longer serves")
-        reason = made.client.status().pending_release_reason
-        made.store.rollback()
+        serving = system.client.recommend("u1").source.release_id
+        good = republished(system.store, system.publish(), damage)
+        system.store.promote(good.release_id, forced=True)
+        until(lambda: system.refused(good.release_id), "the refusal")
+        row.check(system.serves(serving), "the previous release is no longer served")
+        reason = system.client.status().pending_release_reason
+        system.store.rollback()
         return f"refused: {reason}"
 
-    return row_of(made, name, fault)
+    return run_fault(system, name, fault)
 
 
 def nan_weights(folder: Path) -> None:
-    """Writes NaN over a model's factors."""
+    """Writes a NaN into a model's factors."""
     [path] = (folder / "models").rglob("factors.npy")
     array = np.array(load_array(path, np.float32, (None, None)))
     array[0, 0] = np.nan
     np.save(path, array, allow_pickle=False)
 
 
-def flipped_byte(made: System) -> Row:
-    """A byte of a release flips before it is promoted: the promotion is refused."""
+def flipped_byte(system: System) -> Row:
+    """Flips a byte of a release before its promotion: the promotion is refused."""
 
     def fault(row: Row) -> str:
-        serving = made.client.recommend("u1").source.release_id
-        damaged = made.publish().release_id
-        [path] = (made.release_folder(damaged) / "models").rglob("factors.npy")
+        serving = system.client.recommend("u1").source.release_id
+        damaged = system.publish().release_id
+        [path] = (system.release_folder(damaged) / "models").rglob("factors.npy")
         content = bytearray(path.read_bytes())
         content[-1] ^= 1
         path.write_bytes(content)
         done = subprocess.run(
-            [*_MARQUEE, "releases", "--store", made.store.url, "promote", damaged, "--force"],
+            [*_MARQUEE, "releases", "--store", system.store.url, "promote", damaged, "--force"],
             capture_output=True,
             text=True,
         )
-        row.check(done.returncode == 1, f"the command ended with {done.returncode}")
+        row.check(done.returncode == 1, f"the command exited with {done.returncode}")
         row.check(len(done.stderr.splitlines()) == 1, "the error is not one line")
-        production = made.store.production()
-        row.check(production is not None and production.release_id == serving, "it was promoted")
+        production = system.store.production()
+        row.check(
+            production is not None and production.release_id == serving,
+            "the damaged release was promoted",
+        )
         return done.stderr.strip()
 
-    return row_of(made, "flipped byte before a promotion", fault)
+    return run_fault(system, "flipped byte before a promotion", fault)
 
 
-def garbage_pointer(made: System) -> Row:
-    """The file that names the release in production is overwritten; a promotion repairs it."""
+def garbage_pointer(system: System) -> Row:
+    """Overwrites the pointer to the release in production: a promotion repairs it."""
 
     def fault(row: Row) -> str:
-        before = made.store.production()
+        before = system.store.production()
         assert before is not None
-        path = Path(made.store.storage.path("production"))
+        path = Path(system.store.storage.path("production"))
         path.write_bytes(b"\x00garbage")
-        until(lambda: bool(made.client.status().store_error), "the word of it in the status")
-        row.check(made.serves(before.release_id), "it no longer serves")
-        made.store.promote(before.release_id, why="repair")
-        until(lambda: not made.client.status().store_error, "the end of the error")
-        after = made.store.production()
+        until(lambda: bool(system.client.status().store_error), "a store error in the status")
+        row.check(system.serves(before.release_id), "the release is no longer served")
+        system.store.promote(before.release_id, why="repair")
+        until(lambda: not system.client.status().store_error, "the end of the error")
+        after = system.store.production()
         assert after is not None
         row.check(after.history == before.history, "the history was lost")
-        return f"status told of it; a promotion restored the {len(after.history)} earlier releases"
+        return (
+            "the status reported the error; a promotion restored the history of "
+            f"{len(after.history)} releases"
+        )
 
-    return row_of(made, "garbage in place of the pointer", fault)
+    return run_fault(system, "garbage in place of the pointer", fault)
 
 
-def rollback_past_damage(made: System) -> Row:
-    """The release before is damaged: a rollback goes to the one before that."""
+def rollback_past_damage(system: System) -> Row:
+    """Damages the previous release: a rollback skips it and promotes the one before."""
 
     def fault(row: Row) -> str:
-        good, damaged, newest = made.publish(), made.publish(), made.publish()
+        good, damaged, newest = system.publish(), system.publish(), system.publish()
         for manifest in (good, damaged, newest):
-            made.promote(manifest)
-        shutil.rmtree(made.release_folder(damaged.release_id) / "models")
-        rolled = made.store.rollback(why="drill")
-        row.check(rolled.release_id == good.release_id, f"it went to {rolled.release_id}")
-        until(lambda: made.serves(good.release_id), "an answer of the release before")
-        return "the release between had lost its models and was skipped"
+            system.promote(manifest)
+        shutil.rmtree(system.release_folder(damaged.release_id) / "models")
+        rolled = system.store.rollback(why="drill")
+        row.check(
+            rolled.release_id == good.release_id, f"the rollback promoted {rolled.release_id}"
+        )
+        until(lambda: system.serves(good.release_id), "an answer from the undamaged release")
+        return "the previous release had lost its models and was skipped"
 
-    return row_of(made, "rollback past a damaged release", fault)
+    return run_fault(system, "rollback past a damaged release", fault)
 
 
-def promotions_at_once(made: System, rounds: int = 2) -> Row:
-    """Three processes promote at once: every promotion is in the history and in the audit."""
+def promotions_at_once(system: System, rounds: int = 2) -> Row:
+    """Promotes from three processes concurrently: history and audit list every promotion."""
 
     def fault(row: Row) -> str:
         for _ in range(rounds):
-            before = len(made.store.pointer.audit())
-            ids = [made.publish().release_id for _ in range(3)]
-            command = [*_MARQUEE, "releases", "--store", made.store.url, "promote", "--force"]
+            before = len(system.store.pointer.audit())
+            ids = [system.publish().release_id for _ in range(3)]
+            command = [*_MARQUEE, "releases", "--store", system.store.url, "promote", "--force"]
             running = [
                 subprocess.Popen([*command, name], stdout=subprocess.DEVNULL) for name in ids
             ]
             row.check(all(process.wait() == 0 for process in running), "a promotion failed")
-            production = made.store.production()
+            production = system.store.production()
             assert production is not None
             named = {production.release_id, *production.history}
             row.check(named.issuperset(ids), "the history lost a release")
-            recorded = len(made.store.pointer.audit()) - before
-            row.check(recorded == 3, f"the audit has {recorded} of 3 promotions")
-            until(partial(made.serves, production.release_id), "an answer of the last one")
-        return f"{rounds} rounds; history and audit have all of them"
+            recorded = len(system.store.pointer.audit()) - before
+            row.check(recorded == 3, f"the audit lists {recorded} of 3 promotions")
+            until(partial(system.serves, production.release_id), "an answer from the last release")
+        return f"{rounds} rounds; history and audit list every promotion"
 
-    return row_of(made, "three promotions at once", fault)
+    return run_fault(system, "three concurrent promotions", fault)
 
 
 _PUBLISHER = """
@@ -192,63 +200,63 @@ publish_toy(ReleaseStore(sys.argv[1]), Path(sys.argv[2]), seed=99)
 """
 
 
-def killed_publisher(made: System, kills: int = 3) -> Row:
-    """Publishers are killed while they copy: nothing is visible, and pruning removes the rest."""
+def killed_publisher(system: System, kills: int = 3) -> Row:
+    """Kills publishers while they copy: no partial release is visible, and pruning deletes it."""
 
     def fault(row: Row) -> str:
-        before = set(made.store.ids())
+        before = set(system.store.ids())
         for place in range(kills):
-            script = [sys.executable, "-c", _PUBLISHER, made.store.url]
-            folder = made.folder / f"killed-{place}"
+            script = [sys.executable, "-c", _PUBLISHER, system.store.url]
+            folder = system.folder / f"killed-{place}"
             killed = subprocess.run(
                 [*script, str(folder), str(2 * place + 1)], check=False, env=TESTS_ON_PATH
             )
-            row.check(killed.returncode == -9, f"the publisher ended with {killed.returncode}")
-        row.check(set(made.store.ids()) == before, "half a release is visible")
-        releases = Path(made.store.storage.path("releases"))
+            row.check(killed.returncode == -9, f"the publisher exited with {killed.returncode}")
+        row.check(set(system.store.ids()) == before, "a partial release is visible")
+        releases = Path(system.store.storage.path("releases"))
         left = list(releases.glob(".partial-*"))
         row.check(len(left) == kills, f"{len(left)} unfinished folders, not {kills}")
         old = (datetime.now(UTC) - timedelta(days=2)).timestamp()
         for folder in left:
             for path in (*folder.rglob("*"), folder):
                 os.utime(path, (old, old))
-        prune(made.store, 100)
-        row.check(not list(releases.glob(".partial-*")), "they were not removed")
-        return f"{kills} unfinished folders were removed by `prune`"
+        prune(system.store, 100)
+        row.check(not list(releases.glob(".partial-*")), "pruning left unfinished folders")
+        return f"pruning deleted {kills} unfinished folders"
 
-    return row_of(made, "killed publishers", fault)
+    return run_fault(system, "killed publishers", fault)
 
 
 def fill_disk(file: Path) -> None:
-    """Writes to a file until its disk is full."""
+    """Writes to a file until the file system is full."""
     with suppress(OSError), file.open("wb", buffering=0) as stream:
         while stream.write(b"\0" * 4096):
             pass
 
 
-def full_disk(made: System) -> Row:
-    """There is no room for the copies of a new release: the old one serves until there is."""
+def full_disk(system: System) -> Row:
+    """Fills the cache's disk: the previous release serves until there is space for the new one."""
 
     def fault(row: Row) -> str:
-        serving = made.client.recommend("u1").source.release_id
-        filler = made.cache / "filler"
+        serving = system.client.recommend("u1").source.release_id
+        filler = system.cache / "filler"
         fill_disk(filler)
-        new = made.publish()
-        made.store.promote(new.release_id)
-        until(lambda: made.refused(new.release_id), "the word of it in the status")
-        reason = made.client.status().pending_release_reason
-        row.check(made.serves(serving), "the release before no longer serves")
+        new = system.publish()
+        system.store.promote(new.release_id)
+        until(lambda: system.refused(new.release_id), "the refusal in the status")
+        reason = system.client.status().pending_release_reason
+        row.check(system.serves(serving), "the previous release is no longer served")
         filler.unlink()
         start = time.monotonic()
-        until(lambda: made.serves(new.release_id), "an answer of the new release")
-        return f"{reason}; loaded {time.monotonic() - start:.1f} s after there was room"
+        until(lambda: system.serves(new.release_id), "an answer from the new release")
+        return f"{reason}; loaded {time.monotonic() - start:.1f} s after space was freed"
 
-    return row_of(made, "full disk", fault)
+    return run_fault(system, "full disk", fault)
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path | None]:
-    """A file system of a few MiB; None where it may not be mounted."""
+    """Mounts a file system of a few MiB; yields None where mounting is not permitted."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs", str(folder)]
     if os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
@@ -261,28 +269,28 @@ def small_disk(folder: Path) -> Iterator[Path | None]:
 
 
 def main() -> int:
-    """Runs all faults; the exit status says whether all were survived."""
+    """Runs all faults; the exit status is 0 if all were survived."""
     rows = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "system"
         folder.mkdir()
-        with system(folder) as made:
-            rows.append(damaged_copy(made))
-            rows.append(truncated_in_place(made))
-            rows.append(unloadable(made, "NaN in the weights", nan_weights))
-            rows.append(flipped_byte(made))
-            rows.append(garbage_pointer(made))
-            rows.append(rollback_past_damage(made))
-            rows.append(promotions_at_once(made))
-            rows.append(killed_publisher(made))
+        with running_system(folder) as system:
+            rows.append(damaged_copy(system))
+            rows.append(truncated_in_place(system))
+            rows.append(unloadable(system, "NaN in the weights", nan_weights))
+            rows.append(flipped_byte(system))
+            rows.append(garbage_pointer(system))
+            rows.append(rollback_past_damage(system))
+            rows.append(promotions_at_once(system))
+            rows.append(killed_publisher(system))
         folder = Path(name) / "on-small-disk"
         folder.mkdir()
         with small_disk(Path(name) / "small") as cache:
             if cache is None:
-                sys.stdout.write("full disk: not tested, because nothing may be mounted here\n")
+                sys.stdout.write("full disk: not tested, because mounting is not permitted\n")
             else:
-                with system(folder, cache) as made:
-                    rows.append(full_disk(made))
+                with running_system(folder, cache) as system:
+                    rows.append(full_disk(system))
     return report(rows)
 
 

@@ -1,4 +1,4 @@
-"""A gateway and a backend over a store, for the faults of releases."""
+"""The system under test for release faults: a gateway and a backend over one store."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from pathlib import Path
 
 import marquee
 from faults.callers import CALL_TIMEOUT_S, Callers
-from faults.living import until
-from faults.rows import Row
+from faults.fault_table import Row
+from faults.waiting import until
 from marquee_core.errors import ArtifactError
 from marquee_core.release.manifest import Manifest, hash_folder
 from marquee_core.release.store import ReleaseStore
@@ -19,19 +19,19 @@ from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
 from toy.release import ITEMS, USERS, publish_toy
 
-# How long users call on after a fault, before the row ends.
+# How long calls are still recorded after a fault.
 _AFTER_S = 0.5
 
 
 class System:
-    """A gateway and a backend over a store, with users who call all the time.
+    """A gateway and a backend over one store, with users who call continuously.
 
     Attributes:
-        folder: A folder for temporary files.
+        folder: Folder for temporary files.
         store: The release store.
         users: The users.
-        client: A client of the gateway.
-        cache: The folder of the servers' copies.
+        client: A client for the gateway.
+        cache: Folder of the servers' copies of releases.
     """
 
     def __init__(
@@ -45,10 +45,10 @@ class System:
 
         Args:
             folder: An empty folder.
-            cache: The folder of the servers' copies; None for one in `folder`.
-            saved_model: The SavedModel of the releases, for an inference service; None for
-                releases of a CF service.
-            options: Further flags of the backend, with underscores.
+            cache: Folder of the servers' copies of releases; None for a folder in `folder`.
+            saved_model: A SavedModel to publish in releases for an inference service; None for
+                releases for a CF service.
+            options: Additional flags of the backend, with underscores.
         """
         self.saved_model = saved_model
         self.backend = CF if saved_model is None else INFERENCE
@@ -68,7 +68,7 @@ class System:
         self.backend_options = {**self.shared, **own}
         log = folder / "backend.log"
         self.processes = [ServiceProcess(self.backend, self.backend_options, log)]
-        # A loaded machine must not degrade answers.
+        # Generous, so that answers are not degraded on a loaded machine.
         limits = {"probe-interval": "0.1", "backend-timeout": str(CALL_TIMEOUT_S)}
         target = {f"{self.backend}-target": self.processes[0].address}
         flags = {**self.shared, **limits, **target}
@@ -84,31 +84,31 @@ class System:
         """Publishes another release.
 
         Args:
-            saved_model: Its SavedModel; None for a release that the servers can load.
+            saved_model: Its SavedModel; None for one that the servers can load.
         """
         self._published += 1
-        made, seed = self.folder / f"made-{self._published}", self._published
+        folder, seed = self.folder / f"made-{self._published}", self._published
         model = saved_model or self.saved_model
         if model is not None:
-            return publish_toy(self.store, made, seed, backends=(INFERENCE,), saved_model=model)
-        return publish_toy(self.store, made, seed, servable=True)
+            return publish_toy(self.store, folder, seed, backends=(INFERENCE,), saved_model=model)
+        return publish_toy(self.store, folder, seed, servable=True)
 
     def release_folder(self, release_id: str) -> Path:
-        """The folder of a release in the store."""
+        """Returns the folder of a release in the store."""
         return Path(self.store.storage.path("releases", release_id))
 
     def serves(self, release_id: str) -> bool:
-        """Whether an answer is full and of a release."""
+        """Returns whether the gateway answers in full with a release."""
         source = self.client.recommend("u1").source
         return source.release_id == release_id and not source.degraded
 
     def promote(self, manifest: Manifest) -> None:
-        """Promotes a release, and waits until it serves."""
+        """Promotes a release, and waits until it is served."""
         self.store.promote(manifest.release_id)
-        until(lambda: self.serves(manifest.release_id), f"an answer of {manifest.release_id}")
+        until(lambda: self.serves(manifest.release_id), f"an answer from {manifest.release_id}")
 
     def refused(self, release_id: str) -> bool:
-        """Whether a server says that it refused a release."""
+        """Returns whether the status says that a release was refused."""
         reason = self.client.status().pending_release_reason
         return release_id in reason and "refused" in reason
 
@@ -124,53 +124,56 @@ class System:
 
 
 @contextmanager
-def system(
+def running_system(
     folder: Path, cache: Path | None = None, saved_model: Path | None = None, **options: str
 ) -> Iterator[System]:
-    """A system whose users call until the end; the arguments are those of `System`."""
-    made = System(folder, cache, saved_model, **options)
+    """Runs a system whose users call until the context ends; takes the arguments of `System`."""
+    system = System(folder, cache, saved_model, **options)
     try:
-        with made.users:
-            yield made
+        with system.users:
+            yield system
     finally:
-        made.kill()
+        system.kill()
 
 
-def row_of(made: System, name: str, fault: Callable[[Row], str]) -> Row:
-    """Lets a fault happen, and sums up what became of the users' calls meanwhile.
+def run_fault(system: System, name: str, fault: Callable[[Row], str]) -> Row:
+    """Causes a fault, and records how the users' calls ended meanwhile.
 
     Args:
-        made: The system.
+        system: The system.
         name: The row's name.
-        fault: Lets it happen; returns what happened, in words, and adds to the row what is wrong.
+        fault: Causes the fault, adds problems to the row, and returns a description of the outcome.
     """
     row = Row(name)
     begin = time.monotonic()
     try:
-        row.happened = fault(row)
+        row.details = fault(row)
     except (AssertionError, ArtifactError, OSError) as error:
-        row.wrong.append(str(error))
+        row.problems.append(str(error))
     end = time.monotonic()
     time.sleep(_AFTER_S)
-    row.calls = made.users.between(begin, end + _AFTER_S)
-    row.recovery_s = made.users.recovered_after(end)
+    row.calls = system.users.between(begin, end + _AFTER_S)
+    row.recovery_s = system.users.recovered_after(end)
     row.check(row.calls.total > 0, "no call ended")
     row.check(row.calls.failed == 0, f"{row.calls.failed} calls failed: {row.calls.error}")
     row.check(row.calls.degraded == 0, f"{row.calls.degraded} answers were degraded")
-    for process in made.processes:
-        row.check(process.running, f"the {process.service} ended")
+    for process in system.processes:
+        row.check(process.running, f"the {process.service} process ended")
     return row
 
 
 def republished(
     store: ReleaseStore, manifest: Manifest, change: Callable[[Path], None]
 ) -> Manifest:
-    """Changes a release's files and their digests, as its trainer could have made them.
+    """Changes files of a published release and updates their digests in its manifest.
 
     Args:
-        store: The local store that holds it.
-        manifest: The release.
-        change: Changes files in its folder.
+        store: The local store that holds the release.
+        manifest: The release's manifest.
+        change: Changes files in the release's folder.
+
+    Returns:
+        The new manifest, as a trainer could have written it.
     """
     folder = Path(store.storage.path("releases", manifest.release_id))
     change(folder)

@@ -1,9 +1,9 @@
-"""SavedModels that go wrong, while users call a gateway and its inference service.
+"""Faulty SavedModels, while users call a gateway and its inference service.
 
     python -m faults.saved_model_faults
 
-Prints a row for each fault. Wanted is that no call fails: what never ends or fails at once is
-refused, and what fails only for some users is withdrawn after a few of them.
+Prints a row for each fault. A fault is survived if no call fails: a model that hangs or fails in
+the trial is refused, and one that fails only for some users is withdrawn after a few failures.
 """
 
 from __future__ import annotations
@@ -17,68 +17,70 @@ from pathlib import Path
 
 import psutil
 
-from faults.living import until
-from faults.release_system import System, row_of, system
-from faults.rows import Row, report
+from faults.fault_table import Row, report
+from faults.release_system import System, run_fault, running_system
+from faults.waiting import until
 from marquee_services.processes import ServiceProcess
 from toy import saved_models
 from toy.saved_models import ENDLESS, GOOD, SOME_ITEMS, SOME_VISITORS
 
 Models = Mapping[str, Path]
-# Long enough for a loaded machine to load a good one.
+# Long enough to load a valid SavedModel on a loaded machine.
 _TRIAL_S = 40.0
-# A loaded machine needs longer to end a process than `--grace` says.
+# Longer than `--grace`, since a loaded machine takes longer to end a process.
 _SIGTERM_S = 30.0
 
 
 @contextmanager
 def saved_model_system(folder: Path) -> Iterator[tuple[System, Models]]:
-    """A system with an inference service, and the folders of all SavedModels by their kind."""
+    """Runs a system with an inference service; yields it and the SavedModels' folders by kind."""
     models = {kind: folder / kind for kind in saved_models.KINDS}
     for kind, path in models.items():
         saved_models.save(kind, path)
     (folder / "system").mkdir()
-    with system(folder / "system", saved_model=models[GOOD], trial_timeout=str(_TRIAL_S)) as made:
-        yield made, models
+    with running_system(
+        folder / "system", saved_model=models[GOOD], trial_timeout=str(_TRIAL_S)
+    ) as system:
+        yield system, models
 
 
-def never_loaded(made: System, models: Models) -> Row:
-    """A release's SavedModel never ends loading: it is refused in time, and rolled back."""
+def never_loaded(system: System, models: Models) -> Row:
+    """Promotes a SavedModel whose loading hangs: it is refused in time, and rolled back."""
 
     def fault(row: Row) -> str:
-        serving = made.client.recommend("u1").source.release_id
-        endless = made.publish(models[ENDLESS])
-        made.store.promote(endless.release_id, forced=True)
+        serving = system.client.recommend("u1").source.release_id
+        endless = system.publish(models[ENDLESS])
+        system.store.promote(endless.release_id, forced=True)
         start = time.monotonic()
-        until(lambda: made.refused(endless.release_id), "the refusal")
+        until(lambda: system.refused(endless.release_id), "the refusal")
         took = time.monotonic() - start
-        reason = made.client.status().pending_release_reason
-        row.check(made.serves(serving), "the release before no longer serves")
-        made.store.rollback()
-        until(lambda: not made.client.status().pending_release_reason, "the end of the rollback")
-        made.promote(made.publish())
+        reason = system.client.status().pending_release_reason
+        row.check(system.serves(serving), "the previous release is no longer served")
+        system.store.rollback()
+        until(lambda: not system.client.status().pending_release_reason, "the end of the rollback")
+        system.promote(system.publish())
         return f"refused after {took:.0f} s: {reason}; the next release was loaded"
 
-    return row_of(made, "SavedModel that never ends loading", fault)
+    return run_fault(system, "SavedModel that hangs while loading", fault)
 
 
-def ended_while_loading(made: System, models: Models) -> Row:
-    """SIGTERM ends a server whose trial hangs, and one that has nothing else to load."""
+def ended_while_loading(system: System, models: Models) -> Row:
+    """Sends SIGTERM to a server whose trial hangs, and to one whose first load hangs."""
 
     def fault(row: Row) -> str:
-        options = {**made.backend_options, "trial-timeout": "600"}
-        other = ServiceProcess(made.backend, options, made.folder / "other.log")
+        options = {**system.backend_options, "trial-timeout": "600"}
+        other = ServiceProcess(system.backend, options, system.folder / "other.log")
         first = None
         try:
             other.wait_until_serving()
-            endless = made.publish(models[ENDLESS])
-            made.store.promote(endless.release_id, forced=True)
+            endless = system.publish(models[ENDLESS])
+            system.store.promote(endless.release_id, forced=True)
             host_and_trial = psutil.Process(other.pid)
             until(lambda: len(host_and_trial.children(recursive=True)) > 1, "the trial")
             children = host_and_trial.children(recursive=True)
             tried_s = _stopped(row, other, "whose trial hangs")
             until(lambda: not any(map(_runs, children)), "the end of the trial")
-            first = ServiceProcess(made.backend, options, made.folder / "first.log")
+            first = ServiceProcess(system.backend, options, system.folder / "first.log")
             watched = psutil.Process(first.pid)
             until(lambda: watched.num_threads() > 1 and _cpu_s(watched) > 1, "the loading")
             first_s = _stopped(row, first, "that loads its first release")
@@ -86,63 +88,63 @@ def ended_while_loading(made: System, models: Models) -> Row:
             other.kill()
             if first is not None:
                 first.kill()
-        made.store.rollback()
-        until(lambda: not made.client.status().pending_release_reason, "the end of the rollback")
-        return f"ended after {tried_s:.1f} s and {first_s:.1f} s"
+        system.store.rollback()
+        until(lambda: not system.client.status().pending_release_reason, "the end of the rollback")
+        return f"the servers exited after {tried_s:.1f} s and {first_s:.1f} s"
 
-    return row_of(made, "SIGTERM while a SavedModel hangs", fault)
+    return run_fault(system, "SIGTERM while a SavedModel hangs", fault)
 
 
-def fails_for_some_items(made: System, models: Models) -> Row:
-    """A SavedModel fails when it scores some items as candidates: warming up finds that."""
+def fails_for_some_items(system: System, models: Models) -> Row:
+    """Promotes a SavedModel that fails for some candidate items: the warm-up detects it."""
 
     def fault(row: Row) -> str:
-        serving = made.client.recommend("u1").source.release_id
-        bad = made.publish(models[SOME_ITEMS])
-        made.store.promote(bad.release_id, forced=True)
-        until(lambda: made.refused(bad.release_id), "the refusal")
-        reason = made.client.status().pending_release_reason
-        row.check(made.serves(serving), "the release before no longer serves")
-        made.store.rollback()
-        until(lambda: not made.client.status().pending_release_reason, "the end of the rollback")
+        serving = system.client.recommend("u1").source.release_id
+        bad = system.publish(models[SOME_ITEMS])
+        system.store.promote(bad.release_id, forced=True)
+        until(lambda: system.refused(bad.release_id), "the refusal")
+        reason = system.client.status().pending_release_reason
+        row.check(system.serves(serving), "the previous release is no longer served")
+        system.store.rollback()
+        until(lambda: not system.client.status().pending_release_reason, "the end of the rollback")
         return f"refused: {reason[:160]}"
 
-    return row_of(made, "SavedModel that fails for some candidates", fault)
+    return run_fault(system, "SavedModel that fails for some candidates", fault)
 
 
-def fails_for_some_visitors(made: System, models: Models) -> Row:
-    """A SavedModel fails for some visitors only: the release is withdrawn after a few of them.
+def fails_for_some_visitors(system: System, models: Models) -> Row:
+    """Promotes a SavedModel that fails for some visitors: it is withdrawn after a few failures.
 
-    Their answers are degraded, because the only backend fails.
+    Answers for these visitors are degraded, because the only backend fails.
     """
 
     def fault(row: Row) -> str:
-        serving = made.client.recommend("u1").source.release_id
-        bad = made.publish(models[SOME_VISITORS])
-        made.store.promote(bad.release_id, forced=True)
-        until(lambda: made.serves(bad.release_id), "an answer of the new release")
+        serving = system.client.recommend("u1").source.release_id
+        bad = system.publish(models[SOME_VISITORS])
+        system.store.promote(bad.release_id, forced=True)
+        until(lambda: system.serves(bad.release_id), "an answer from the new release")
         start = time.monotonic()
-        until(lambda: made.client.recommend("u1").source.release_id == serving, "the withdrawal")
+        until(lambda: system.client.recommend("u1").source.release_id == serving, "the withdrawal")
         took = time.monotonic() - start
-        until(lambda: made.serves(serving), "a full answer of the release before")
-        reason = made.client.status().pending_release_reason
-        row.check("withdrawn" in reason, f"the status does not tell why: {reason!r}")
-        made.store.rollback()
+        until(lambda: system.serves(serving), "a full answer from the previous release")
+        reason = system.client.status().pending_release_reason
+        row.check("withdrawn" in reason, f"the status does not give the reason: {reason!r}")
+        system.store.rollback()
         return f"withdrawn {took:.1f} s after its first answer: {reason[:200]}"
 
-    row = row_of(made, "SavedModel that fails for some visitors", fault)
-    degraded = [text for text in row.wrong if text.endswith("were degraded")]
-    row.wrong = [text for text in row.wrong if text not in degraded]
+    row = run_fault(system, "SavedModel that fails for some visitors", fault)
+    degraded = [text for text in row.problems if text.endswith("were degraded")]
+    row.problems = [text for text in row.problems if text not in degraded]
     return row
 
 
 def _stopped(row: Row, process: ServiceProcess, which: str) -> float:
-    """Stops a process; returns the seconds that it took."""
+    """Stops a process, and returns how many seconds it took."""
     start = time.monotonic()
     status = process.stop()
     took = time.monotonic() - start
-    row.check(status == 0, f"a server {which} ended with {status}")
-    row.check(took < _SIGTERM_S, f"a server {which} ended after {took:.0f} s only")
+    row.check(status == 0, f"a server {which} exited with status {status}")
+    row.check(took < _SIGTERM_S, f"a server {which} took {took:.0f} s to exit")
     return took
 
 
@@ -151,20 +153,20 @@ def _runs(process: psutil.Process) -> bool:
 
 
 def _cpu_s(process: psutil.Process) -> float:
-    """Seconds of CPU time that a process has used."""
+    """Returns the CPU time of a process in seconds."""
     times = process.cpu_times()
     return float(times.user + times.system)
 
 
 def main() -> int:
-    """Runs all faults; the exit status says whether all were survived."""
-    with tempfile.TemporaryDirectory() as name, saved_model_system(Path(name)) as (made, models):
+    """Runs all faults; the exit status is 0 if all were survived."""
+    with tempfile.TemporaryDirectory() as name, saved_model_system(Path(name)) as (system, models):
         return report(
             [
-                never_loaded(made, models),
-                ended_while_loading(made, models),
-                fails_for_some_items(made, models),
-                fails_for_some_visitors(made, models),
+                never_loaded(system, models),
+                ended_while_loading(system, models),
+                fails_for_some_items(system, models),
+                fails_for_some_visitors(system, models),
             ]
         )
 

@@ -1,9 +1,9 @@
-"""Slow and frozen processes: what callers notice of one of two replicas, or of two gateways.
+"""Slow and frozen processes: how one slow replica or frozen gateway of two affects callers.
 
     python -m faults.slow_and_frozen --store releases-store
 
-Prints a table with a row for each fault, and fails if one of them is not survived. Without a store
-it trains a small release. Latencies are compared with those of the same run without the fault.
+Prints a row for each fault, and fails if one of them is not survived. Without a store it trains a
+small release. Latencies are compared with those measured without the fault in the same run.
 """
 
 from __future__ import annotations
@@ -23,13 +23,14 @@ from pathlib import Path
 import numpy as np
 
 import marquee
+from bench.computed_requests import computed_requests
 from bench.context import RECOMMEND_PATH
 from bench.open_loop import OpenPlan
-from bench.subjects import computed_requests
+from faults.callers import CALL_TIMEOUT_S
 from faults.chaos_proxy import ChaosProxy
-from faults.living import CALL_TIMEOUT_S, until
-from faults.open_load import Result, run_load
-from faults.rows import Row
+from faults.fault_table import Row
+from faults.load_process import Result, run_load
+from faults.waiting import until
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
@@ -38,22 +39,22 @@ from toy.release import publish_toy
 
 _SAMPLE = "sample:users=600,items=800,ratings=40000"
 _MODELS = "ease,item_cf"
-# Calls a second of the load, which both replicas together bear easily.
+# Calls per second, which the two replicas handle easily.
 _RATE = 40.0
-# What is wanted: the p99 at most so many times that without the fault, after so many seconds.
-_MOST_LATENCY, _WITHIN_S = 2.0, 2.0
+# Target: p99 relative to the p99 without the fault, once the fault has lasted so many seconds.
+_MAX_LATENCY, _WITHIN_S = 2.0, 2.0
 _DELAY_S = 0.4
 
 
 @dataclass
 class System:
-    """Two CF replicas, of which the second is behind a proxy, an inference service and a gateway.
+    """Two CF replicas, the second behind a proxy, an inference service and a gateway.
 
     Attributes:
         folder: Folder for temporary files.
         gateway: The gateway.
-        second: The second replica.
-        proxy: The proxy in front of it.
+        second: The second CF replica.
+        proxy: The proxy in front of the second replica.
         messages: Serialised Recommend requests of visitors.
     """
 
@@ -64,13 +65,13 @@ class System:
     messages: list[bytes]
 
     def load(self, seconds: float) -> Result:
-        """Makes calls at the fixed rate."""
+        """Makes calls at a fixed rate."""
         plan = OpenPlan(self.gateway.address, RECOMMEND_PATH, _RATE, seconds, timeout_s=5)
         return run_load(plan, self.messages, self.folder)
 
 
 @contextmanager
-def system(store: str, folder: Path) -> Iterator[System]:
+def running_system(store: str, folder: Path) -> Iterator[System]:
     """Starts the processes, and stops them at the end."""
     release = ReleaseStore(store)
     production = release.production()
@@ -94,34 +95,34 @@ def system(store: str, folder: Path) -> Iterator[System]:
             "inference-target": inference.address,
         }
         gateway = start(GATEWAY, "gateway", **targets)
-        made = System(folder, gateway, second, proxy, requests["visitors with 30 ratings"])
-        made.load(3.0)  # Until the averages of the latencies are those of a warm system.
-        yield made
+        system = System(folder, gateway, second, proxy, requests["visitors with 30 ratings"])
+        system.load(3.0)  # Warms up the gateway's latency averages.
+        yield system
 
 
-def slow_replica(made: System, seconds: float) -> Row:
-    """Delays all that a replica answers."""
+def slow_replica(system: System, seconds: float) -> Row:
+    """Delays all responses of a replica."""
 
     def begin() -> None:
-        made.proxy.delay_s = _DELAY_S
+        system.proxy.delay_s = _DELAY_S
 
     def end() -> None:
-        made.proxy.delay_s = 0.0
+        system.proxy.delay_s = 0.0
 
     return _compared(
-        made, f"one of two replicas {_DELAY_S * 1000:.0f} ms slower", begin, end, seconds
+        system, f"one of two replicas {_DELAY_S * 1000:.0f} ms slower", begin, end, seconds
     )
 
 
-def halting_replica(made: System, seconds: float) -> Row:
-    """Stops and continues a replica again and again."""
+def halting_replica(system: System, seconds: float) -> Row:
+    """Repeatedly suspends and resumes a replica."""
     stop = threading.Event()
 
     def halt() -> None:
         while not stop.wait(0.1):
-            made.second.suspend()
+            system.second.suspend()
             time.sleep(0.2)
-            made.second.resume()
+            system.second.resume()
 
     thread = threading.Thread(target=halt)
 
@@ -130,28 +131,28 @@ def halting_replica(made: System, seconds: float) -> Row:
         thread.join()
 
     return _compared(
-        made, "one of two replicas suspended for 200 of 300 ms", thread.start, end, seconds
+        system, "one of two replicas suspended for 200 of 300 ms", thread.start, end, seconds
     )
 
 
 def _compared(
-    made: System, fault: str, begin: Callable[[], None], end: Callable[[], None], seconds: float
+    system: System, fault: str, begin: Callable[[], None], end: Callable[[], None], seconds: float
 ) -> Row:
     row = Row(fault)
-    before = made.load(seconds)
+    before = system.load(seconds)
     start = time.monotonic()
     begin()
     try:
-        first = made.load(_WITHIN_S - 1.0)
+        first = system.load(_WITHIN_S - 1.0)
         time.sleep(max(0.0, start + _WITHIN_S - time.monotonic()))
-        after = made.load(seconds)
+        after = system.load(seconds)
     finally:
         end()
     ratio = after.p99_ms / before.p99_ms
     failed = sum(first.errors.values()) + sum(after.errors.values())
     degraded = first.degraded + after.degraded
     calls = before.begun + first.begun + after.begun
-    row.happened = (
+    row.details = (
         f"{calls:,} calls, {failed} failed, {degraded} degraded; "
         f"p50 {before.p50_ms:.0f} → {after.p50_ms:.0f} ms, p99 {before.p99_ms:.0f} → "
         f"{after.p99_ms:.0f} ms after {_WITHIN_S:g} s ({ratio:.1f} times); {first.p99_ms:.0f} ms "
@@ -159,17 +160,17 @@ def _compared(
     )
     row.check(not failed, f"{failed} calls failed: {dict(first.errors)} {dict(after.errors)}")
     row.check(not degraded, f"{degraded} answers were degraded")
-    row.check(ratio <= _MOST_LATENCY, f"p99 is {ratio:.1f} times that without the fault")
+    row.check(ratio <= _MAX_LATENCY, f"p99 is {ratio:.1f} times that without the fault")
     return row
 
 
 @dataclass
 class Calls:
-    """The calls of the users of one kind of client.
+    """How the calls of one kind of client ended.
 
     Attributes:
-        seconds: How long each answered call took.
-        errors: The errors of the others.
+        seconds: Latency of each answered call in seconds.
+        errors: The errors of the failed calls.
     """
 
     seconds: list[float] = field(default_factory=list)
@@ -178,7 +179,7 @@ class Calls:
 
 @contextmanager
 def two_gateways(folder: Path) -> Iterator[list[ServiceProcess]]:
-    """Two gateways whose release needs no backends; they are killed at the end."""
+    """Runs two gateways whose release needs no backends, and kills them at the end."""
     store = ReleaseStore(str(folder / "without-backends"))
     store.promote(publish_toy(store, folder / "made", backends=()).release_id)
     with ExitStack() as stack:
@@ -198,7 +199,7 @@ def _target(gateways: Sequence[ServiceProcess]) -> str:
 
 
 def frozen_gateways(folder: Path, freezes: int) -> list[Row]:
-    """Suspends one of two gateways, again and again; clients have their default settings."""
+    """Repeatedly suspends one of two gateways, while clients with default settings call them."""
     with two_gateways(folder) as gateways:
         target = _target(gateways)
         return [
@@ -230,7 +231,7 @@ def _frozen(
         stop.set()
         load.join()
     p50, p99 = (1e3 * float(np.percentile(calls.seconds, q)) for q in (50, 99))
-    row.happened = (
+    row.details = (
         f"{freezes} freezes of 2 s: {len(calls.seconds) + len(calls.errors):,} calls, "
         f"{len(calls.errors)} failed; p50 {p50:.1f} ms, p99 {p99:.0f} ms, longest "
         f"{1e3 * max(calls.seconds):.0f} ms"
@@ -240,13 +241,13 @@ def _frozen(
 
 
 def drained_gateway(folder: Path, subjects: int) -> Row:
-    """Shuts a gateway down while it answers a batch; another gateway gives the rest."""
-    row = Row("a gateway that answers a batch shuts down")
+    """Shuts down a gateway while it streams a batch; another gateway answers the rest."""
+    row = Row("gateway shut down during a batch")
     with two_gateways(folder) as gateways, marquee.Client(_target(gateways)) as client:
         answered: list[list[int]] = [[], []]
         errors: list[str] = []
 
-        def ask(number: int) -> None:
+        def call(number: int) -> None:
             users = [marquee.Subject(ratings={"i1": 1 + n % 4}) for n in range(subjects)]
             try:
                 for answer in client.batch_recommend(users, timeout=CALL_TIMEOUT_S * 5):
@@ -255,30 +256,30 @@ def drained_gateway(folder: Path, subjects: int) -> Row:
             except marquee.MarqueeError as error:
                 errors.append(repr(error))
 
-        # Two batches that begin one after the other go to different gateways.
-        threads = [threading.Thread(target=ask, args=(number,)) for number in range(2)]
+        # The client balances the two batches over the two gateways.
+        threads = [threading.Thread(target=call, args=(number,)) for number in range(2)]
         for thread in threads:
             thread.start()
         until(lambda: min(map(len, answered)) > subjects // 10, "the answers to both batches")
-        before = [len(places) for places in answered]
+        before = [len(indexes) for indexes in answered]
         status = gateways[0].stop()
         for thread in threads:
             thread.join()
-    row.happened = (
+    row.details = (
         f"two batches of {subjects:,} subjects had {before[0]:,} and {before[1]:,} answers when "
-        f"one gateway was told to end; {sum(map(len, answered)):,} answers in all, exit status "
+        f"one gateway received SIGTERM; {sum(map(len, answered)):,} answers in total, exit status "
         f"{status}"
     )
     row.check(not errors, f"a batch failed: {errors[:1]}")
-    row.check(min(before) < subjects, "the batches were answered before the gateway ended")
-    for places in answered:
-        row.check(sorted(places) == list(range(subjects)), "answers are missing or doubled")
-    row.check(status == 0, f"the gateway ended with {status}")
+    row.check(min(before) < subjects, "the batches were complete before the gateway stopped")
+    for indexes in answered:
+        row.check(sorted(indexes) == list(range(subjects)), "answers are missing or duplicated")
+    row.check(status == 0, f"the gateway exited with status {status}")
     return row
 
 
 def _threads(target: str, stop: threading.Event, calls: Calls) -> None:
-    """Four users in threads, one of whom pauses between the calls."""
+    """Calls from four threads, one of which makes longer pauses between its calls."""
 
     def user(number: int) -> None:
         while not stop.wait(0.3 if number == 0 else 0.02):
@@ -299,7 +300,7 @@ def _threads(target: str, stop: threading.Event, calls: Calls) -> None:
 
 
 def _tasks(target: str, stop: threading.Event, calls: Calls) -> None:
-    """Four users in tasks, one of whom pauses between the calls."""
+    """Calls from four tasks, one of which makes longer pauses between its calls."""
 
     async def user(client: marquee.AsyncClient, number: int) -> None:
         while not stop.is_set():
@@ -334,9 +335,11 @@ def _train(store: Path) -> None:
 
 
 def main() -> int:
-    """Prints the table; the exit status says whether all faults were survived."""
+    """Prints the table; the exit status is 0 if all faults were survived."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--store", help="folder of a release store; default: a small release")
+    parser.add_argument(
+        "--store", help="folder of a release store (default: train a small release)"
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="duration of each load")
     parser.add_argument("--freezes", type=int, default=6, help="freezes for each kind of client")
     arguments = parser.parse_args()
@@ -345,15 +348,18 @@ def main() -> int:
         store = arguments.store or str(folder / "store")
         if not arguments.store:
             _train(folder / "store")
-        with system(store, folder) as made:
-            rows = [slow_replica(made, arguments.seconds), halting_replica(made, arguments.seconds)]
+        with running_system(store, folder) as system:
+            rows = [
+                slow_replica(system, arguments.seconds),
+                halting_replica(system, arguments.seconds),
+            ]
         for number in range(2):
             (folder / str(number)).mkdir()
         rows += frozen_gateways(folder / "0", arguments.freezes)
         rows.append(drained_gateway(folder / "1", 5_000))
-    table = [[row.fault, row.happened, "; ".join(row.wrong) or "survived"] for row in rows]
+    table = [[row.fault, row.details, "; ".join(row.problems) or "survived"] for row in rows]
     sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
-    return int(any(row.wrong for row in rows))
+    return int(any(row.problems for row in rows))
 
 
 if __name__ == "__main__":

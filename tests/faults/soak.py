@@ -1,12 +1,12 @@
-"""A system under more load than it can take, with a fault every few seconds, for a long time.
+"""A long run of an overloaded system, with a fault every few seconds.
 
     python -m faults.soak --minutes 30
 
-Two gateways and two CF services, with mutual TLS between them, get 1.5 times the calls that they
-can answer from a generator. Beside it, users call through the client library, which balances and
-retries: the table tells what became of their calls during each kind of fault. Calls that a server
-refuses at once because of its load are shed, and not failed. One process of each kind is never
-ended: its memory, descriptors and threads at the end are compared with those at the beginning.
+A generator offers two gateways and two CF services, connected by mutual TLS, 1.5 times the peak
+throughput of one gateway. At the same time, users call through the client library, which balances
+load and retries; the table shows how their calls ended during each kind of fault. Calls that a
+server refuses because of overload count as shed, not as failed. One process of each kind is never
+restarted: its memory, file descriptors and threads must not grow.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from bench.context import RECOMMEND_PATH
 from bench.load import LoadPlan
 from bench.open_loop import OpenPlan
 from faults.callers import Callers
-from faults.living import until
-from faults.open_load import run_load
+from faults.fault_table import Calls, Row, report
+from faults.load_process import run_load
 from faults.release_faults import fill_disk, nan_weights, small_disk
 from faults.release_system import republished
-from faults.rows import Calls, Row, report
+from faults.waiting import until
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.release.manifest import Manifest
@@ -47,11 +47,12 @@ from toy.release import ITEMS, USERS, publish_toy
 
 _OVERLOAD = 1.5
 _PEAK_S, _SLICE_S, _FROZEN_S, _SAMPLE_S = 4.0, 5.0, 3.0, 1.0
-_MOST_GROWTH = 0.02
-_VARIES = 2  # descriptors or threads, by which gRPC's pools vary
-# The share of the time after which the caches are full, and what is then compared with the end.
+_MAX_GROWTH = 0.02
+_TOLERANCE = 2  # descriptors or threads; the sizes of gRPC's pools vary by as much
+# Growth is measured from the window that starts at this share of the run, when the caches are full,
+# to the window at its end.
 _SETTLED, _WINDOW = 0.3, 0.2
-# The caches are small, so that they are full when the measurement begins.
+# Small caches, so that they are full when the measurement starts.
 _CACHE_MIB = "1"
 
 
@@ -66,29 +67,29 @@ class _Sample:
 
 @dataclass
 class _Kind:
-    """What happened during all faults of a kind."""
+    """The outcome of all faults of one kind."""
 
     calls: Calls = field(default_factory=Calls)
     times: int = 0
     recovery_s: float = 0.0
-    wrong: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
 
 
 class Soak:
-    """The system, and the faults."""
+    """The system under test, with a method for each kind of fault."""
 
     def __init__(self, folder: Path, cache: Path | None, seed: int) -> None:
         """Starts the processes.
 
         Args:
             folder: An empty folder.
-            cache: A small disk for the servers' copies; None if there is none.
+            cache: A small file system for the servers' copies; None if there is none.
             seed: Seed of the order of the faults.
         """
         self.folder = folder
         self.small_disk = cache
         self.cache = cache or folder / "cache"
-        self.chance = random.Random(seed)  # noqa: S311 - not for cryptography
+        self.rng = random.Random(seed)  # noqa: S311 - not for cryptography
         self.store = ReleaseStore(str(folder / "store"))
         self._published = 0
         self.store.promote(self.publish().release_id)
@@ -103,12 +104,12 @@ class Soak:
         self.samples: list[_Sample] = []
 
     def issue(self) -> None:
-        """Issues the certificates of gateways and CF services, in place of earlier ones."""
+        """Issues certificates for gateways and CF services, replacing earlier ones."""
         self.authority.issue("127.0.0.1", "gateway.test", file="gateway")
         self.authority.issue("127.0.0.1", "cf.test", file="cf")
 
     def start(self, name: str, listen: str = "127.0.0.1:0") -> None:
-        """Starts a process and remembers it."""
+        """Starts a process, and adds it to `services`."""
         shared = {"store": self.store.url, "cache-dir": str(self.cache), "scrub-interval": "2"}
         shared["poll-interval"] = "0.2"
         ca = str(self.authority.certificate)
@@ -137,11 +138,11 @@ class Soak:
     def publish(self) -> Manifest:
         """Publishes another release."""
         self._published += 1
-        made = self.folder / f"made-{self._published}"
-        return publish_toy(self.store, made, seed=self._published, servable=True)
+        folder = self.folder / f"made-{self._published}"
+        return publish_toy(self.store, folder, seed=self._published, servable=True)
 
     def in_service(self, release_id: str) -> bool:
-        """Whether all gateways answer with a release."""
+        """Returns whether all gateways serve a release."""
         for address in self.gateways:
             try:
                 with marquee.Client(address, timeout=10.0, health_check=False) as client:
@@ -153,67 +154,67 @@ class Soak:
         return True
 
     def good_release(self) -> None:
-        """A new release is promoted."""
+        """Promotes a new release."""
         new = self.publish().release_id
         self.store.promote(new)
-        until(lambda: self.in_service(new), "the new release")
+        until(lambda: self.in_service(new), "serving the new release")
 
     def bad_release(self) -> None:
-        """A release with NaN in its weights is promoted past all checks, and rolled back."""
+        """Promotes a release with NaN in its weights, bypassing all checks, and rolls it back."""
         bad = republished(self.store, self.publish(), nan_weights)
         self.store.promote(bad.release_id, forced=True)
         time.sleep(_FROZEN_S)
         back = self.store.rollback().release_id
-        until(lambda: self.in_service(back), "the release before")
+        until(lambda: self.in_service(back), "serving the previous release")
 
     def killed_cf(self) -> None:
-        """A CF service is killed and started again."""
+        """Kills and restarts a CF service."""
         self._restart("cf-2", lambda process: process.kill())
 
     def killed_gateway(self) -> None:
-        """A gateway is killed and started again."""
+        """Kills and restarts a gateway."""
         self._restart("gateway-2", lambda process: process.kill())
 
     def terminated_cf(self) -> None:
-        """A CF service gets SIGTERM and is started again."""
+        """Terminates and restarts a CF service."""
         self._restart("cf-2", self._stopped)
 
     def terminated_gateway(self) -> None:
-        """A gateway gets SIGTERM and is started again."""
+        """Terminates and restarts a gateway."""
         self._restart("gateway-2", self._stopped)
 
     def frozen_cf(self) -> None:
-        """A CF service is frozen for some seconds."""
-        self._freeze(self.chance.choice(("cf-1", "cf-2")))
+        """Freezes a CF service for some seconds."""
+        self._freeze(self.rng.choice(("cf-1", "cf-2")))
 
     def frozen_gateway(self) -> None:
-        """A gateway is frozen for some seconds."""
-        self._freeze(self.chance.choice(("gateway-1", "gateway-2")))
+        """Freezes a gateway for some seconds."""
+        self._freeze(self.rng.choice(("gateway-1", "gateway-2")))
 
     def renewed_certificates(self) -> None:
-        """All certificates are renewed; the servers notice by themselves."""
+        """Renews all certificates, which the servers reload automatically."""
         self.issue()
         time.sleep(_SLICE_S)
 
     def full_disk(self) -> None:
-        """A release is promoted while there is no room for its copies; then there is."""
+        """Promotes a release while the cache's disk is full, then frees space."""
         filler = self.cache / "filler"
         fill_disk(filler)
         new = self.publish().release_id
         self.store.promote(new)
         time.sleep(_FROZEN_S)
         filler.unlink()
-        until(lambda: self.in_service(new), "the release for which there is room again")
+        until(lambda: self.in_service(new), "serving the release once there is space")
 
     def faults(self) -> list[Callable[[], None]]:
-        """All kinds of faults that can be caused here."""
+        """Returns the kinds of faults that can be caused on this machine."""
         found = [self.good_release, self.bad_release, self.renewed_certificates]
         found += [self.killed_cf, self.killed_gateway, self.terminated_cf, self.terminated_gateway]
         found += [self.frozen_cf, self.frozen_gateway]
         return [*found, self.full_disk] if self.small_disk is not None else found
 
     def sample(self) -> None:
-        """Notes what the processes that are never ended use."""
+        """Records the resource usage of the processes that are never restarted."""
         for name in ("cf-1", "gateway-1"):
             process = psutil.Process(self.services[name].pid)
             with process.oneshot():
@@ -237,7 +238,7 @@ class Soak:
 
     def _stopped(self, process: ServiceProcess) -> None:
         status = process.stop()
-        assert status == 0, f"the {process.service} ended with {status}"
+        assert status == 0, f"the {process.service} process exited with status {status}"
 
     def _freeze(self, name: str) -> None:
         self.services[name].suspend()
@@ -248,7 +249,7 @@ class Soak:
 
 
 def _messages() -> list[bytes]:
-    """Requests for visitors, each different from the others."""
+    """Makes distinct serialised requests of visitors."""
     requests = []
     for number in range(500):
         ratings = [
@@ -264,7 +265,7 @@ def _messages() -> list[bytes]:
 
 @contextmanager
 def _generators(soak: Soak, rate: float) -> Iterator[None]:
-    """Offers each gateway half of a rate, until the end of the context."""
+    """Offers each gateway half of a rate until the context ends."""
     stopped = threading.Event()
     messages = _messages()
 
@@ -273,7 +274,7 @@ def _generators(soak: Soak, rate: float) -> Iterator[None]:
         while not stopped.is_set():
             try:
                 run_load(OpenPlan(address, RECOMMEND_PATH, rate / 2, _SLICE_S), messages, folder)
-            except CalledProcessError:  # The gateway is away.
+            except CalledProcessError:  # The gateway is down.
                 stopped.wait(0.2)
 
     threads = [
@@ -291,7 +292,7 @@ def _generators(soak: Soak, rate: float) -> Iterator[None]:
 
 
 def _peak(soak: Soak) -> float:
-    """Full answers a second of both gateways together at their best."""
+    """Measures the peak throughput of one gateway in full answers per second."""
     folder = soak.folder / "peak"
     folder.mkdir()
     plans = [LoadPlan(soak.gateways[0], RECOMMEND_PATH, n, seconds=_PEAK_S) for n in (8, 16, 32)]
@@ -299,7 +300,17 @@ def _peak(soak: Soak) -> float:
 
 
 def run(soak: Soak, seconds: float, rate: float, timeout_s: float) -> list[Row]:
-    """Causes faults until the time is up; returns a row for each kind and one for growth."""
+    """Causes faults in random order until the time is up.
+
+    Args:
+        soak: The system.
+        seconds: Duration of the run.
+        rate: Calls per second offered to both gateways together.
+        timeout_s: Deadline of the users' calls in seconds.
+
+    Returns:
+        A row for each kind of fault, and one for the growth of the processes.
+    """
     kinds: dict[str, _Kind] = {}
     users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
     callers = Callers(
@@ -320,14 +331,14 @@ def run(soak: Soak, seconds: float, rate: float, timeout_s: float) -> list[Row]:
             while time.monotonic() < start + seconds:
                 if not order:
                     order = soak.faults()
-                    soak.chance.shuffle(order)
+                    soak.rng.shuffle(order)
                 fault = order.pop()
                 kind = kinds.setdefault(fault.__name__.replace("_", " "), _Kind())
                 begin = time.monotonic()
                 try:
                     fault()
                 except AssertionError as error:
-                    kind.wrong.append(str(error))
+                    kind.problems.append(str(error))
                 end = time.monotonic()
                 time.sleep(_SLICE_S)
                 found = callers.between(begin, time.monotonic())
@@ -343,18 +354,17 @@ def run(soak: Soak, seconds: float, rate: float, timeout_s: float) -> list[Row]:
 
 def _row(name: str, kind: _Kind) -> Row:
     calls = kind.calls
-    row = Row(
-        name, f"{kind.times} times; {calls.shed} calls shed", kind.wrong, calls, kind.recovery_s
-    )
+    details = f"caused {kind.times} times; {calls.shed} calls shed"
+    row = Row(name, details, kind.problems, calls, kind.recovery_s)
     row.check(calls.failed == 0, f"{calls.failed} failed: {calls.error}")
     row.check(calls.total > 0, "no call ended")
     return row
 
 
 def _growth(samples: list[_Sample], start: float, end: float) -> Row:
-    """Compares what is used at the end with what is used once the caches are full."""
+    """Compares resource usage at the end with that once the caches were full."""
     row = Row("growth")
-    told = []
+    details = []
     length = end - start
     for name in sorted({sample.process for sample in samples}):
         own = [sample for sample in samples if sample.process == name]
@@ -365,17 +375,17 @@ def _growth(samples: list[_Sample], start: float, end: float) -> Row:
             after = statistics.median(getattr(s, what) for s in last)
             growth = after / before - 1
             shown = f"{after / 2**20:.0f} MiB" if what == "resident" else f"{after:.0f}"
-            told.append(f"{name} {what} {shown} ({growth:+.1%})")
-            holds = growth <= _MOST_GROWTH or after - before <= _VARIES
+            details.append(f"{name} {what} {shown} ({growth:+.1%})")
+            holds = growth <= _MAX_GROWTH or after - before <= _TOLERANCE
             row.check(holds, f"{name}: {what} grew by {growth:.1%}")
-    row.happened = ", ".join(told)
+    row.details = ", ".join(details)
     return row
 
 
 def main() -> int:
-    """Runs the soak; the exit status says whether all was survived."""
+    """Runs the soak test; the exit status is 0 if all faults were survived without growth."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--minutes", type=float, default=30.0, help="how long")
+    parser.add_argument("--minutes", type=float, default=30.0, help="duration in minutes")
     parser.add_argument("--seed", type=int, default=0, help="seed of the order of the faults")
     parser.add_argument("--timeout", type=float, default=5.0, help="users' deadline in seconds")
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What happens to the store does not happen to the release that a server has loaded."""
+"""Damage to the store does not affect a release that a server has loaded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.alone
 
 
 def test_a_damaged_volume_kills_no_server(tmp_path: Path) -> None:
-    """Files of the loaded release are overwritten, truncated and deleted; answers stay the same."""
+    """Answers stay the same while the release's files are overwritten, truncated and deleted."""
     store = ReleaseStore(str(tmp_path / "store"))
     manifest = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
     store.promote(manifest.release_id)

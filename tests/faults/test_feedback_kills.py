@@ -24,7 +24,7 @@ def test_no_acknowledged_event_is_lost_or_doubled(
     outcome = kill_gateways(feedback_url, tmp_path, KILLS, seed=1, database=database)
     assert outcome.kills == KILLS
     assert outcome.acknowledged
-    assert outcome.repeated, "no kill hit a call: the test would not notice a lost event"
+    assert outcome.repeated, "no kill interrupted a call, so a lost event would go unnoticed"
     assert not outcome.lost
-    assert not outcome.doubled
+    assert not outcome.duplicated
     assert not outcome.unknown

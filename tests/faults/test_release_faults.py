@@ -1,4 +1,4 @@
-"""What users get while releases and their store are damaged (short form of `make faults`)."""
+"""Users' calls succeed while releases and their store are damaged (short form of `make faults`)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from faults.fault_table import Row
 from faults.release_faults import (
     damaged_copy,
     flipped_byte,
@@ -20,16 +21,15 @@ from faults.release_faults import (
     truncated_in_place,
     unloadable,
 )
-from faults.release_system import System, system
-from faults.rows import Row
+from faults.release_system import System, running_system
 
 pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """A gateway and a CF service, with users who call all the time."""
-    with system(tmp_path_factory.mktemp("system")) as running:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """A gateway and a CF service, with users who call continuously."""
+    with running_system(tmp_path_factory.mktemp("system")) as running:
         yield running
 
 
@@ -38,28 +38,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     [
         damaged_copy,
         truncated_in_place,
-        lambda made: unloadable(made, "NaN in the weights", nan_weights),
+        lambda system: unloadable(system, "NaN in the weights", nan_weights),
         flipped_byte,
         garbage_pointer,
         rollback_past_damage,
-        lambda made: promotions_at_once(made, rounds=1),
-        lambda made: killed_publisher(made, kills=1),
+        lambda system: promotions_at_once(system, rounds=1),
+        lambda system: killed_publisher(system, kills=1),
     ],
 )
-def test_no_call_fails_whatever_happens_to_releases(
-    made: System, fault: Callable[[System], Row]
+def test_no_call_fails_while_releases_are_damaged(
+    system: System, fault: Callable[[System], Row]
 ) -> None:
-    """What cannot be served is refused, the release before serves, and no answer is degraded."""
-    row = fault(made)
-    assert not row.wrong, row
+    """An unusable release is refused, the previous one is served, and no answer is degraded."""
+    row = fault(system)
+    assert not row.problems, row
 
 
-def test_a_full_disk_delays_a_release_and_harms_no_answer(tmp_path: Path) -> None:
-    """The release is loaded once there is room for its copies."""
+def test_a_full_disk_delays_a_release_and_affects_no_answer(tmp_path: Path) -> None:
+    """The previous release is served until there is space for the copies of the new one."""
     with small_disk(tmp_path / "small") as cache:
         if cache is None:
-            pytest.skip("needs the right to mount a small file system")
+            pytest.skip("needs permission to mount a small file system")
         (tmp_path / "system").mkdir()
-        with system(tmp_path / "system", cache) as made:
-            row = full_disk(made)
-    assert not row.wrong, row
+        with running_system(tmp_path / "system", cache) as system:
+            row = full_disk(system)
+    assert not row.problems, row

@@ -1,4 +1,4 @@
-"""What users get while SavedModels go wrong (short form of `make faults`)."""
+"""Users' calls succeed while releases hold faulty SavedModels (short form of `make faults`)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from faults.fault_table import Row
 from faults.release_system import System
-from faults.rows import Row
 from faults.saved_model_faults import (
     Models,
     ended_while_loading,
@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.alone, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Models]]:
-    """A gateway and an inference service, with users who call all the time."""
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Models]]:
+    """A gateway and an inference service, with users who call continuously."""
     with saved_model_system(tmp_path_factory.mktemp("system")) as running:
         yield running
 
@@ -30,9 +30,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Mod
 @pytest.mark.parametrize(
     "fault", [never_loaded, ended_while_loading, fails_for_some_items, fails_for_some_visitors]
 )
-def test_no_call_fails_whatever_a_saved_model_does(
-    made: tuple[System, Models], fault: Callable[[System, Models], Row]
+def test_no_call_fails_with_a_faulty_saved_model(
+    system: tuple[System, Models], fault: Callable[[System, Models], Row]
 ) -> None:
-    """It is refused, or withdrawn after some degraded answers, and servers can be ended."""
-    row = fault(*made)
-    assert not row.wrong, row
+    """The release is refused or withdrawn after a few failures, and servers shut down cleanly."""
+    row = fault(*system)
+    assert not row.problems, row

@@ -1,1 +1,4 @@
-"""Feeds damaged input to every parser (`make fuzz`)."""
+"""Fuzz tests: feed damaged input to every parser (`make fuzz`).
+
+`targets.py` lists the parsers, `mutate.py` damages valid inputs, and `run.py` runs the parsers.
+"""

@@ -2,9 +2,9 @@
 
     python -m fuzz --inputs 1000000
 
-An input must end in a result or in the parser's own error. Any other error, more than 20 seconds
-or 2 GiB are findings: they are kept in the folder `findings`, with the traceback. A run that is
-interrupted goes on where it was.
+A parser must return a result or raise its own error. Any other error, more than 20 seconds or more
+than 2 GiB is a finding; the input and the traceback are stored in the folder `findings`. An
+interrupted run resumes where it stopped.
 """
 
 from __future__ import annotations
@@ -22,18 +22,20 @@ from marquee.cli.table import render
 
 
 def main() -> int:
-    """Runs all processes and prints a row for each parser; fails if there are findings."""
+    """Runs all processes and prints a row for each parser; the exit status is 1 with findings."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--inputs", type=int, default=1_000_000, help="inputs of all parsers")
+    parser.add_argument(
+        "--inputs", type=int, default=1_000_000, help="number of inputs for all parsers together"
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the inputs")
     parser.add_argument("--processes", type=int, default=2, help="number of processes")
-    parser.add_argument("--folder", default="build/fuzz", help="progress and findings")
-    parser.add_argument("--only", default="", help="only the parsers whose name contains this")
+    parser.add_argument("--folder", default="build/fuzz", help="folder for progress and findings")
+    parser.add_argument("--only", default="", help="run only parsers whose name contains this")
     arguments = parser.parse_args()
     label = f"seed-{arguments.seed}" + (f"-{arguments.only}" if arguments.only else "")
     folder = Path(arguments.folder) / label.replace(" ", "-")
     processes = arguments.processes
-    # A panic of polars prints its stack, however it is handled.
+    # Polars prints the stack of a panic even if it is handled.
     os.environ["RUST_BACKTRACE"] = "0"
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         parts = [
@@ -42,9 +44,9 @@ def main() -> int:
             )
             for n in range(processes)
         ]
-        found = [part.result() for part in parts]
+        results = [part.result() for part in parts]
     done, refused, findings = Counter[str](), Counter[str](), Counter[str]()
-    for progress in found:
+    for progress in results:
         for name, one in progress.items():
             done[name] += one.done
             refused[name] += one.refused

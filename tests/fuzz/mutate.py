@@ -1,4 +1,4 @@
-"""Makes damaged inputs from valid ones. The same seed gives the same changes."""
+"""Makes damaged inputs from valid ones, reproducibly for a given seed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, TypeAlias
 
 Mutate: TypeAlias = Callable[[random.Random, Sequence[bytes]], bytes]
 
-_MOST_CHANGES = 4
-_MOST_INSERTED = 24
+_MAX_CHANGES = 4
+_MAX_INSERTED = 24
 _NUMBERS = (0, 1, -1, 127, 128, 255, 256, 2**15, 2**31 - 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**70)
 _WORDS = (
     *(b"\x00", b"\xff", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", b"\x80", b"\n", b"\r\n"),
@@ -28,103 +28,103 @@ _VALUES: tuple[Any, ...] = (
 _DIGITS = re.compile(rb"\d+")
 
 
-def mutate_bytes(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
-    """Changes, inserts, repeats, cuts and joins bytes of valid inputs."""
-    data = bytearray(chance.choice(seeds))
-    for _ in range(chance.randint(1, _MOST_CHANGES)):
-        _CHANGES[chance.randrange(len(_CHANGES))](chance, data, seeds)
+def mutate_bytes(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
+    """Returns a valid input with one to four random changes to its bytes."""
+    data = bytearray(rng.choice(seeds))
+    for _ in range(rng.randint(1, _MAX_CHANGES)):
+        _CHANGES[rng.randrange(len(_CHANGES))](rng, data, seeds)
     return bytes(data)
 
 
-def mutate_json(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
-    """Changes values and keys of valid JSON; every third time its bytes."""
-    kind = chance.randrange(12)
+def mutate_json(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
+    """Returns a valid JSON document with changed values and keys, or in a third of cases bytes."""
+    kind = rng.randrange(12)
     if kind < 4:
-        return mutate_bytes(chance, seeds)
-    if kind == 4 and not chance.randrange(20):
+        return mutate_bytes(rng, seeds)
+    if kind == 4 and not rng.randrange(20):
         return b"[" * _DEPTH
-    value = json.loads(chance.choice(seeds))
-    for _ in range(chance.randint(1, _MOST_CHANGES)):
-        value = changed_value(chance, value)
+    value = json.loads(rng.choice(seeds))
+    for _ in range(rng.randint(1, _MAX_CHANGES)):
+        value = mutate_value(rng, value)
     return json.dumps(value).encode()
 
 
-def changed_value(chance: random.Random, value: Any) -> Any:
-    """A value with one change, somewhere within it."""
-    if isinstance(value, dict) and value and chance.random() < 0.9:
-        key = chance.choice(list(value))
-        kind = chance.randrange(8)
+def mutate_value(rng: random.Random, value: Any) -> Any:
+    """Returns a JSON value with one change at a random depth; may modify the value in place."""
+    if isinstance(value, dict) and value and rng.random() < 0.9:
+        key = rng.choice(list(value))
+        kind = rng.randrange(8)
         if kind == 0:
             del value[key]
         elif kind == 1:
-            value[chance.choice(("", "x", key * 2, key.upper()))] = value[key]
+            value[rng.choice(("", "x", key * 2, key.upper()))] = value[key]
         else:
-            value[key] = changed_value(chance, value[key])
+            value[key] = mutate_value(rng, value[key])
         return value
-    if isinstance(value, list) and value and chance.random() < 0.9:
-        place = chance.randrange(len(value))
-        kind = chance.randrange(8)
+    if isinstance(value, list) and value and rng.random() < 0.9:
+        place = rng.randrange(len(value))
+        kind = rng.randrange(8)
         if kind == 0:
             del value[place]
         elif kind == 1:
             value.insert(place, value[place])
         else:
-            value[place] = changed_value(chance, value[place])
+            value[place] = mutate_value(rng, value[place])
         return value
-    if isinstance(value, str) and value and chance.random() < 0.5:
-        return mutate_bytes(chance, [value.encode("utf-8", "surrogatepass")]).decode(
+    if isinstance(value, str) and value and rng.random() < 0.5:
+        return mutate_bytes(rng, [value.encode("utf-8", "surrogatepass")]).decode(
             "utf-8", "replace"
         )
-    return copy.deepcopy(chance.choice(_VALUES))
+    return copy.deepcopy(rng.choice(_VALUES))
 
 
-def _flip(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+def _flip(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
     if data:
-        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
 
 
-def _replace(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    word = chance.choice(_WORDS)
-    place = chance.randrange(len(data) + 1)
+def _replace(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    word = rng.choice(_WORDS)
+    place = rng.randrange(len(data) + 1)
     data[place : place + len(word)] = word
 
 
-def _insert(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    place = chance.randrange(len(data) + 1)
-    data[place:place] = chance.randbytes(chance.randint(1, _MOST_INSERTED))
+def _insert(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    place = rng.randrange(len(data) + 1)
+    data[place:place] = rng.randbytes(rng.randint(1, _MAX_INSERTED))
 
 
-def _delete(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    place = chance.randrange(len(data) + 1)
-    del data[place : place + chance.randint(1, _MOST_INSERTED)]
+def _delete(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    place = rng.randrange(len(data) + 1)
+    del data[place : place + rng.randint(1, _MAX_INSERTED)]
 
 
-def _cut(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    del data[chance.randrange(len(data) + 1) :]
+def _cut(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    del data[rng.randrange(len(data) + 1) :]
 
 
-def _repeat(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    place = chance.randrange(len(data) + 1)
-    part = data[place : place + chance.randint(1, _MOST_INSERTED)]
-    data[place:place] = part * chance.choice((1, 2, 100))
+def _repeat(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    place = rng.randrange(len(data) + 1)
+    part = data[place : place + rng.randint(1, _MAX_INSERTED)]
+    data[place:place] = part * rng.choice((1, 2, 100))
 
 
-def _join(chance: random.Random, data: bytearray, seeds: Sequence[bytes]) -> None:
-    other = chance.choice(seeds)
-    place, start = chance.randrange(len(data) + 1), chance.randrange(len(other) + 1)
+def _join(rng: random.Random, data: bytearray, seeds: Sequence[bytes]) -> None:
+    other = rng.choice(seeds)
+    place, start = rng.randrange(len(data) + 1), rng.randrange(len(other) + 1)
     data[place:] = other[start:]
 
 
-def _number(chance: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
-    """Replaces a number written in digits, or else four or eight bytes by a number."""
+def _number(rng: random.Random, data: bytearray, _seeds: Sequence[bytes]) -> None:
+    """Replaces a decimal number, or else overwrites four or eight bytes with a number."""
     found = list(_DIGITS.finditer(data))
-    number = chance.choice(_NUMBERS)
-    if found and chance.random() < 0.7:
-        start, end = chance.choice(found).span()
+    number = rng.choice(_NUMBERS)
+    if found and rng.random() < 0.7:
+        start, end = rng.choice(found).span()
         data[start:end] = str(number).encode()
         return
-    size = chance.choice((4, 8))
-    place = chance.randrange(len(data) + 1)
+    size = rng.choice((4, 8))
+    place = rng.randrange(len(data) + 1)
     data[place : place + size] = (number & (2 ** (8 * size) - 1)).to_bytes(size, "little")
 
 

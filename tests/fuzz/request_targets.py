@@ -1,4 +1,4 @@
-"""What callers send: requests on the wire, their page tokens, packed arrays, ids of lists."""
+"""Parsers of callers' input: serialised requests, page tokens, packed arrays, list ids."""
 
 from __future__ import annotations
 
@@ -59,13 +59,13 @@ _REQUESTS: dict[str, Message] = {
     "ForgetUser": feedback_pb.ForgetUserRequest(user_id="u1"),
     "ListFeedback": feedback_pb.ListFeedbackRequest(user_id="u1", page_size=10),
 }
-# A large request is counted on the wire before it is parsed.
+# The fields of a large request are counted before it is parsed.
 _LARGE = pb.BatchRecommendRequest(subjects=[_SUBJECT] * 400, options=_OPTIONS)
-_ITEM_COUNT, _MOST_USERS = 120, 64
+_ITEM_COUNT, _MAX_USERS = 120, 64
 
 
 def request_targets(_folder: Path) -> list[Target]:
-    """The targets."""
+    """Returns the targets."""
     methods = sorted(_REQUESTS)
     seeds = [bytes([methods.index(m)]) + _REQUESTS[m].SerializeToString() for m in methods]
     large = [bytes([methods.index("BatchRecommend")]) + _LARGE.SerializeToString()]
@@ -77,7 +77,7 @@ def request_targets(_folder: Path) -> list[Target]:
         Target("packed arrays", 40, [bytes(range(64))], _packed, _REFUSALS),
         Target("page tokens", 50, [token.encode()], _page_token, _REFUSALS),
         Target("forged page tokens", 50, _TOKEN_BODIES, _forged_token, _REFUSALS, mutate_json),
-        Target("ids of lists", 20, [f"x{'a' * 16}-1-{'0' * 24}-{'b' * 8}".encode()], _list_id, ()),
+        Target("list ids", 20, [f"x{'a' * 16}-1-{'0' * 24}-{'b' * 8}".encode()], _list_id, ()),
     ]
 
 
@@ -88,8 +88,8 @@ _TOKEN_BODIES = [
 ]
 
 
-def _finish(coroutine: Coroutine[Any, Any, None]) -> None:
-    """Runs a coroutine that only lets others have their turn, without an event loop."""
+def _run_coroutine(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine that only yields to the event loop, without a loop."""
     try:
         while True:
             coroutine.send(None)
@@ -100,7 +100,7 @@ def _finish(coroutine: Coroutine[Any, Any, None]) -> None:
 def _request(methods: Sequence[str], data: bytes) -> None:
     method = methods[data[0] % len(methods)] if data else methods[0]
     body = data[1:]
-    _finish(REQUEST_LIMITS[method].check(body))
+    _run_coroutine(REQUEST_LIMITS[method].check(body))
     request: Any = type(_REQUESTS[method]).FromString(body)
     validate(request)
     if method == "BatchRecommend":
@@ -128,11 +128,11 @@ def _scoring_request(data: bytes) -> None:
     if data[:1] == b"\1":
         request = scoring_pb.RetrieveItemsRequest.FromString(data[1:])
         to_eligible(request.eligible, _ITEM_COUNT)
-        to_queries(request.users, _MOST_USERS)
+        to_queries(request.users, _MAX_USERS)
         return
     ranked = scoring_pb.RankItemsRequest.FromString(data[1:])
     to_plan(ranked)
-    to_queries(ranked.users, _MOST_USERS, _ITEM_COUNT)
+    to_queries(ranked.users, _MAX_USERS, _ITEM_COUNT)
 
 
 def _packed(data: bytes) -> None:
@@ -150,11 +150,11 @@ def _page_token(data: bytes) -> None:
 
 
 def _forged_token(body: bytes) -> None:
-    """A token whose checksum is right, as anybody can make one."""
+    """Decodes a token with a valid checksum, which any caller can compute."""
     digest = hashlib.sha256(b"marquee page token" + body).digest()[:8]
     token = PageToken.decode(base64.urlsafe_b64encode(digest + body).decode())
     if not 0 <= token.offset < 2**63 or not 0 <= token.feedback_version < 2**63:
-        raise AssertionError("a position that no list can have")
+        raise AssertionError("the offset or the feedback version is out of range")
 
 
 def _list_id(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Runs the targets, remembers how far it came, and keeps the inputs that found something."""
+"""Runs the targets, saves their progress, and stores the inputs that are findings."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pathlib import Path
 
 from fuzz.targets import Target
 
-# An input that takes longer, or more memory, is a finding as well.
-_LONGEST_S = 20.0
-_MOST_BYTES = 2 * 1024**3
-_AT_ONCE = 200
+# An input that takes more time or memory than this is a finding.
+_MAX_SECONDS = 20.0
+_MAX_BYTES = 2 * 1024**3
+_CHUNK = 200
 
 
-class TookTooLong(Exception):
-    """An input kept its parser busy for too long."""
+class InputTimeout(Exception):
+    """A parser took too long for an input."""
 
 
 @dataclass
 class Progress:
-    """How far one process came with one target.
+    """The progress of one process with one target.
 
     Attributes:
-        done: The number of inputs of this process.
-        refused: How many ended in the parser's own error.
-        findings: The numbers of the inputs that ended in anything else.
+        done: Number of inputs parsed.
+        refused: Number of inputs for which the parser raised its own error.
+        findings: Numbers of the inputs that are findings.
     """
 
     done: int = 0
@@ -40,18 +40,18 @@ class Progress:
     findings: list[int] = field(default_factory=list)
 
 
-def input_of(target: Target, seed: int, number: int) -> bytes:
-    """An input of a target by its number."""
-    chance = random.Random(f"{seed} {target.name} {number}")  # noqa: S311 - not for cryptography
-    return target.mutate(chance, target.seeds)
+def make_input(target: Target, seed: int, number: int) -> bytes:
+    """Makes the input of a target that has the given number."""
+    rng = random.Random(f"{seed} {target.name} {number}")  # noqa: S311 - not for cryptography
+    return target.mutate(rng, target.seeds)
 
 
 @contextmanager
 def limited_memory() -> Iterator[None]:
-    """Limits the memory that the process may take in addition to what it has."""
+    """Limits the memory that the process may allocate beyond its current size."""
     before = resource.getrlimit(resource.RLIMIT_DATA)
     pages = int(Path("/proc/self/statm").read_text().split()[5])
-    most = pages * os.sysconf("SC_PAGE_SIZE") + _MOST_BYTES
+    most = pages * os.sysconf("SC_PAGE_SIZE") + _MAX_BYTES
     resource.setrlimit(resource.RLIMIT_DATA, (most, before[1]))
     try:
         yield
@@ -62,31 +62,31 @@ def limited_memory() -> Iterator[None]:
 def fuzz_target(
     target: Target, seed: int, numbers: Iterator[int] | range, progress: Progress, findings: Path
 ) -> None:
-    """Gives inputs to a target.
+    """Feeds inputs to a target.
 
     Args:
         target: The target.
-        seed: The seed of the inputs.
-        numbers: The numbers of the inputs.
-        progress: What is known so far; it is changed.
-        findings: Folder for the inputs that found something.
+        seed: Seed of the inputs.
+        numbers: Numbers of the inputs.
+        progress: The progress so far, updated in place.
+        findings: Folder for the inputs that are findings, with their tracebacks.
     """
 
-    def ring(_number: int, _frame: object) -> None:
-        raise TookTooLong(f"more than {_LONGEST_S:g} s")
+    def on_alarm(_number: int, _frame: object) -> None:
+        raise InputTimeout(f"more than {_MAX_SECONDS:g} s")
 
-    before = signal.signal(signal.SIGALRM, ring)
+    before = signal.signal(signal.SIGALRM, on_alarm)
     try:
         for number in numbers:
-            data = input_of(target, seed, number)
-            signal.setitimer(signal.ITIMER_REAL, _LONGEST_S)
+            data = make_input(target, seed, number)
+            signal.setitimer(signal.ITIMER_REAL, _MAX_SECONDS)
             try:
                 target.run(data)
             except target.errors:
                 progress.refused += 1
             except (KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException:  # polars' panics are no exceptions
+            except BaseException:  # A panic of Polars is not an Exception.
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 progress.findings.append(number)
                 findings.mkdir(parents=True, exist_ok=True)
@@ -107,33 +107,36 @@ def fuzz(
     worker: int = 0,
     workers: int = 1,
 ) -> dict[str, Progress]:
-    """Gives each target its share of the inputs, and continues where an earlier run ended.
+    """Feeds each target its share of the inputs, resuming where an earlier run stopped.
 
     Args:
         targets: The targets.
-        seed: The seed of the inputs.
-        inputs: The number of inputs of all targets and processes together.
+        seed: Seed of the inputs.
+        inputs: Number of inputs for all targets and processes together.
         folder: Folder for the progress and the findings.
-        worker: The number of this process, from 0.
-        workers: The number of processes, which take turns.
+        worker: Number of this process, from 0.
+        workers: Number of processes; process n gets every input whose number is n modulo this.
+
+    Returns:
+        The progress of this process by the target's name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = folder / f"progress-{worker}-of-{workers}.json"
     progress = {target.name: Progress() for target in targets}
     if state.exists():
-        known = json.loads(state.read_text())
-        progress |= {name: Progress(**known[name]) for name in progress if name in known}
+        saved = json.loads(state.read_text())
+        progress |= {name: Progress(**saved[name]) for name in progress if name in saved}
     total = sum(target.share for target in targets)
-    wanted = {target.name: -(-inputs * target.share // (total * workers)) for target in targets}
+    goal = {target.name: -(-inputs * target.share // (total * workers)) for target in targets}
     with limited_memory():
-        while any(progress[name].done < wanted[name] for name in wanted):
+        while any(progress[name].done < goal[name] for name in goal):
             for target in targets:
-                mine = progress[target.name]
-                count = min(_AT_ONCE, wanted[target.name] - mine.done)
-                first = mine.done * workers + worker
+                current = progress[target.name]
+                count = min(_CHUNK, goal[target.name] - current.done)
+                first = current.done * workers + worker
                 numbers = range(first, first + count * workers, workers)
-                fuzz_target(target, seed, numbers, mine, folder / "findings")
-                written = state.with_suffix(".partial")
-                written.write_text(json.dumps({n: asdict(p) for n, p in progress.items()}))
-                written.replace(state)
+                fuzz_target(target, seed, numbers, current, folder / "findings")
+                temporary = state.with_suffix(".partial")
+                temporary.write_text(json.dumps({n: asdict(p) for n, p in progress.items()}))
+                temporary.replace(state)
     return progress

@@ -1,4 +1,4 @@
-"""What a release store holds: manifests, pointers, signatures, arrays, and the other files."""
+"""Parsers of a release store's files: manifests, pointers, signatures, arrays and all others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _WHEN = "2026-01-01T00:00:00+00:00"
 
 
 def store_targets(folder: Path) -> list[Target]:
-    """The targets."""
+    """Returns the targets."""
     store = ReleaseStore(str(folder / "store"))
     own = publish_toy(store, folder / "own", backends=(), precomputed=True)
     with_model = publish_toy(store, folder / "with-model", seed=1, servable=True)
@@ -52,7 +52,7 @@ def store_targets(folder: Path) -> list[Target]:
 
 
 def _documents(folder: Path, manifest: Manifest) -> list[Target]:
-    """The JSON documents."""
+    """Returns the targets that parse JSON documents."""
     change = Change(3, "promote", "r1", "somebody@somewhere", "because", False)
     pointer = Production("r2", _WHEN, ("r1", "r0"), change)
     store = ReleaseStore(str(folder / "documents"))
@@ -164,7 +164,7 @@ def _release_files(folder: Path, manifest: Manifest) -> Target:
     def load(folder: Path) -> None:
         gateway_release(read_release(manifest, folder), names)
 
-    return _files("files of releases", 50, folder, load)
+    return _files("release files", 50, folder, load)
 
 
 def _model_files(folder: Path, manifest: Manifest) -> Target:
@@ -178,11 +178,14 @@ def _model_files(folder: Path, manifest: Manifest) -> Target:
         files = read_release(manifest, folder)
         CF_SCORERS[entry.name](files.model_folder(entry.name), files.data)
 
-    return _files("files of models", 20, folder, load)
+    return _files("model files", 20, folder, load)
 
 
 def _files(name: str, share: int, folder: Path, load: Callable[[Path], None]) -> Target:
-    """A target that damages one file of a folder: its number comes before the content."""
+    """Returns a target that damages one file of a folder.
+
+    The first byte of an input selects the file, and the rest is its content.
+    """
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     contents = [path.read_bytes() for path in paths]
 

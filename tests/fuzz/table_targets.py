@@ -1,4 +1,4 @@
-"""Files of ratings and of items that the trainer reads."""
+"""Parsers of the rating and item files that the trainer reads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import polars as pl
 from fuzz.mutate import mutate_bytes, mutate_json
 from fuzz.targets import Target
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.metadata import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.grouplens_items import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.grouplens_ratings import parse_ratings
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.parsing import parse_ratings
 from marquee_trainer.data.source import load_ratings
 
 _ROWS = [(f"u{n % 7}", f"i{n % 5}", 1.0 + n % 5, 1_700_000_000 + n) for n in range(35)]
@@ -35,7 +35,7 @@ _U_ITEM = "1|Toy Story (1995)|01-Jan-1995||http://x|0|0|0|1|1|1|0|0|0|0|0|0|0|0|
 
 
 def table_targets(folder: Path) -> list[Target]:
-    """The targets."""
+    """Returns the targets."""
     frame = pl.DataFrame(_ROWS, schema=["user", "item", "rating", "time"], orient="row")
     parquet, arrow = io.BytesIO(), io.BytesIO()
     frame.write_parquet(parquet)
@@ -50,7 +50,7 @@ def table_targets(folder: Path) -> list[Target]:
 
     def read(data: bytes, suffix: str) -> None:
         nonlocal count
-        # A new name, because what a path held before may be kept.
+        # A new name for each file, because the contents of a path may be cached.
         count += 1
         path = folder / f"ratings-{count}{suffix}"
         path.write_bytes(data)
@@ -80,10 +80,8 @@ def table_targets(folder: Path) -> list[Target]:
     texts = [_CSV.encode(), _TSV.encode(), _DAT.encode()]
     other = [_OTHER.encode(), _OTHER.encode("utf-16"), _CSV.encode()]
     return [
-        Target(
-            "ratings of GroupLens", 30, texts, lambda d: parse_ratings(d, "ratings.csv"), refused
-        ),
-        Target("films of GroupLens", 20, movies, parse_movies, refused),
+        Target("GroupLens ratings", 30, texts, lambda d: parse_ratings(d, "ratings.csv"), refused),
+        Target("GroupLens films", 20, movies, parse_movies, refused),
         Target("delimited ratings", 8, other, lambda d: read(d, ".csv"), refused),
         Target(
             "JSON ratings", 4, [_JSON.encode()], lambda d: read(d, ".json"), refused, mutate_json

@@ -1,4 +1,4 @@
-"""The parsers, each with valid inputs and the errors that it may raise."""
+"""The parsers under test, each with valid inputs and the errors that it may raise."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from fuzz.mutate import Mutate, mutate_bytes
 
 @dataclass(frozen=True)
 class Target:
-    """A parser.
+    """A parser under test.
 
     Attributes:
-        name: Its name.
-        share: How many inputs it gets, in proportion to the others.
+        name: Name of the parser.
+        share: Its share of the inputs, relative to the other parsers.
         seeds: Valid inputs.
         run: Parses an input.
-        errors: The errors that the parser may raise; anything else is a finding.
+        errors: The errors that the parser may raise; any other error is a finding.
         mutate: Makes damaged inputs from the valid ones.
     """
 
@@ -31,12 +31,12 @@ class Target:
 
 
 def all_targets(folder: Path) -> list[Target]:
-    """Every target.
+    """Returns all targets.
 
     Args:
-        folder: An empty folder for files that are parsed. It should be in memory.
+        folder: An empty folder for the files that are parsed, preferably in memory.
     """
-    # Imported here, because these import the services and the trainer.
+    # Imported late, because these import the services and the trainer.
     from fuzz.request_targets import request_targets
     from fuzz.store_targets import store_targets
     from fuzz.table_targets import table_targets

@@ -1,4 +1,4 @@
-"""No damaged input ends in anything but its parser's own error (short form of `make fuzz`)."""
+"""Parsers refuse damaged input with their own errors only (short form of `make fuzz`)."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 from fuzz.run import Progress, fuzz, fuzz_target
 from fuzz.targets import Target, all_targets
 
-# Of all parsers together. Another seed than that of the command, so that both find their own.
+# For all parsers together. The seed differs from the command's default, to cover other inputs.
 _INPUTS, _SEED = 1_500, 7
 
 
-def test_no_damaged_input_ends_in_anything_but_its_own_error(tmp_path: Path) -> None:
-    """Every parser gets its share of inputs; most of them are refused."""
+def test_parsers_refuse_damaged_input_with_their_own_errors(tmp_path: Path) -> None:
+    """Every parser gets its share of the inputs, most inputs are refused, and none is a finding."""
     folder = tmp_path / "files"
     folder.mkdir()
     progress = fuzz(all_targets(folder), _SEED, _INPUTS, tmp_path / "fuzz")
@@ -21,20 +21,20 @@ def test_no_damaged_input_ends_in_anything_but_its_own_error(tmp_path: Path) -> 
     done = sum(one.done for one in progress.values())
     assert done >= _INPUTS
     assert sum(one.refused for one in progress.values()) > done // 2
-    assert all(one.refused for name, one in progress.items() if name not in _HARDLY_EVER)
+    assert all(one.refused for name, one in progress.items() if name not in _RARELY_REFUSED)
 
 
-# Parsers that accept nearly everything, or do not refuse by raising.
-_HARDLY_EVER = {"ids of lists", "scoring requests"}
+# Parsers that accept nearly every input, or do not raise on refusal.
+_RARELY_REFUSED = {"list ids", "scoring requests"}
 
 
-def test_what_is_found_is_kept_and_a_run_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Each input is given once, and that which breaks a parser lies in the folder."""
-    given: list[bytes] = []
+def test_findings_are_stored_and_an_interrupted_run_resumes(tmp_path: Path) -> None:
+    """Each input is parsed once, and the input that breaks a parser is stored in the folder."""
+    parsed: list[bytes] = []
 
     def parse(data: bytes) -> None:
-        given.append(data)
-        if len(given) == 3:
+        parsed.append(data)
+        if len(parsed) == 3:
             raise ZeroDivisionError("not a parser's own error")
 
     target = Target("broken", 1, [b"abcdefgh" * 8], parse, (ValueError,))
@@ -45,6 +45,6 @@ def test_what_is_found_is_kept_and_a_run_goes_on_where_it_was(tmp_path: Path) ->
     fuzz_target(
         Target("broken", 1, [b"abcdefgh" * 8], again.append, ()), 0, range(20), Progress(), tmp_path
     )
-    assert given == again
-    assert (tmp_path / "findings" / "broken-2.input").read_bytes() == given[2]
+    assert parsed == again
+    assert (tmp_path / "findings" / "broken-2.input").read_bytes() == parsed[2]
     assert "ZeroDivisionError" in (tmp_path / "findings" / "broken-2.txt").read_text()

@@ -1,4 +1,4 @@
-"""Bearer tokens and the files of tokens and keys."""
+"""Parsers of bearer tokens, and of files with tokens and keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _encoded(data: bytes) -> bytes:
 
 
 def token_targets(folder: Path) -> list[Target]:
-    """The targets."""
+    """Returns the targets."""
     private = Ed25519PrivateKey.from_private_bytes(b"marquee " * 4)
     raw = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     key = {"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "kid": "k1", "x": _encoded(raw).decode()}
@@ -55,14 +55,14 @@ def token_targets(folder: Path) -> list[Target]:
         content = _encoded(header) + b"." + _encoded(claims)
         return content + b"." + _encoded(private.sign(content))
 
-    def of_text(data: bytes) -> None:
+    def verify(data: bytes) -> None:
         asyncio.run(verifier.verify(data.decode("utf-8", "replace")))
 
-    def of_claims(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
-        """A token that is signed, but not what its signer should have written."""
-        if chance.randrange(3):
-            return signed(header, mutate_json(chance, [claims]))
-        return signed(mutate_json(chance, [header]), claims)
+    def mutate_claims(rng: random.Random, seeds: Sequence[bytes]) -> bytes:
+        """Returns a token with a valid signature over a damaged header or damaged claims."""
+        if rng.randrange(3):
+            return signed(header, mutate_json(rng, [claims]))
+        return signed(mutate_json(rng, [header]), claims)
 
     given = folder / "given"
 
@@ -78,8 +78,8 @@ def token_targets(folder: Path) -> list[Target]:
     sets = [keys.read_bytes(), json.dumps({"keys": [key, {**key, "use": "enc"}]}).encode()]
     refused = (Unauthenticated,)
     return [
-        Target("bearer tokens", 20, [valid], of_text, refused),
-        Target("signed claims", 20, [valid], of_text, refused, of_claims),
+        Target("bearer tokens", 20, [valid], verify, refused),
+        Target("signed claims", 20, [valid], verify, refused, mutate_claims),
         Target("key sets", 15, sets, read_keys, (UnusableFile,), mutate_json),
         Target("public keys", 10, [pem, 2 * pem], read_keys, (UnusableFile,)),
         Target("token files", 20, [_FILE], read_tokens, (UnusableFile,), mutate_bytes),

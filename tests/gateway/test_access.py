@@ -27,7 +27,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm
 import marquee
 from gateway.calls import TIMEOUT_S
 from marquee_services.errors import Unauthenticated
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 from marquee_services.server.access import Scope
 from marquee_services.server.jwt_tokens import JSONWebTokens
 from marquee_services.server.rate_limits import RateLimits
@@ -425,7 +425,7 @@ async def test_pruning_asks_gateways_that_check_tokens(services: Services, tmp_p
 
     refused = await run()
     assert refused.returncode == 1
-    assert f"the gateway at {address} does not answer: UNAUTHENTICATED" in refused.stderr
+    assert f"the gateway at {address} does not respond: UNAUTHENTICATED" in refused.stderr
     assert len(services.store.ids()) == count
     pruned = await run("--token", "s3cret")
     assert pruned.returncode == 0, pruned.stderr

@@ -18,7 +18,7 @@ from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.experiments.experiment import Arm
 from marquee_core.experiments.store import ExperimentStore
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
 from toy.experiments import toy_experiment, users_of

@@ -1,1 +1,1 @@
-"""Builds the images, and runs them together on this machine."""
+"""Builds the images with buildah, inspects them, and runs them together on this machine."""

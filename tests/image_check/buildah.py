@@ -1,4 +1,4 @@
-"""Builds images and runs containers with buildah, without a daemon and in a store of its own."""
+"""Builds images and runs containers with buildah, without a daemon and in a private store."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from locations import PROJECT
 
 DEBIAN_BASE = "localhost/marquee-python:bookworm"
-# What the Dockerfile expects of Docker's Python image: Python and pip below /usr/local.
+# Needed only to create a virtual environment; removed afterwards.
 _ONLY_FOR_ENSUREPIP = (
     "python3-venv",
     "python3.11-venv",
@@ -31,40 +31,40 @@ class Buildah:
     """Runs buildah.
 
     Attributes:
-        folder: Holds images and containers.
-        volumes: What is mounted while images are built, as FROM:TO; pip's settings, for example.
+        folder: Folder for images and containers.
+        volumes: Volumes for builds as FROM:TO, such as pip's configuration.
     """
 
     folder: Path
     volumes: Sequence[str] = field(default=())
 
     def command(self, *arguments: str) -> list[str]:
-        """A command line."""
+        """Returns the command line of a buildah command."""
         roots = ["--root", str(self.folder / "store"), "--runroot", str(self.folder / "run")]
         return ["buildah", *roots, *arguments]
 
     def run(self, *arguments: str) -> str:
-        """Runs a command, and returns what it prints.
+        """Runs a buildah command, and returns its output.
 
         Raises:
-            BuildError: It failed.
+            BuildError: The command failed.
         """
         ended = subprocess.run(self.command(*arguments), capture_output=True, text=True)
         if ended.returncode:
-            what = (ended.stdout + ended.stderr)[-2000:]
-            raise BuildError(f"buildah {arguments[0]} ended with {ended.returncode}: {what}")
+            output = (ended.stdout + ended.stderr)[-2000:]
+            raise BuildError(f"buildah {arguments[0]} exited with {ended.returncode}: {output}")
         return ended.stdout.strip()
 
     def unmount_all(self) -> None:
-        """Unmounts what buildah has left mounted in the folder, so that it can be deleted."""
+        """Unmounts all mounts that buildah left in the folder, so that it can be deleted."""
         points = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
         for point in reversed(points):
             if Path(point).is_relative_to(self.folder.resolve()):
                 subprocess.run(["umount", point], check=True)
 
     def pull(self, image: str) -> bool:
-        """Whether an image can be had from its registry."""
-        # Docker accepts a tag beside a digest, which decides alone; buildah does not.
+        """Pulls an image from its registry, and returns whether that succeeded."""
+        # Docker accepts a tag together with a digest and ignores the tag; buildah rejects it.
         name, _, digest = image.partition("@")
         return not subprocess.run(
             self.command("pull", "--quiet", f"docker.io/library/{name.split(':')[0]}@{digest}"),
@@ -72,9 +72,12 @@ class Buildah:
         ).returncode
 
     def make_debian_base(self, mirror: str) -> None:
-        """Makes a base image from Debian's packages, unless there is one.
+        """Makes a base image from Debian's packages, unless it exists.
 
-        Python is in a virtual environment, where the Dockerfile expects it.
+        Python is in a virtual environment at /usr/local, where the Dockerfile expects it.
+
+        Args:
+            mirror: URL of a Debian mirror.
 
         Raises:
             BuildError: A step failed.
@@ -95,7 +98,7 @@ class Buildah:
             ended = subprocess.run(bootstrap, capture_output=True, text=True)
             if ended.returncode:
                 raise BuildError(
-                    f"debootstrap ended with {ended.returncode}: {ended.stdout[-2000:]}"
+                    f"debootstrap exited with {ended.returncode}: {ended.stdout[-2000:]}"
                 )
         container = self.run("from", "scratch")
         self.run("add", "--quiet", container, str(root), "/")
@@ -111,7 +114,7 @@ class Buildah:
 
         Args:
             target: The target.
-            base: The image to start from; None for that of the Dockerfile.
+            base: The base image; None for the one in the Dockerfile.
 
         Raises:
             BuildError: A step failed.
@@ -126,18 +129,18 @@ class Buildah:
         return name
 
     def settings(self, image: str) -> dict[str, Any]:
-        """What an image says about its process: `User`, `Entrypoint` and so on."""
+        """Returns an image's configuration, with `User`, `Entrypoint` and so on."""
         found: dict[str, Any] = json.loads(self.run("inspect", "--type", "image", image))
         settings: dict[str, Any] = found["OCIv1"]["config"]
         return settings
 
     def run_in(self, container: str, *arguments: str) -> str:
-        """Runs a command in a container, and returns what it prints."""
+        """Runs a command in a container, and returns its output."""
         return self.run("run", "--isolation", "chroot", container, "--", *arguments)
 
     @contextmanager
     def mounted(self, image: str) -> Iterator[tuple[str, Path]]:
-        """A container of an image, and the folder that has its files."""
+        """Creates a container from an image; yields it and the folder with its files."""
         container = self.run("from", "--pull-never", image)
         try:
             yield container, Path(self.run("mount", container))

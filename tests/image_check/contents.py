@@ -1,4 +1,4 @@
-"""What the files of an image are."""
+"""Finds files that an image should not contain."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-# Programs, packages and libraries that install or compile, by the names of their files.
+# File names of programs, packages and libraries that install packages or compile code.
 _TOOLS = re.compile(
     r"(pip[\d.]*|wheel|easy_install.*|setuptools|clang([-+\d.]+)?|gcc([-\d.]+)?|g\+\+([-\d.]+)?|cc|c\+\+"
     r"|ld|make|(pip|wheel|setuptools|libclang)-[^/]*\.(dist-info|whl)|libclang[-\d.]*\.so.*)"
 )
-# Where they would be found: anywhere else, `wheel` or `make` is a name like others.
+# The folders that would contain them; elsewhere, `wheel` or `make` may be any file.
 _PLACES = re.compile(
     r"/(s?bin|site-packages|dist-packages|python-wheels|native|lib|x86_64-linux-gnu)$"
 )
 
 
-def tools(root: Path) -> Iterator[str]:
-    """The paths of packaging tools and compilers below a folder."""
+def build_tools(root: Path) -> Iterator[str]:
+    """Yields the paths of packaging tools and compilers below a folder."""
     for folder, folders, files in os.walk(root):
         if _PLACES.search(folder):
             for name in (*folders, *files):
@@ -27,8 +27,8 @@ def tools(root: Path) -> Iterator[str]:
                     yield str(Path("/", Path(folder).relative_to(root), name))
 
 
-def unread(root: Path) -> Iterator[str]:
-    """The paths of folders of packages below a folder that nothing reads while a server runs."""
+def unused_folders(root: Path) -> Iterator[str]:
+    """Yields the paths of package folders that no server reads: headers and tests."""
     for folder, folders, _ in os.walk(root):
         if "site-packages" in Path(folder).parts and ".dist-info" not in folder:
             for name in {"include", "tests"}.intersection(folders):
@@ -36,7 +36,7 @@ def unread(root: Path) -> Iterator[str]:
 
 
 def megabytes(folder: Path) -> float:
-    """The size of all files below a folder, in units of 1,000,000 bytes."""
+    """Returns the size of all files below a folder in MB (1,000,000 bytes)."""
     found = {}
     for parent, _, files in os.walk(folder):
         for name in files:

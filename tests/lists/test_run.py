@@ -97,7 +97,7 @@ def test_other_files_that_look_like_parts_are_not_mixed_in(
     """Whoever reads the folder would read them as well."""
     out = tmp_path / "lists"
     write(request_for_lists, out, size=10)
-    with pytest.raises(OutputError, match=r"holds part-00002\.parquet, which is no part"):
+    with pytest.raises(OutputError, match=r"contains part-00002\.parquet, which is not a part"):
         write(request_for_lists, out, size=20)
 
 
@@ -131,7 +131,7 @@ def test_the_folder_may_be_a_url_with_a_pattern(
     assert write(request_for_lists, out, size=20).found == USERS
     single = f"memory://lists-{tmp_path.name}/all/one.parquet"
     assert write(request_for_lists, single, size=20).computed == USERS
-    assert Output.parse(single).beside.names("") == ["one.parquet"]
+    assert Output.parse(single).file_storage.names("") == ["one.parquet"]
 
 
 def test_processes_write_what_one_process_writes(

@@ -11,9 +11,9 @@ import click
 
 from deploy_check.processes import Step
 from locations import PROJECT
-from observe.demo import Load, damaged_release, end_on_sigterm, running_demo
 from observe.draw import draw_dashboards
-from observe.kit import alert_rules, panels, rules, selectors
+from observe.monitoring import alert_rules, panels, rules, selectors
+from observe.production import Load, damaged_release, end_on_sigterm, running_production
 from observe.prometheus import Prometheus, program
 
 _RATE_INTERVAL = "15s"
@@ -22,11 +22,11 @@ _INTERVAL_S = 1.0
 
 
 def queries_without_data(prometheus: Prometheus, wait: float = _WAIT_S) -> list[str]:
-    """The dashboards' queries, and the series of alerts, that have no data after a while.
+    """Returns the dashboards' queries and the alerts' series that have no data.
 
     Args:
         prometheus: Scrapes a system under load.
-        wait: Seconds to wait for data.
+        wait: How long to wait for data, in seconds.
     """
     missing = [
         (f"{panel.dashboard}: {panel.title}", query)
@@ -52,7 +52,7 @@ def queries_without_data(prometheus: Prometheus, wait: float = _WAIT_S) -> list[
 @click.option(
     "--draw",
     default=str(PROJECT / "build" / "observe"),
-    help="Folder for a picture of each dashboard; empty for none.",
+    help="Folder for an image of each dashboard; empty for none.",
 )
 def observe(keep: bool, minutes: float, draw: str) -> None:
     """Evaluates every query of the dashboards and alerts; fails if one has no data."""
@@ -66,19 +66,19 @@ def observe(keep: bool, minutes: float, draw: str) -> None:
     with tempfile.TemporaryDirectory(prefix="marquee-observe-") as made:
         folder = Path(made)
         with (
-            running_demo(folder, on_step) as demo,
-            Prometheus(folder / "prometheus", demo.metrics_ports, rules()) as prometheus,
-            Load(demo) as load,
+            running_production(folder, on_step) as system,
+            Prometheus(folder / "prometheus", system.metrics_ports, rules()) as prometheus,
+            Load(system) as load,
         ):
             begun = time.time()
             click.echo(f"Prometheus: {prometheus.url}")
-            # Some series exist only once a release has been refused.
-            with damaged_release(demo):
+            # Some series exist only after a release has been refused.
+            with damaged_release(system):
                 missing = queries_without_data(prometheus)
             for text in missing:
                 click.echo(f"no data: {text}")
             count = sum(len(panel.queries) for panel in panels(_RATE_INTERVAL))
-            click.echo(f"{count} queries on {len(panels(_RATE_INTERVAL))} panels")
+            click.echo(f"{count} queries in {len(panels(_RATE_INTERVAL))} panels")
             if draw:
                 time.sleep(max(0.0, begun + minutes * 60 - time.time()))
                 for path in draw_dashboards(prometheus, begun, time.time(), Path(draw)):

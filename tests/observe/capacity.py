@@ -1,6 +1,6 @@
-"""Measures what CAPACITY.md tells, for a release of yours: `make capacity ARGS=STORE`.
+"""Measures the figures of CAPACITY.md for a release of yours: `make capacity ARGS=STORE`.
 
-CPU time and memory are counted for each process, so other work on the machine matters little.
+CPU time and memory are measured per process, so other load on the machine has little effect.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _MIB = 2**20
 
 @dataclass(frozen=True)
 class Cost:
-    """What calls of a kind cost.
+    """The cost of one kind of call.
 
     Attributes:
-        kind: The kind.
-        cpu_ms: Milliseconds of CPU per call, by service.
+        kind: Name of the kind.
+        cpu_ms: CPU time per call in milliseconds, by service.
         failed: Number of calls that failed or were degraded.
     """
 
@@ -45,13 +45,13 @@ class Cost:
 
 
 async def measure(address: str, pids: dict[str, int], users: list[str], calls: int) -> list[Cost]:
-    """Measures the CPU of calls for cached, known and visiting subjects.
+    """Measures the CPU time of cached answers, computed answers and answers for visitors.
 
     Args:
         address: The gateway's address.
-        pids: The process of each service.
+        pids: The process id of each service.
         users: Ids of users in the release.
-        calls: Calls of each kind.
+        calls: Number of calls of each kind.
     """
     chosen = random.Random(0)  # noqa: S311 - load, not secrets
     async with AsyncClient(address, timeout=60) as client:
@@ -80,7 +80,7 @@ async def measure(address: str, pids: dict[str, int], users: list[str], calls: i
 
 
 async def _calls(call: Callable[[], Coroutine[Any, Any, Any]], count: int) -> int:
-    """Makes calls, several at a time; returns how many failed or were degraded."""
+    """Makes concurrent calls, and returns how many failed or were degraded."""
     left, failed = itertools.count(), 0
 
     async def work() -> None:
@@ -103,7 +103,7 @@ def _cpu_s(pid: int) -> float:
 
 @click.command()
 @click.argument("store")
-@click.option("--calls", default=2000, help="Calls of each kind.")
+@click.option("--calls", default=2000, help="Number of calls of each kind.")
 def run(store: str, calls: int) -> None:
     """Prints the memory and the CPU per call of each service, for the release in production."""
     found = ReleaseStore(store)
@@ -116,9 +116,9 @@ def run(store: str, calls: int) -> None:
         users = load_users(found, manifest, Path(made) / "users")
         ids = users.ids(range(len(users)))
         options: dict[str, str | None] = {"cache-dir": str(Path(made) / "cache")}
-        # Calls wait as long as they must, so that a busy machine degrades no answer.
-        patient: dict[str, str | None] = {"backend-timeout": "60"}
-        with ServiceGroup(store, Path(made), options=options, gateway_options=patient) as group:
+        # A long timeout, so that answers are not degraded on a busy machine.
+        timeout: dict[str, str | None] = {"backend-timeout": "60"}
+        with ServiceGroup(store, Path(made), options=options, gateway_options=timeout) as group:
             processes = {GATEWAY: group.gateway, CF: group.cf, INFERENCE: group.inference}
             pids = {name: processes[name].pid for name in _SERVICES}
             costs = asyncio.run(measure(group.gateway.address, pids, ids, calls))
@@ -127,7 +127,10 @@ def run(store: str, calls: int) -> None:
                 f"{data.rating_count:,} ratings, release {size / _MIB:.0f} MiB"
             )
             click.echo(f"{'':<32}" + "".join(f"{name:>12}" for name in _SERVICES))
-            for label, field in (("resident memory, MiB", "rss"), ("of it files, MiB", "shared")):
+            for label, field in (
+                ("resident memory, MiB", "rss"),
+                ("of which mapped files, MiB", "shared"),
+            ):
                 values = [
                     getattr(psutil.Process(pids[name]).memory_info(), field) / _MIB
                     for name in _SERVICES
@@ -136,7 +139,7 @@ def run(store: str, calls: int) -> None:
             for cost in costs:
                 row = "".join(f"{cost.cpu_ms[name]:>12.2f}" for name in _SERVICES)
                 note = f"  ({cost.failed} failed or degraded)" if cost.failed else ""
-                click.echo(f"{cost.kind + ', ms':<32}{row}{note}")
+                click.echo(f"{cost.kind + ', CPU ms':<32}{row}{note}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Draws dashboards from their queries, for machines without Grafana."""
+"""Draws dashboards from their queries, without Grafana."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from observe.kit import Panel, panels
+from observe.monitoring import Panel, panels
 from observe.prometheus import Prometheus
 
 _COLUMNS = 2
 _STEP_S = 2.0
 _RATE_INTERVAL = "15s"
-_MOST_SERIES = 8
+_MAX_SERIES = 8
 _LONG_S = 10.0
-# Inches; labels up to so many characters fit side by side.
+# Heights in inches.
 _HEIGHTS, _LINES_HEIGHT, _TITLE_HEIGHT = {"stat": 1.2, "table": 1.2}, 2.6, 0.5
+# Labels of at most so many characters fit side by side.
 _SHORT = 24
 _WHOLE = 100.0
-# With fewer, lines of different colours become alike.
+# With fewer colours, lines become hard to tell apart.
 _COLOURS = 128
-# The label of each line, with its times and values.
+# The lines of a panel: the label, times and values of each.
 Series = Sequence[tuple[str, Sequence[tuple[float, float]]]]
 _SCALES: Mapping[str, tuple[float, str]] = {
     "s": (1000.0, "ms"),
@@ -39,16 +40,16 @@ _SCALES: Mapping[str, tuple[float, str]] = {
 
 
 def draw_dashboards(prometheus: Prometheus, start: float, end: float, folder: Path) -> list[Path]:
-    """Draws a picture of each dashboard.
+    """Draws an image of each dashboard.
 
     Args:
-        prometheus: Has the data.
+        prometheus: The server that has the data.
         start: The first time, in seconds since 1970.
         end: The last time, in seconds since 1970.
-        folder: Where the pictures go, as PNG files named after the dashboards.
+        folder: Folder for the images: PNG files named after the dashboards.
 
     Returns:
-        The files.
+        The image files.
     """
     folder.mkdir(parents=True, exist_ok=True)
     made = []
@@ -69,7 +70,7 @@ def _draw(
     path: Path,
 ) -> None:
     rows = -(-len(shown) // _COLUMNS)
-    # Values need less room than lines; panels of a kind are side by side.
+    # Single values need less space than lines; panels of a kind are side by side.
     heights = [
         max(_HEIGHTS.get(panel.kind, _LINES_HEIGHT) for panel in shown[n : n + _COLUMNS])
         for n in range(0, len(shown), _COLUMNS)
@@ -85,7 +86,7 @@ def _draw(
             for query, legend in panel.queries
             for labels, values in prometheus.series(query, start, end, _STEP_S)
         ]
-        drawn = [(label, values) for label, values in drawn if values][:_MOST_SERIES]
+        drawn = [(label, values) for label, values in drawn if values][:_MAX_SERIES]
         highest = max((v for _, values in drawn for _, v in values), default=0.0)
         factor, unit = _scale(panel.unit, highest)
         axes.set_title(f"{panel.title} ({unit})" if unit else panel.title, fontsize=12)
@@ -93,19 +94,19 @@ def _draw(
         (_draw_last if panel.kind in _HEIGHTS else _draw_lines)(axes, scaled)
     drawn_figure = io.BytesIO()
     figure.savefig(drawn_figure, format="png")
-    # A palette makes the files a third as large.
+    # A palette reduces the size of the files to a third.
     with Image.open(drawn_figure) as picture:
         picture.convert("RGB").quantize(_COLOURS).save(path, optimize=True)
 
 
 def _draw_last(axes: Axes, series: Series) -> None:
-    """Writes the last value of each series, or its label alone where that tells it."""
-    said = [
+    """Writes the last value of each series, or only its label if that contains the value."""
+    lines = [
         label if any(map(str.isdigit, label)) else f"{label} {_number(values[-1][1])}".strip()
         for label, values in series
     ]
     axes.set_axis_off()
-    axes.text(0.5, 0.5, "\n".join(said) or "none", ha="center", va="center", fontsize=14)
+    axes.text(0.5, 0.5, "\n".join(lines) or "none", ha="center", va="center", fontsize=14)
 
 
 def _number(value: float) -> str:
@@ -113,7 +114,7 @@ def _number(value: float) -> str:
 
 
 def _draw_lines(axes: Axes, series: Series) -> None:
-    """Draws a line for each series, with room for the legend above them."""
+    """Draws a line for each series, with space for the legend above them."""
     highest = 0.0
     for label, values in series:
         times, heights = zip(*values, strict=True)
@@ -132,7 +133,7 @@ def _draw_lines(axes: Axes, series: Series) -> None:
 
 
 def _scale(unit: str, highest: float) -> tuple[float, str]:
-    """What values are multiplied by, and the unit that they then have."""
+    """Returns the factor to multiply values by, and the resulting unit."""
     if unit == "s" and highest >= _LONG_S:
         return 1.0, "s"
     return _SCALES.get(unit, (1.0, ""))

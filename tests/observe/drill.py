@@ -1,4 +1,4 @@
-"""Causes faults in a running system, and times the alerts that they are for: `make drill`."""
+"""Causes faults in a running system, and measures how long their alerts take: `make drill`."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ import click
 
 from deploy_check.processes import Step
 from marquee import MarqueeError
-from observe.demo import Load, end_on_sigterm, running_demo
-from observe.faults import FAULTS, CannotCauseError, Fault
-from observe.kit import rules, shortened
+from observe.drill_context import DrillContext
+from observe.faults import FAULTS, Fault, UnsupportedFaultError
+from observe.monitoring import rules, shortened
+from observe.production import Load, end_on_sigterm, running_production
 from observe.prometheus import Prometheus, program
-from observe.scene import Scene
 
-# What windows and waiting times are divided by, and for alerts about hours and days.
+# Divisors of windows and waiting times: the second is for alerts that look at hours or days.
 _FACTOR, _LONG_FACTOR = 20.0, 720.0
 _LONG = frozenset(
     {
@@ -42,51 +42,56 @@ _FULL_MIB = 64
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a fault.
+    """The outcome of a fault for one alert.
 
     Attributes:
-        fault: What was done.
-        alert: An alert that had to fire.
-        fired: Seconds from the fault until it fired; None if it did not.
-        over: Seconds from the end of the fault until it was over; None if it did not end.
+        fault: Name of the fault.
+        alert: An alert that must fire.
+        fired: Seconds from the start of the fault until the alert fired; None if it did not.
+        resolved: Seconds from the end of the fault until the alert resolved; None if it did not.
     """
 
     fault: str
     alert: str
     fired: float | None
-    over: float | None
+    resolved: float | None
 
     def __str__(self) -> str:
         factor = _LONG_FACTOR if self.alert in _LONG else _FACTOR
         return (
             f"{self.fault:<60} {self.alert:<33} {factor:>4.0f} {_seconds(self.fired):>9} "
-            f"{_seconds(self.over):>9}"
+            f"{_seconds(self.resolved):>9}"
         )
 
 
-def run_fault(fault: Fault, scene: Scene) -> list[Outcome]:
-    """Causes a fault, waits for its alerts, ends it, and waits until they are over.
+def run_fault(fault: Fault, context: DrillContext) -> list[Outcome]:
+    """Causes a fault, waits for its alerts, ends it, and waits until they are resolved.
+
+    Returns:
+        The outcome for each alert.
 
     Raises:
-        CannotCauseError: This machine lacks what the fault needs.
+        UnsupportedFaultError: The fault cannot be caused on this machine.
     """
-    # An alert that an earlier fault left behind would seem to fire at once.
-    _await(scene, fault.alerts, time.monotonic(), firing=False)
-    with fault.cause(scene) as seen:
+    # An alert that still fires because of an earlier fault would seem to fire immediately.
+    _await(context, fault.alerts, time.monotonic(), firing=False)
+    with fault.cause(context) as seen:
         begun = time.monotonic()
         if seen:
             click.echo(f"{fault.what}: {seen}")
-        fired = _await(scene, fault.alerts, begun, firing=True)
+        fired = _await(context, fault.alerts, begun, firing=True)
     ended = time.monotonic()
-    over = _await(scene, fault.alerts, ended, firing=False)
-    return [Outcome(fault.what, name, fired.get(name), over.get(name)) for name in fault.alerts]
+    resolved = _await(context, fault.alerts, ended, firing=False)
+    return [Outcome(fault.what, name, fired.get(name), resolved.get(name)) for name in fault.alerts]
 
 
-def _await(scene: Scene, names: tuple[str, ...], begun: float, *, firing: bool) -> dict[str, float]:
-    """The seconds after which each alert fired, or was over."""
+def _await(
+    context: DrillContext, names: tuple[str, ...], begun: float, *, firing: bool
+) -> dict[str, float]:
+    """Waits until alerts fire, or until none fires; returns the seconds that each took."""
     seen: dict[str, float] = {}
     while len(seen) < len(names) and time.monotonic() - begun < _WAIT_S:
-        now = _firing(scene)
+        now = _firing(context)
         for name in names:
             if (name in now) is firing:
                 seen.setdefault(name, time.monotonic() - begun)
@@ -94,18 +99,18 @@ def _await(scene: Scene, names: tuple[str, ...], begun: float, *, firing: bool) 
     return seen
 
 
-def _firing(scene: Scene) -> set[str]:
-    """The names of the alerts that fire, each by the server whose windows suit it."""
+def _firing(context: DrillContext) -> set[str]:
+    """Returns the names of the firing alerts, each from the server with its divisor."""
     quick, long = (
         {alert.name for alert in server.alerts() if alert.state == "firing"}
-        for server in scene.servers
+        for server in context.servers
     )
     return (quick - _LONG) | (long & _LONG)
 
 
 @contextmanager
 def small_volume(folder: Path, mebibytes: int) -> Iterator[bool]:
-    """Mounts a file system of limited size on a folder; false if that is not allowed here."""
+    """Mounts a small file system on a folder; yields whether that is permitted."""
     options = f"size={mebibytes}m,mode=0777"
     mounted = (
         os.geteuid() == 0
@@ -121,9 +126,11 @@ def small_volume(folder: Path, mebibytes: int) -> Iterator[bool]:
 
 
 @click.command()
-@click.option("--only", multiple=True, default=("",), help="A part of faults' names; repeatable.")
+@click.option(
+    "--only", multiple=True, default=("",), help="Part of a fault's name; may be repeated."
+)
 def run(only: tuple[str, ...]) -> None:
-    """Causes each fault, and prints how long its alerts took; fails if one did not fire."""
+    """Causes each fault and prints how long its alerts took; fails if an alert did not fire."""
     end_on_sigterm()
     if program("prometheus") is None:
         raise click.ClickException("Prometheus is not available: see tests/fetch_prometheus.sh")
@@ -138,25 +145,27 @@ def run(only: tuple[str, ...]) -> None:
         feedback.mkdir()
         with (
             small_volume(feedback, _FULL_MIB) as can_fill,
-            running_demo(folder, on_step) as demo,
-            Prometheus(folder / "quick", demo.metrics_ports, shortened(rules(), _FACTOR)) as quick,
+            running_production(folder, on_step) as system,
             Prometheus(
-                folder / "long", demo.metrics_ports, shortened(rules(), _LONG_FACTOR)
+                folder / "quick", system.metrics_ports, shortened(rules(), _FACTOR)
+            ) as quick,
+            Prometheus(
+                folder / "long", system.metrics_ports, shortened(rules(), _LONG_FACTOR)
             ) as long,
-            Load(demo) as load,
+            Load(system) as load,
         ):
-            scene = Scene(demo, load, (quick, long), can_fill)
+            context = DrillContext(system, load, (quick, long), can_fill)
             click.echo(
-                f"{'fault':<60} {'alert':<33} {'by':>4} {'fires':>9} {'over':>9}\n"
-                "(windows and waiting times are divided by the number under `by`)"
+                f"{'fault':<60} {'alert':<33} {'div.':>4} {'fired':>9} {'resolved':>9}\n"
+                "(windows and waiting times are divided by the number under `div.`)"
             )
             for fault in FAULTS:
                 if not any(part in fault.what for part in only):
                     continue
                 try:
-                    found = run_fault(fault, scene)
-                except CannotCauseError as error:
-                    click.echo(f"{fault.what:<60} left out: {error}")
+                    found = run_fault(fault, context)
+                except UnsupportedFaultError as error:
+                    click.echo(f"{fault.what:<60} skipped: {error}")
                     continue
                 except (MarqueeError, OSError, RuntimeError) as error:
                     click.echo(f"{fault.what:<60} could not be caused: {error}")

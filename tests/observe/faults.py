@@ -1,6 +1,6 @@
-"""The faults that alerts are for. Each is a context: the fault is there until it ends.
+"""The faults behind the alerts. Each is a context manager: the fault lasts until it exits.
 
-What a context yields is a word on what was seen, or nothing.
+A context yields a note to print about the fault, or an empty string.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from deploy_check.system import ITEM_IDS, USER_IDS
 from marquee import Client, FeedbackEvent
 from marquee_core.release.contents import ENSEMBLE, PRECOMPUTED
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from observe.demo import damaged_release
-from observe.scene import Scene
+from observe.drill_context import DrillContext
+from observe.production import damaged_release
 from toy.postgresql import PostgreSQL, programs
 
-Cause = Callable[[Scene], AbstractContextManager[str]]
+Cause = Callable[[DrillContext], AbstractContextManager[str]]
 
-# Of a gateway that few calls overload.
+# The settings of a gateway that few calls overload.
 _SMALL = {
     "MARQUEE_GATEWAY_MAX_CALLS": "20",
     "MARQUEE_GATEWAY_MIN_COMPUTING": "20",
@@ -40,11 +40,11 @@ _SMALL = {
     "MARQUEE_GATEWAY_BACKEND_TIMEOUT": "4",
 }
 _FLOOD_THREADS = 48
-# As with a limit of a tenth of a core.
+# Equivalent to a CPU limit of a tenth of a core.
 _RUNS_S, _STOPS_S = 0.02, 0.18
 _SCRAPED_S = 2.5
 _CRASHES = 3
-# One in so many ratings stays what it was.
+# One in so many ratings keeps its value.
 _INTACT = 40
 _FILES, _FILES_USED = 400, 0.88
 _EXPIRES_IN, _OLD = timedelta(days=3), timedelta(days=4)
@@ -53,12 +53,12 @@ _MANY_USERS, _USERS_IN_A_CALL = 3000, 1000
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault that is caused for real.
+    """A fault and the alerts that it must trigger.
 
     Attributes:
-        what: What is done.
-        alerts: The alerts that must fire, all of them.
-        cause: Its context.
+        what: Description of the fault.
+        alerts: The alerts, all of which must fire.
+        cause: Returns the context manager that causes the fault.
     """
 
     what: str
@@ -66,36 +66,37 @@ class Fault:
     cause: Cause
 
 
-class CannotCauseError(RuntimeError):
-    """This machine lacks what a fault needs."""
+class UnsupportedFaultError(RuntimeError):
+    """A fault cannot be caused on this machine."""
 
 
 def _visitor(client: Client) -> object:
-    """A call that both backends must score."""
+    """Makes a call for which both backends must compute scores."""
     items = random.sample(ITEM_IDS, 5)
     return client.recommend(ratings={item: random.randint(1, 5) for item in items})  # noqa: S311
 
 
-def _rates_lowest(client: Client) -> object:
+def _lowest_visitor(client: Client) -> object:
+    """Makes a call for a visitor who gives only the lowest rating."""
     return client.recommend(ratings=dict.fromkeys(random.sample(ITEM_IDS, 5), 1.0))
 
 
 def _killed(service: str) -> Cause:
     @contextmanager
-    def cause(scene: Scene) -> Iterator[str]:
-        scene.demo.servers[service].kill()
+    def cause(context: DrillContext) -> Iterator[str]:
+        context.system.servers[service].kill()
         try:
             yield ""
         finally:
-            scene.demo.servers[service].start()
+            context.system.servers[service].start()
 
     return cause
 
 
 def _frozen(service: str) -> Cause:
     @contextmanager
-    def cause(scene: Scene) -> Iterator[str]:
-        process = scene.demo.servers[service].process
+    def cause(context: DrillContext) -> Iterator[str]:
+        process = context.system.servers[service].process
         process.send_signal(signal.SIGSTOP)
         try:
             yield ""
@@ -108,75 +109,75 @@ def _frozen(service: str) -> Cause:
 
 
 @contextmanager
-def _crashes(scene: Scene) -> Iterator[str]:
+def _crashes(context: DrillContext) -> Iterator[str]:
     for _ in range(_CRASHES):
         time.sleep(_SCRAPED_S)
-        scene.restart(INFERENCE)
+        context.restart(INFERENCE)
     yield f"{_CRASHES} restarts"
 
 
 @contextmanager
-def _files_limited(scene: Scene) -> Iterator[str]:
-    """Lowers the limit of files, and opens connections until little of it is left."""
-    process = scene.demo.servers[GATEWAY].process.pid
+def _files_limited(context: DrillContext) -> Iterator[str]:
+    """Lowers the limit of open files, and opens connections until it is nearly reached."""
+    process = context.system.servers[GATEWAY].process.pid
     used = len(os.listdir(f"/proc/{process}/fd"))
     before = resource.prlimit(process, resource.RLIMIT_NOFILE)
-    host, _, port = scene.demo.address.rpartition(":")
+    host, _, port = context.system.address.rpartition(":")
     resource.prlimit(process, resource.RLIMIT_NOFILE, (_FILES, before[1]))
     try:
         with ExitStack() as stack:
             for _ in range(int(_FILES * _FILES_USED) - used):
                 stack.enter_context(socket.create_connection((host, int(port))))
-            yield f"{_FILES} files are allowed"
+            yield f"limit of {_FILES} open files"
     finally:
         resource.prlimit(process, resource.RLIMIT_NOFILE, before)
 
 
 @contextmanager
-def _certificates_expire(scene: Scene) -> Iterator[str]:
-    scene.demo.secrets.write(_EXPIRES_IN)
+def _certificates_expire(context: DrillContext) -> Iterator[str]:
+    context.system.secrets.write(_EXPIRES_IN)
     try:
         yield ""
     finally:
-        scene.demo.secrets.write()
+        context.system.secrets.write()
 
 
 @contextmanager
-def _small_gateway(scene: Scene) -> Iterator[None]:
-    scene.restart(GATEWAY, _SMALL)
+def _small_gateway(context: DrillContext) -> Iterator[None]:
+    context.restart(GATEWAY, _SMALL)
     try:
         yield
     finally:
-        scene.restart(GATEWAY)
+        context.restart(GATEWAY)
 
 
 @contextmanager
-def _flooded(scene: Scene) -> Iterator[str]:
-    """Calls from many threads at once, far more than the gateway admits."""
-    with _small_gateway(scene), scene.calling(_FLOOD_THREADS, _visitor):
+def _flooded(context: DrillContext) -> Iterator[str]:
+    """Calls from many threads concurrently, far more than the gateway admits."""
+    with _small_gateway(context), context.calling(_FLOOD_THREADS, _visitor):
         yield ""
 
 
 @contextmanager
-def _starved(scene: Scene) -> Iterator[str]:
-    """The backends get too little CPU for what they are asked."""
+def _starved(context: DrillContext) -> Iterator[str]:
+    """Gives the backends too little CPU for their load."""
     with (
-        _small_gateway(scene),
-        scene.starved(CF, _RUNS_S, _STOPS_S),
-        scene.starved(INFERENCE, _RUNS_S, _STOPS_S),
-        scene.calling(_FLOOD_THREADS, _visitor),
+        _small_gateway(context),
+        context.starved(CF, _RUNS_S, _STOPS_S),
+        context.starved(INFERENCE, _RUNS_S, _STOPS_S),
+        context.calling(_FLOOD_THREADS, _visitor),
     ):
         yield ""
 
 
 @contextmanager
-def _damaged(scene: Scene) -> Iterator[str]:
-    with damaged_release(scene.demo):
+def _damaged(context: DrillContext) -> Iterator[str]:
+    with damaged_release(context.system):
         yield ""
 
 
 def _negate(folder: Path) -> None:
-    """Lets a release predict the opposite."""
+    """Negates the weights of a release's rating blend, so that it predicts the opposite."""
     rows = json.loads((folder / ENSEMBLE).read_text())
     for row in rows:
         weights = row["rating"]["weights"]
@@ -186,25 +187,25 @@ def _negate(folder: Path) -> None:
 
 
 @contextmanager
-def _held_back(scene: Scene) -> Iterator[str]:
-    """The gate refuses a release; it allows the next one."""
-    said = scene.refusal(scene.publish(_negate))
+def _held_back(context: DrillContext) -> Iterator[str]:
+    """Publishes a release that the gate refuses, and at the end one that it promotes."""
+    output = context.refusal(context.publish(_negate))
     try:
-        yield said
+        yield output
     finally:
-        scene.ask_gate(scene.publish())
+        context.promote_with_gate(context.publish())
 
 
 @contextmanager
-def _bad_release(scene: Scene) -> Iterator[str]:
-    bad = scene.publish(_negate)
-    with scene.forced(bad):
+def _bad_release(context: DrillContext) -> Iterator[str]:
+    bad = context.publish(_negate)
+    with context.forced(bad):
         yield ""
 
 
 @contextmanager
-def _broken_feed(scene: Scene) -> Iterator[str]:
-    """Nearly all ratings are the lowest; what was trained on them is forced past the gate."""
+def _broken_feed(context: DrillContext) -> Iterator[str]:
+    """Promotes a release trained on ratings that are nearly all the lowest, past the gate."""
 
     def lowest(lines: list[str]) -> list[str]:
         rows = [line.split(",") for line in lines]
@@ -213,33 +214,33 @@ def _broken_feed(scene: Scene) -> Iterator[str]:
             for number, (user, item, stars, at) in enumerate(rows)
         ]
 
-    bad = scene.train(lowest)
-    said = scene.refusal(bad)
-    # What users say meanwhile comes through the same feed; what they said before would be believed.
-    with scene.forced(bad), scene.load.paused(), scene.calling(2, _rates_lowest):
-        yield said
+    bad = context.train(lowest)
+    output = context.refusal(bad)
+    # Users' new ratings come through the same broken feed; their earlier ratings would be correct.
+    with context.forced(bad), context.load.paused(), context.calling(2, _lowest_visitor):
+        yield output
 
 
 @contextmanager
-def _old_release(scene: Scene) -> Iterator[str]:
-    with scene.forced(scene.publish(age=_OLD)):
+def _old_release(context: DrillContext) -> Iterator[str]:
+    with context.forced(context.publish(age=_OLD)):
         yield ""
 
 
 @contextmanager
-def _stale_volume(scene: Scene) -> Iterator[str]:
-    """A second gateway sees the store as it was before a promotion."""
-    stale = scene.demo.place.folder / "stale-store"
-    shutil.copytree(scene.demo.place.volume("/store"), stale)
-    with scene.second_gateway(stale), scene.forced(scene.publish()):
+def _stale_volume(context: DrillContext) -> Iterator[str]:
+    """Runs a second gateway that sees the store as it was before a promotion."""
+    stale = context.system.workspace.folder / "stale-store"
+    shutil.copytree(context.system.workspace.volume("/store"), stale)
+    with context.second_gateway(stale), context.forced(context.publish()):
         yield ""
 
 
 @contextmanager
-def _store_away(scene: Scene) -> Iterator[str]:
-    """Takes the volume of the store away."""
-    root = scene.demo.place.volume("/store")
-    hidden = root.with_name("store-away")
+def _store_removed(context: DrillContext) -> Iterator[str]:
+    """Removes the store's volume."""
+    root = context.system.workspace.volume("/store")
+    hidden = root.with_name("store-removed")
     root.rename(hidden)
     try:
         yield ""
@@ -248,27 +249,27 @@ def _store_away(scene: Scene) -> Iterator[str]:
 
 
 @contextmanager
-def _filtered(scene: Scene) -> Iterator[str]:
-    with scene.calling(2, lambda client: client.recommend(USER_IDS[0], year_min=3000)):
+def _filtered(context: DrillContext) -> Iterator[str]:
+    with context.calling(2, lambda client: client.recommend(USER_IDS[0], year_min=3000)):
         yield ""
 
 
 @contextmanager
-def _nobody_known(scene: Scene) -> Iterator[str]:
-    """Callers lose the ids of their users, so that everybody gets the most popular items."""
+def _unknown_users(context: DrillContext) -> Iterator[str]:
+    """Calls without known user ids, so that all users get the most popular items."""
     with (
-        scene.load.paused(),
-        scene.calling(2, lambda client: client.recommend("nobody", page_size=1)),
+        context.load.paused(),
+        context.calling(2, lambda client: client.recommend("nobody", page_size=1)),
     ):
         yield ""
 
 
 @contextmanager
-def _full_volume(scene: Scene) -> Iterator[str]:
-    """Fills the volume of the feedback log, while users go on giving feedback."""
-    if not scene.can_fill:
-        raise CannotCauseError("no volume can be mounted here")
-    filler = scene.demo.feedback / "filler"
+def _full_volume(context: DrillContext) -> Iterator[str]:
+    """Fills the volume of the feedback log while users keep giving feedback."""
+    if not context.can_fill:
+        raise UnsupportedFaultError("mounting a volume is not permitted")
+    filler = context.system.feedback / "filler"
     with filler.open("wb", buffering=0) as stream:
         while True:
             try:
@@ -277,51 +278,51 @@ def _full_volume(scene: Scene) -> Iterator[str]:
                 break
     ratings = dict.fromkeys(ITEM_IDS, 3.0)
     try:
-        with scene.calling(1, lambda client: client.feedback.rate(USER_IDS[0], ratings)):
+        with context.calling(1, lambda client: client.feedback.rate(USER_IDS[0], ratings)):
             yield ""
     finally:
         filler.unlink()
 
 
 @contextmanager
-def _database_down(scene: Scene) -> Iterator[str]:
-    """The feedback log is in PostgreSQL, which ends."""
+def _database_down(context: DrillContext) -> Iterator[str]:
+    """Moves the feedback log to PostgreSQL, and kills the database."""
     found = programs()
     if found is None:
-        raise CannotCauseError("PostgreSQL is not available")
+        raise UnsupportedFaultError("PostgreSQL is not available")
     database = PostgreSQL(found)
     try:
-        scene.restart(GATEWAY, {"MARQUEE_FEEDBACK": database.new_database()})
+        context.restart(GATEWAY, {"MARQUEE_FEEDBACK": database.new_database()})
         database.kill()
         try:
             yield ""
         finally:
             database.start()
-            _until_caught_up(scene)
-            scene.restart(GATEWAY)
+            _until_caught_up(context)
+            context.restart(GATEWAY)
     finally:
         database.stop()
 
 
-def _until_caught_up(scene: Scene) -> None:
-    with scene.demo.client() as client:
+def _until_caught_up(context: DrillContext) -> None:
+    with context.system.client() as client:
         while (state := client.status().feedback) is None or not state.healthy:
             time.sleep(0.2)
 
 
 @contextmanager
-def _much_feedback(scene: Scene) -> Iterator[str]:
-    """More users give feedback than the gateway has memory for."""
-    scene.restart(GATEWAY, {"MARQUEE_GATEWAY_FEEDBACK_MEMORY_MIB": "1"})
+def _much_feedback(context: DrillContext) -> Iterator[str]:
+    """Records feedback of more users than the gateway has memory for."""
+    context.restart(GATEWAY, {"MARQUEE_GATEWAY_FEEDBACK_MEMORY_MIB": "1"})
     users = [f"new-{number}" for number in range(_MANY_USERS)]
     events = [FeedbackEvent(user_id=user, item_id=ITEM_IDS[0], stars=4.0) for user in users]
-    with scene.demo.client() as client:
+    with context.system.client() as client:
         for start in range(0, _MANY_USERS, _USERS_IN_A_CALL):
             client.feedback.record(events[start : start + _USERS_IN_A_CALL])
     try:
-        yield f"{_MANY_USERS:,} users within 1 MiB"
+        yield f"{_MANY_USERS:,} users in 1 MiB"
     finally:
-        scene.restart(GATEWAY)
+        context.restart(GATEWAY)
 
 
 FAULTS = (
@@ -341,12 +342,12 @@ FAULTS = (
         _frozen(INFERENCE),
     ),
     Fault("the gateway is frozen", ("MarqueeServerDown",), _frozen(GATEWAY)),
-    Fault("the inference service crashes again and again", ("MarqueeServerRestarts",), _crashes),
-    Fault("the gateway may open few files", ("MarqueeFilesRunOut",), _files_limited),
+    Fault("the inference service crashes repeatedly", ("MarqueeServerRestarts",), _crashes),
+    Fault("the gateway's limit of open files is low", ("MarqueeFilesRunOut",), _files_limited),
     Fault("certificates are not renewed", ("MarqueeCertificateExpires",), _certificates_expire),
     Fault("the gateway is flooded", ("MarqueeOverloaded",), _flooded),
     Fault(
-        "the backends get too little CPU under load",
+        "the backends are short of CPU under load",
         (
             "MarqueeQueueFills",
             "MarqueeCallsNearLimit",
@@ -361,30 +362,30 @@ FAULTS = (
         _damaged,
     ),
     Fault(
-        "the gate refuses a release that predicts the opposite",
+        "the gate refuses a release with negated predictions",
         ("MarqueeReleaseHeldBack",),
         _held_back,
     ),
     Fault(
-        "such a release is forced past the gate",
+        "a release with negated predictions is promoted past the gate",
         ("MarqueeReleaseRefused",),
         _bad_release,
     ),
     Fault(
-        "a release of a broken feed is forced past the gate",
+        "a release trained on a broken feed is promoted past the gate",
         ("MarqueePredictionsCollapse",),
         _broken_feed,
     ),
     Fault("the release in service is four days old", ("MarqueeReleaseOld",), _old_release),
     Fault("a gateway reads a stale volume", ("MarqueeReleasesDiffer",), _stale_volume),
-    Fault("the store is taken away", ("MarqueeStoreUnreachable",), _store_away),
-    Fault("callers' filters leave nothing", ("MarqueeAnswersEmpty",), _filtered),
-    Fault("callers lose the ids of users", ("MarqueeOnlyPopularItems",), _nobody_known),
+    Fault("the store's volume is removed", ("MarqueeStoreUnreachable",), _store_removed),
+    Fault("callers' filters exclude all items", ("MarqueeAnswersEmpty",), _filtered),
+    Fault("callers lose their user ids", ("MarqueeOnlyPopularItems",), _unknown_users),
     Fault(
         "the volume of the feedback log is full",
         ("MarqueeErrorBudgetBurns", "MarqueeErrorBudgetBurnsSlowly"),
         _full_volume,
     ),
-    Fault("the database of the feedback log ends", ("MarqueeFeedbackLags",), _database_down),
-    Fault("more feedback than fits into memory", ("MarqueeFeedbackEvicted",), _much_feedback),
+    Fault("the feedback database is down", ("MarqueeFeedbackLags",), _database_down),
+    Fault("more feedback than fits in memory", ("MarqueeFeedbackEvicted",), _much_feedback),
 )

@@ -1,4 +1,4 @@
-"""The metrics that each server must expose from its start, whatever it is asked."""
+"""The metrics that each server must expose from its start, before any call."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ AT_START: Mapping[str, frozenset[str]] = {
     GATEWAY: frozenset(_EVERY | _BACKENDS | _ANSWERS),
     STANDALONE: frozenset(_EVERY | _BACKENDS | _ANSWERS),
 }
-"""Names of samples, by server, once a release is in service and before the first call."""
+"""Names of samples by server, once a release is in service and before the first call."""
 
 _STARS = {
     "marquee_predicted_stars_bucket",
@@ -77,7 +77,7 @@ AFTER_AN_ANSWER: Mapping[str, frozenset[str]] = {
     GATEWAY: frozenset({"marquee_backend_call_seconds_bucket", *_STARS}),
     STANDALONE: frozenset(_STARS | _MODELS),
 }
-"""Names of samples that are there as well after an answer that had to be computed."""
+"""Names of the additional samples by server, after an answer that had to be computed."""
 
 EVENTUALLY = frozenset(
     {
@@ -94,5 +94,5 @@ EVENTUALLY = frozenset(
         "up",
     }
 )
-"""Names of samples that alerts ask for and that are there with TLS, with feedback, after a fault or
+"""Names of samples that alerts read and that exist only with TLS, with feedback, after a fault, or
 with the process collector."""

@@ -1,4 +1,4 @@
-"""A Prometheus server of our own, and its checker `promtool`."""
+"""Runs a private Prometheus server, and finds its checker `promtool`."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _INTERVAL_S = 0.1
 
 
 def program(name: str) -> str | None:
-    """The path of `prometheus` or `promtool`: installed, or fetched by `make`; None for neither."""
+    """Returns the path of `prometheus` or `promtool`, installed or fetched by make, or None."""
     return shutil.which(name) or shutil.which(name, path=str(_FETCHED))
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A value of a series.
+    """The value of a series at one time.
 
     Attributes:
         labels: The labels of the series.
@@ -49,10 +49,10 @@ class Alert:
     """An alert that is pending or firing.
 
     Attributes:
-        name: Its name.
+        name: The alert's name.
         labels: Its labels.
         state: `pending` or `firing`.
-        summary: What it says.
+        summary: Its annotation `summary`.
     """
 
     name: str
@@ -79,9 +79,9 @@ class Prometheus:
 
         Args:
             folder: Folder for its data and its log.
-            targets: The port of the metrics of each service, on the loopback interface.
+            targets: The metrics port of each service on the loopback interface.
             rules: The rule groups.
-            scrape_interval: How often servers are scraped and rules are evaluated.
+            scrape_interval: Interval of scrapes and of rule evaluations.
 
         Raises:
             RuntimeError: Prometheus is not available, or did not start.
@@ -127,25 +127,25 @@ class Prometheus:
         self._await_ready()
 
     def scrape(self, targets: Iterable[tuple[str, int]]) -> None:
-        """Scrapes these targets from now on.
+        """Replaces the targets to scrape.
 
         Args:
-            targets: The name of a service and the port of its metrics, for each of them.
+            targets: The name and the metrics port of each service.
         """
         groups = [
             {"targets": [f"127.0.0.1:{port}"], "labels": {"service": service}}
             for service, port in targets
         ]
-        # In one step, because Prometheus may be reading.
-        written = self._targets.with_suffix(".new")
-        written.write_text(json.dumps(groups))
-        written.replace(self._targets)
+        # Replaced atomically, because Prometheus may be reading the file.
+        temporary = self._targets.with_suffix(".new")
+        temporary.write_text(json.dumps(groups))
+        temporary.replace(self._targets)
 
     def query(self, expression: str) -> list[Sample]:
-        """The values of an expression now.
+        """Evaluates an expression at the current time.
 
         Raises:
-            ValueError: Prometheus refuses the expression.
+            ValueError: Prometheus rejects the expression.
         """
         data = self._get("query", {"query": expression})
         if data["resultType"] == "scalar":
@@ -153,26 +153,29 @@ class Prometheus:
         return [Sample(r["metric"], float(r["value"][1])) for r in data["result"]]
 
     def has_data(self, expression: str) -> bool:
-        """Whether an expression has a value that is a number now."""
+        """Returns whether an expression currently has a finite value."""
         return any(math.isfinite(sample.value) for sample in self.query(expression))
 
     def series(
         self, expression: str, start: float, end: float, step: float
     ) -> list[tuple[Mapping[str, str], list[tuple[float, float]]]]:
-        """The labels of each series of an expression, with its times and values.
+        """Evaluates an expression over a time range.
 
         Args:
             expression: The expression.
             start: The first time, in seconds since 1970.
             end: The last time, in seconds since 1970.
             step: Seconds between two values.
+
+        Returns:
+            The labels of each series, with its times in seconds since 1970 and its values.
         """
         parameters = {"query": expression, "start": start, "end": end, "step": step}
         result = self._get("query_range", parameters)["result"]
         return [(r["metric"], [(float(t), float(v)) for t, v in r["values"]]) for r in result]
 
     def alerts(self) -> list[Alert]:
-        """The alerts that are pending or firing."""
+        """Returns the alerts that are pending or firing."""
         found = self._get("alerts", {})["alerts"]
         return [
             Alert(

@@ -1,4 +1,4 @@
-"""The manifests' commands run as processes, answer with mutual TLS, and are observed."""
+"""The manifests' commands run as processes, answer over mutual TLS, and can be monitored."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from deploy_check.processes import Step, read_metrics
 from deploy_check.system import METRICS_PORT, USER_IDS, await_full_answer
 from observe.__main__ import queries_without_data
-from observe.demo import SERVICES, Demo, Load, damaged_release, running_demo
-from observe.kit import rules
+from observe.monitoring import rules
+from observe.production import SERVICES, Load, ProductionSystem, damaged_release, running_production
 from observe.prometheus import Prometheus, program
 
 pytestmark = pytest.mark.alone
@@ -19,42 +19,44 @@ Passed = list[tuple[str, str]]
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Demo, Passed]]:
-    """The overlay `production` with mutual TLS, and the steps that it passed so far."""
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ProductionSystem, Passed]]:
+    """The overlay `production` with mutual TLS, and the steps that it has passed so far."""
     passed: Passed = []
 
     def on_step(service: str, step: Step) -> None:
         passed.append((service, step.what))
 
-    with running_demo(tmp_path_factory.mktemp("demo"), on_step) as demo:
-        yield demo, passed
+    with running_production(tmp_path_factory.mktemp("system"), on_step) as system:
+        yield system, passed
     for service in SERVICES:
-        assert (service, "ends with 0 after SIGTERM") in passed
+        assert (service, "exits with 0 after SIGTERM") in passed
 
 
-def test_production_with_mutual_tls_answers(started: tuple[Demo, Passed]) -> None:
+def test_production_with_mutual_tls_answers(started: tuple[ProductionSystem, Passed]) -> None:
     """The CronJob trains, promotes and prunes; servers pass their probes and answer over mTLS."""
-    demo, passed = started
+    system, passed = started
     steps = ("train", "promote", "prune")
-    assert passed[:3] == [("trainer", f"{step} ended with 0") for step in steps]
+    assert passed[:3] == [("trainer", f"{step} exited with 0") for step in steps]
     for service in SERVICES:
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             assert (service, f"passes its {probe}") in passed
-        assert "marquee_call_seconds_bucket" in read_metrics(demo.place, service, METRICS_PORT)
-    assert demo.secrets.caller
-    with demo.client() as client:
+        assert "marquee_call_seconds_bucket" in read_metrics(
+            system.workspace, service, METRICS_PORT
+        )
+    assert system.secrets.caller
+    with system.client() as client:
         await_full_answer(client, USER_IDS[0])
 
 
-def test_every_query_has_data(started: tuple[Demo, Passed], tmp_path: Path) -> None:
-    """No panel stays empty under load, and no alert waits for a series that nothing exposes."""
+def test_every_query_has_data(started: tuple[ProductionSystem, Passed], tmp_path: Path) -> None:
+    """No panel stays empty under load, and every series that an alert reads is exposed."""
     if program("prometheus") is None:
         pytest.skip("needs Prometheus (Debian's package `prometheus`)")
-    demo, _ = started
+    system, _ = started
     with (
-        Prometheus(tmp_path, demo.metrics_ports, rules()) as prometheus,
-        Load(demo),
-        # Some series exist only once a release has been refused.
-        damaged_release(demo),
+        Prometheus(tmp_path, system.metrics_ports, rules()) as prometheus,
+        Load(system),
+        # Some series exist only after a release has been refused.
+        damaged_release(system),
     ):
         assert queries_without_data(prometheus) == []

@@ -17,7 +17,8 @@ from marquee_core.scorers.popularity import popularity_scores
 from marquee_services.errors import ModelNotFound
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
-from marquee_services.scoring.ranking import UserRanking, check_plan, rank
+from marquee_services.scoring.ranker import check_plan
+from marquee_services.scoring.ranking import UserRanking, rank
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
 from marquee_trainer.models.linear.ease import EASE

@@ -24,7 +24,7 @@ class Clock:
 
 def new_limit(clock: Clock, least: float = 2, most: float = 64) -> AdaptiveLimit:
     """A limit that tolerates twice the least latency until latencies without load are known."""
-    return AdaptiveLimit(least, most, tolerance=2.0, unhurried_s=0.001, first=8, clock=clock)
+    return AdaptiveLimit(least, most, tolerance=2.0, acceptable_s=0.001, initial=8, clock=clock)
 
 
 async def run(limit: AdaptiveLimit, clock: Clock, calls: int, seconds: float) -> None:
@@ -82,7 +82,7 @@ async def test_answers_must_cost_less_when_refusing_does_not_help() -> None:
         await run(limit, clock, int(limit.limit), 0.6)
     assert limit.limit == 2
     assert limit.is_exhausted
-    async with limit.admit("call", is_whole=False):
+    async with limit.admit("call", is_complete=False):
         clock.now += 0.01  # Fast, but not whole: what whole answers take stays known.
     limit.refused_at = clock()
     assert limit.is_exhausted
@@ -203,7 +203,7 @@ async def test_with_few_calls_in_flight_there_is_no_overload() -> None:
     """However long calls wait, those of a caller who waits for each are begun in their order."""
     clock = Clock()
     limit = AdaptiveLimit(
-        1, 64, tolerance=2.0, unhurried_s=0.001, in_flight=6, first=1, clock=clock
+        1, 64, tolerance=2.0, acceptable_s=0.001, min_in_flight=6, initial=1, clock=clock
     )
     gate, begun = asyncio.Event(), list[int]()
 
@@ -230,15 +230,15 @@ async def test_a_place_taken_early_is_used_or_given_up() -> None:
     Its place is free again if it needs none, or if the request does not arrive soon.
     """
     limit = new_limit(Clock())
-    async with limit.early_place("call"):
+    async with limit.early_slot("call"):
         assert limit.in_progress == 1
         async with limit.admit("call", cost=3):
             assert limit.in_progress == 3
         assert limit.in_progress == 0
-    async with limit.early_place("call"):
+    async with limit.early_slot("call"):
         pass
     assert limit.in_progress == 0
-    async with limit.early_place("call"):
+    async with limit.early_slot("call"):
         while limit.in_progress:  # It is not used.
             await asyncio.sleep(0.01)
         async with limit.admit("call"):

@@ -51,7 +51,7 @@ class Server:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self.limit = AdaptiveLimit(
-            8, 256, tolerance=2.5, unhurried_s=0.0, in_flight=_IN_FLIGHT, clock=self._loop.time
+            8, 256, tolerance=2.5, acceptable_s=0.0, min_in_flight=_IN_FLIGHT, clock=self._loop.time
         )
         self.outcome = Outcome()
         self.held_back = 0

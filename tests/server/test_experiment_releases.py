@@ -12,7 +12,7 @@ from marquee_core.experiments.experiment import Arm
 from marquee_core.experiments.store import ExperimentStore
 from marquee_core.release.store import ReleaseStore
 from marquee_services.server.follower import ReleaseFollower
-from marquee_services.server.trial import Trial
+from marquee_services.server.trial import ReleaseTrial
 from toy.bare_release import make_release
 
 CONTROL, CANDIDATE = "20260101T000000Z-00000000", "20260102T000000Z-00000000"
@@ -38,7 +38,7 @@ def store(tmp_path: Path) -> ReleaseStore:
     return created
 
 
-class Refusing(Trial):
+class Refusing(ReleaseTrial):
     """A trial that no release passes."""
 
     def __init__(self) -> None:
@@ -93,5 +93,5 @@ async def test_a_release_is_not_withdrawn_for_one_that_was_never_promoted(
     for release_id in (CONTROL, CANDIDATE):
         for _ in range(50):
             with pytest.raises(RuntimeError):
-                await follower.watched(release_id, fail())
+                await follower.watch_failures(release_id, fail())
     assert list(follower.refused) == [CANDIDATE]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
+from marquee_services.server.priority import PRIORITY, Priority
 
 
 class Recorder:
@@ -217,16 +217,16 @@ async def test_a_call_that_cannot_be_answered_in_time_is_not_sent() -> None:
     assert sent == [1, 3]
 
 
-async def test_single_calls_do_not_wait_for_the_batch_lane() -> None:
-    """While a batch of the batch lane is in progress, single calls are sent; its own lane waits."""
+async def test_single_calls_do_not_wait_for_batches() -> None:
+    """Single calls are sent while work of batches is in progress; further work of batches waits."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 32, 100)
 
-    async def in_batch_lane(query: int) -> int:
-        LANE.set(Lane.BATCH)
+    async def in_batch(query: int) -> int:
+        PRIORITY.set(Priority.BATCH)
         return await batcher.call("a", query, 60)
 
-    slow = [asyncio.create_task(in_batch_lane(n)) for n in range(10)]
+    slow = [asyncio.create_task(in_batch(n)) for n in range(10)]
     await until(lambda: recorder.batches)
     single = asyncio.create_task(batcher.call("a", 100, 60))
     await until(lambda: len(recorder.batches) == 2)

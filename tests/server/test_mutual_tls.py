@@ -190,7 +190,7 @@ def test_a_key_of_another_certificate_is_refused(own_authority: Authority) -> No
     """The error names the key."""
     certificate, _ = own_authority.issue("localhost")
     _, key = own_authority.issue("other.test")
-    with pytest.raises(CertificateError, match=f"{key}: not the key of the certificate"):
+    with pytest.raises(CertificateError, match=f"{key}: does not match the certificate"):
         Certificates("server", str(certificate), str(key), "")
 
 

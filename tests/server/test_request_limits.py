@@ -103,7 +103,7 @@ def test_any_bytes_pass_or_are_refused(start: bytes, repeated: bytes) -> None:
 
 async def test_the_size_of_a_lookup_is_limited() -> None:
     """A method that takes an id refuses a megabyte."""
-    with pytest.raises(InvalidFields, match="1048576 bytes, more than 16384"):
+    with pytest.raises(InvalidFields, match="1048576 bytes, but at most 16384"):
         await REQUEST_LIMITS["GetItem"].check(b"x" * 2**20)
 
 

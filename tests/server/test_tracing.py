@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import time
@@ -97,7 +98,10 @@ async def test_every_entry_of_a_call_names_its_request(
 
     monkeypatch.setattr(services.gateway.backends[0], "call", ask)
     monkeypatch.setattr(cf, "get", get)
-    await recommend(services.address, ("x-request-id", "order-19"))
+    # On a busy machine a backend may be away for a moment; the answer is then degraded.
+    async with asyncio.timeout(TIMEOUT_S):
+        while not {"gateway", "cf"} <= seen.keys():
+            await recommend(services.address, ("x-request-id", "order-19"))
     assert seen["gateway"]["request_id"] == seen["cf"]["request_id"] == "order-19"
     assert "request_id" not in add_to_log(None, "info", {"event": "outside of calls"})
 

@@ -15,7 +15,7 @@ import asyncio, sys, time
 from pathlib import Path
 from marquee_core.errors import ArtifactError
 from marquee_services.server.settings import ServerSettings
-from marquee_services.server.trial import Trial, start_trial_host
+from marquee_services.server.trial import ReleaseTrial, start_fork_server
 
 cache = Path(sys.argv[1])
 tried = cache / "tried"
@@ -40,11 +40,11 @@ def load(release_id):
 settings = ServerSettings(
     cache_dir=str(cache), trial_timeout=float(sys.argv[2]), trial_memory_mib=300
 )
-host = start_trial_host({"cf": load})
+fork_server = start_fork_server({"cf": load})
 
 async def main():
-    trial = Trial("cf", settings, host)
-    print(host.pid, flush=True)
+    trial = ReleaseTrial("cf", settings, fork_server)
+    print(fork_server.pid, flush=True)
     for name in sys.argv[4:]:
         (cache / name).mkdir(exist_ok=True)
         try:
@@ -73,7 +73,7 @@ def test_what_goes_wrong_is_told_and_the_next_trial_works(tmp_path: Path) -> Non
         "damaged ArtifactError a file is damaged",
         "away OSError the store is away",
         f"crash ArtifactError the process that loaded it on trial ended with {-signal.SIGABRT}",
-        "greedy ArtifactError loading it on trial took more than 300 MiB",
+        "greedy ArtifactError loading it on trial needed more than 300 MiB",
         "good passed",
     ]
 
@@ -82,7 +82,7 @@ def test_a_release_that_hangs_is_refused_in_time(tmp_path: Path) -> None:
     """The process is killed, and the next one starts."""
     assert (
         run(tmp_path, 0.5, "hang", "hang")
-        == ["hang ArtifactError loading it on trial took more than 0.5 s"] * 2
+        == ["hang ArtifactError loading it on trial took longer than 0.5 s"] * 2
     )
 
 

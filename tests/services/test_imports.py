@@ -15,7 +15,7 @@ class Missing:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Missing())
 """
-GATEWAY = "import marquee_services.gateway.main, marquee_services.cli"
+GATEWAY = "import marquee_services.gateway.main, marquee_services.commands.serve"
 CF = "import marquee_services.scoring.main, marquee_services.cf.main, marquee_services.cf.models"
 # TensorFlow is imported only for a model that comes as a SavedModel alone.
 INFERENCE = "import marquee_services.inference.main, marquee_core.scorers.perceptron"

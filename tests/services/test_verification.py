@@ -170,7 +170,10 @@ def rotated_pages(folder: Path) -> None:
         (edit("manifest.json", lambda raw: raw["data"].update(rating_min=9)), "not possible"),
         (edit("manifest.json", lambda raw: raw["data"].update(rating_max=float("nan"))), "NaN"),
         (edit("manifest.json", lambda raw: raw["data"].update(user_count=True)), "user_count"),
-        (edit("manifest.json", lambda raw: raw["models"][0].update(name="../x")), "not the name"),
+        (
+            edit("manifest.json", lambda raw: raw["models"][0].update(name="../x")),
+            "not a valid model name",
+        ),
     ],
 )
 async def test_a_release_that_cannot_be_right_is_refused(
@@ -190,7 +193,7 @@ async def test_precomputed_pages_of_other_users_are_refused(
     """A server notices by the items that the user rated."""
     manifest = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
     rewrite(store, manifest, other)
-    with pytest.raises(ArtifactError, match="another user's"):
+    with pytest.raises(ArtifactError, match="another user"):
         await verify_release(store, manifest.release_id, {})
 
 
@@ -201,5 +204,5 @@ async def test_precomputed_pages_that_the_models_do_not_compute_are_refused(
     manifest = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
     worst_first = write("baseline/item_bias.npy", lambda a: (-5 * a).astype(np.float32))
     rewrite(store, manifest, worst_first)
-    with pytest.raises(ArtifactError, match="not those that the models compute"):
+    with pytest.raises(ArtifactError, match="differ from those that the models compute"):
         await verify_release(store, manifest.release_id, {})

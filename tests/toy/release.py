@@ -71,8 +71,8 @@ class ToyScorer:
             scores = scores + self._data.baseline.score(profiles, items)
         return scores.astype(np.float32)
 
-    def similarities(self, item: int) -> Float32 | None:
-        """Implements `Scorer.similarities`, by cosine similarity."""
+    def similarities(self, item: int) -> Float32:
+        """Implements `ComparesItems.similarities`, by cosine similarity."""
         lengths = np.linalg.norm(self._vectors, axis=1)
         cosines = self._vectors @ self._vectors[item] / (lengths * lengths[item])
         clipped: Float32 = np.clip(cosines, -1, 1).astype(np.float32)

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from marquee_core.quiet_tensorflow import import_tensorflow
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from toy.release import FACTORS, ITEMS, USERS
 
 GOOD, ENDLESS, SOME_ITEMS, SOME_VISITORS = "good", "endless", "some-items", "some-visitors"

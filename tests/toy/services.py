@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import BACKENDS, CF, INFERENCE
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.engine import Engine

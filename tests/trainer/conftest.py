@@ -12,7 +12,7 @@ from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neighbours.user_cf import UserCF
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.progress import Progress
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.training.train import train
 
 
@@ -29,7 +29,7 @@ def small_split(small_dataset: RatingsDataset) -> Split:
 
 
 @pytest.fixture(scope="session")
-def small_trained(small_dataset: RatingsDataset, small_split: Split) -> Trained:
+def small_trained(small_dataset: RatingsDataset, small_split: Split) -> TrainingResult:
     """User- and item-based CF and EASE, trained, blended and evaluated on the sample."""
     models = (UserCF, ItemCF, EASE)
     return train(small_dataset, small_split, models, TrainingConfig(), Progress())

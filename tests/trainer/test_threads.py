@@ -7,7 +7,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from marquee_core.cores import usable_cores
-from marquee_trainer.threads import blas_threads, threads_of_system
+from marquee_trainer.threads import blas_threads, threads_for_system
 
 
 def in_use() -> set[int]:
@@ -34,6 +34,6 @@ def test_large_systems_use_all_cores_unless_the_user_has_set_a_number(
     """Small ones always use one thread."""
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
-    assert (threads_of_system(100), threads_of_system(5_000)) == (1, usable_cores())
+    assert (threads_for_system(100), threads_for_system(5_000)) == (1, usable_cores())
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert (threads_of_system(100), threads_of_system(5_000)) == (1, 3)
+    assert (threads_for_system(100), threads_for_system(5_000)) == (1, 3)

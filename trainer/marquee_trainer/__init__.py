@@ -1,4 +1,4 @@
-"""The trainer: loads ratings, fits and evaluates models, learns the ensemble, publishes releases.
+"""The trainer: loads ratings, fits and evaluates models and their ensemble, publishes releases.
 
     import marquee_trainer as trainer
 
@@ -9,8 +9,8 @@
     trainer.publish(run, "releases-store")
 
 May import `marquee_core`, `marquee_services` and the client; none of these imports the trainer.
-`library.py` has the functions above. `training/train.py` shows the order of work in training, and
-`commands/train.py` the command around it.
+Start with `library/`, which has the functions above; `training/train.py` runs the steps of
+training, and `commands/train.py` is the command.
 """
 
 from __future__ import annotations
@@ -25,17 +25,8 @@ if TYPE_CHECKING:
     from marquee_trainer.data.options import ReadOptions
     from marquee_trainer.data.scale import RatingScale
     from marquee_trainer.data.split import Split
-    from marquee_trainer.library import (
-        TrainingRun,
-        evaluate,
-        from_frame,
-        items_frame,
-        load,
-        publish,
-        split,
-        to_frame,
-        train,
-    )
+    from marquee_trainer.library.ratings import from_frame, items_frame, load, split, to_frame
+    from marquee_trainer.library.run import TrainingRun, evaluate, publish, train
     from marquee_trainer.models.configurations import ConfigurationError
     from marquee_trainer.training.progress import Progress
 
@@ -59,8 +50,8 @@ __all__ = [
     "train",
 ]
 
-# Training imports TensorFlow, which takes seconds. The names are imported on first use, so that
-# `marquee --help` and programs that only read ratings start fast.
+# Training imports TensorFlow, which takes seconds. Names are imported on first use, so that
+# `marquee --help` and programs that only read ratings start quickly.
 _LAZY = {
     "ConfigurationError": "marquee_trainer.models.configurations",
     "Progress": "marquee_trainer.training.progress",
@@ -70,15 +61,15 @@ _LAZY = {
     "ReadOptions": "marquee_trainer.data.options",
     "ReleaseStore": "marquee_core.release.store",
     "Split": "marquee_trainer.data.split",
-    "TrainingRun": "marquee_trainer.library",
-    "evaluate": "marquee_trainer.library",
-    "from_frame": "marquee_trainer.library",
-    "items_frame": "marquee_trainer.library",
-    "load": "marquee_trainer.library",
-    "publish": "marquee_trainer.library",
-    "split": "marquee_trainer.library",
-    "to_frame": "marquee_trainer.library",
-    "train": "marquee_trainer.library",
+    "TrainingRun": "marquee_trainer.library.run",
+    "evaluate": "marquee_trainer.library.run",
+    "from_frame": "marquee_trainer.library.ratings",
+    "items_frame": "marquee_trainer.library.ratings",
+    "load": "marquee_trainer.library.ratings",
+    "publish": "marquee_trainer.library.run",
+    "split": "marquee_trainer.library.ratings",
+    "to_frame": "marquee_trainer.library.ratings",
+    "train": "marquee_trainer.library.run",
 }
 
 

@@ -1,4 +1,4 @@
-"""How work is spread over the cores: blocks of rows in parallel, and the threads of BLAS."""
+"""Parallelism: processes blocks of rows in threads, and limits the threads of BLAS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marquee_core.cores import usable_cores
 
 T = TypeVar("T")
 
-# From this number of rows on, threads speed the solution of a linear system up.
+# From this number of rows on, threads speed up the solution of a linear system.
 _LARGE_SYSTEM = 2_000
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 
@@ -22,8 +22,8 @@ _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS")
 def map_blocks(work: Callable[[int, int], T], row_count: int, block_size: int) -> list[T]:
     """Calls a function on consecutive blocks of rows, with one thread per available core.
 
-    Threads speed the work up only while the function has released the global interpreter lock, as
-    NumPy and compiled code do.
+    Threads speed up the work only while the function releases the global interpreter lock, as NumPy
+    and compiled code do.
 
     Args:
         work: Called with the first row of a block and the row after its last.
@@ -31,7 +31,7 @@ def map_blocks(work: Callable[[int, int], T], row_count: int, block_size: int) -
         block_size: Rows per block; the last block may be smaller.
 
     Returns:
-        The results of `work`, one per block, in the order of the rows.
+        The results of `work`, one per block, in order.
     """
     with ThreadPoolExecutor(usable_cores()) as threads:
         starts = range(0, row_count, block_size)
@@ -42,12 +42,12 @@ def map_blocks(work: Callable[[int, int], T], row_count: int, block_size: int) -
 
 @contextmanager
 def blas_threads(count: int) -> Iterator[None]:
-    """Limits the threads that each call of BLAS and LAPACK uses; also a decorator.
+    """Limits the threads of each call to BLAS and LAPACK; also a decorator.
 
-    Models solve many small systems, partly in threads of their own. More threads in each call then
-    wait for each other: with 2 instead of 1 on 2 cores that other processes use too, fits on
-    MovieLens 100K took 7.5 times the CPU time for iALS, 6 times for SLIT, 2.4 times for Bayesian MF
-    and 1.3 times for EASE, and no less wall time.
+    Models solve many small systems, partly in several threads. More threads per call then wait for
+    each other: with 2 instead of 1, on 2 cores shared with other processes, fits on MovieLens 100K
+    took 7.5 times the CPU time for iALS, 6 times for SLIT, 2.4 times for Bayesian MF and 1.3 times
+    for EASE, and no less wall time.
 
     Args:
         count: The number of threads.
@@ -56,10 +56,10 @@ def blas_threads(count: int) -> Iterator[None]:
         yield
 
 
-def threads_of_system(size: int) -> int:
-    """The number of BLAS threads that suits one linear system of so many rows.
+def threads_for_system(size: int) -> int:
+    """Chooses the number of BLAS threads for a linear system of the given number of rows.
 
-    A number that the user has set in the environment is kept for large systems.
+    For large systems, a number that is set in the environment takes precedence.
     """
     if size < _LARGE_SYSTEM:
         return 1

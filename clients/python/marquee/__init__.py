@@ -8,8 +8,8 @@
 
 `Client` makes blocking calls and may be shared by threads; `AsyncClient` has the same methods for
 asyncio. Both return frozen dataclasses, and raise a subclass of `MarqueeError` if a call fails. The
-generated protobuf messages are in `marquee.v1`. This package imports nothing else of the project;
-read `_client.py` first.
+generated protobuf messages are in `marquee.v1`. This package imports no other package of the
+project, except that its command line uses `marquee_start`. Read `_client.py` first.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ __all__ = [
 ]
 
 # Importing gRPC and protobuf takes about a quarter of a second. These names are imported on first
-# use, so that `import marquee` stays fast for programs that make no call.
+# use, so that `import marquee` is fast for programs that make no call.
 _LAZY = {
     "AsyncClient": "marquee._async_client",
     "Client": "marquee._client",

@@ -1,4 +1,4 @@
-"""Results of calls: items, and sequences of items with the other fields of the response."""
+"""Results of calls: items, and sequences of items together with other fields of the response."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Recommendation(_HasMetadata):
         predicted_stars: The predicted rating in stars; None if the release was trained on implicit
             feedback.
         proposed_by: The names of the ranking models that have the item among their own top items.
-        metadata: What is known about the item; None unless the call set `include_metadata`.
+        metadata: The item's metadata; None unless the call set `include_metadata`.
         reasons: Why the item was recommended; empty unless the call set `include_reasons`.
         raw: The protobuf message that this was made from.
     """
@@ -75,7 +75,7 @@ class SimilarItem(_HasMetadata):
         rank: The position in the list, counted from 1.
         similarity: The mean similarity over the models, above 0 and at most 1.
         proposed_by: The names of the models that rank the item among their own most similar items.
-        metadata: What is known about the item; None unless the call set `include_metadata`.
+        metadata: The item's metadata; None unless the call set `include_metadata`.
         raw: The protobuf message that this was made from.
     """
 
@@ -93,7 +93,7 @@ class PredictedRating:
 
     Attributes:
         item_id: The item's id.
-        stars: The predicted rating in stars; None if the release does not know the item.
+        stars: The predicted rating in stars; None if the item is not in the release.
     """
 
     item_id: str
@@ -101,10 +101,10 @@ class PredictedRating:
 
 
 class _Rows(Sequence[T]):
-    """A result that is a sequence of its `items`.
+    """A result that acts as a sequence of its `items`.
 
     Attributes:
-        columns: The attributes of an item that `to_frame` puts into columns.
+        columns: The attributes of an item that become the columns of `to_frame`.
         items: The items.
     """
 
@@ -126,9 +126,7 @@ class _Rows(Sequence[T]):
         return self.items[index]
 
     def to_frame(self) -> Any:
-        """Returns the items as a `pandas.DataFrame` with one row per item.
-
-        The columns are the attributes named in `columns`.
+        """Returns a `pandas.DataFrame` with one row per item and the attributes in `columns`.
 
         Raises:
             ImportError: pandas is not installed.
@@ -140,11 +138,11 @@ class _Rows(Sequence[T]):
         return pandas.DataFrame(self._values(), columns=list(self.columns))
 
     def _repr_html_(self) -> str:
-        """Returns the items as an HTML table, which notebooks show."""
+        """Returns the items as an HTML table for notebooks."""
         return table(self.columns, self._values())
 
     def _values(self) -> list[list[Any]]:
-        """Returns the values of `columns`, a list for each item."""
+        """Returns one row per item with the values of `columns`."""
         return [[getattr(item, name) for name in self.columns] for item in self.items]
 
 
@@ -154,12 +152,12 @@ class Recommendations(_Rows[Recommendation]):
 
     Attributes:
         items: The items of this page.
-        recommendation_id: Identifies the list; the same on each of its pages.
+        recommendation_id: The id of the list, which all of its pages share.
         subject_kind: How the release treats the subject.
         source: The release and models that the answer comes from.
-        unknown_item_ids: Ids in the request that the release does not know; they were ignored.
-        next_page_token: The token to request the next page with; empty on the last page, and in the
-            answers of a batch.
+        unknown_item_ids: Ids in the request that are not in the release; they were ignored.
+        next_page_token: The token for requesting the next page; empty on the last page, and in
+            the answers of a batch.
         raw: The protobuf message that this was made from.
     """
 
@@ -213,8 +211,8 @@ class PredictedRatings(_Rows[PredictedRating]):
         items: The predictions.
         subject_kind: How the release treats the subject.
         source: The release and models that the answer comes from.
-        unknown_item_ids: Ids among the subject's ratings and liked items that the release does not
-            know; they were ignored.
+        unknown_item_ids: Ids of rated and liked items that are not in the release; they were
+            ignored.
         raw: The protobuf message that this was made from.
     """
 
@@ -233,7 +231,7 @@ class SimilarItems(_Rows[SimilarItem]):
     Attributes:
         items: The items.
         source: The release and models that the answer comes from.
-        unknown_item_ids: Ids in the filter that the release does not know; they were ignored.
+        unknown_item_ids: Ids in the filter that are not in the release; they were ignored.
         raw: The protobuf message that this was made from.
     """
 
@@ -251,7 +249,7 @@ class FoundItems(_Rows[Item]):
     Attributes:
         items: The items of this page.
         release_id: The id of the release whose catalogue was searched.
-        next_page_token: The token to request the next page with; empty on the last page.
+        next_page_token: The token for requesting the next page; empty on the last page.
         raw: The protobuf message that this was made from.
     """
 

@@ -1,7 +1,7 @@
-"""Checks of argument types. An error names the argument, which one of protobuf or gRPC would not.
+"""Checks argument types. Unlike the errors of protobuf and gRPC, the errors name the argument.
 
-The server checks the constraints of the API; here only values are rejected that have no meaning in
-a request.
+Only values that cannot be sent in a request are rejected here. The server checks the constraints of
+the API.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TypeVar
 
 from marquee._options import Metadata
 
-# gRPC counts nanoseconds in 64 bits, so deadlines of a few hundred years have already passed for
-# it. This is 31 years.
+# 31 years. gRPC counts nanoseconds in 64 bits, so a deadline of several hundred years overflows and
+# expires immediately.
 MAX_TIMEOUT = 1e9
 
 _KEY = re.compile(r"[0-9a-z_.-]+")
@@ -23,78 +23,80 @@ _T = TypeVar("_T")
 
 
 def text(name: str, value: str) -> str:
-    """Returns a string.
+    """Checks that a value is a string, and returns it.
 
     Raises:
-        TypeError: The value is no string, for example an integer id.
+        TypeError: The value is not a string, but for example an integer.
     """
     if not isinstance(value, str):
-        raise TypeError(f"{name} is a string, not {_shown(value)}")
+        raise TypeError(f"{name} must be a string, not {_described(value)}")
     return value
 
 
 def strings(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """Returns strings as a tuple.
+    """Checks that values are strings, and returns them as a tuple.
 
     Args:
         name: The name of the argument, for the error message.
         values: The strings.
 
     Raises:
-        TypeError: `values` is a single string, which would be split into its letters, or not all
-            values are strings.
+        TypeError: `values` is a single string, which would be split into characters, or contains a
+            value that is not a string.
     """
     if isinstance(values, str):
-        raise TypeError(f"{name} takes several strings, not one")
+        raise TypeError(f"{name} must be an iterable of strings, not a single string")
     found = tuple(_iterable(name, values))
     for value in found:
         if not isinstance(value, str):
-            raise TypeError(f"{name} takes strings, not {_shown(value)}")
+            raise TypeError(f"{name} must contain strings, not {_described(value)}")
     return found
 
 
 def stars_by_item(name: str, ratings: Mapping[str, float] | None) -> dict[str, float]:
-    """Returns ratings by item id.
+    """Checks ratings by item id, and returns them as a dictionary.
 
     Raises:
-        TypeError: An item id is no string, or a rating is no number.
+        TypeError: An item id is not a string, or a rating is not a number.
     """
     found = dict({} if ratings is None else ratings)
     for item_id, stars in found.items():
         if not isinstance(item_id, str):
-            raise TypeError(f"{name}: an item id is a string, not {_shown(item_id)}")
+            raise TypeError(f"{name}: item ids must be strings, not {_described(item_id)}")
         if isinstance(stars, bool) or not isinstance(stars, Real):
-            raise TypeError(f"{name}: the rating of item {item_id!r} is {_shown(stars)}, no number")
+            raise TypeError(
+                f"{name}: the rating of item {item_id!r} must be a number, not {_described(stars)}"
+            )
     return found
 
 
-def whole(name: str, value: int) -> int:
-    """Returns a whole number.
+def integer(name: str, value: int) -> int:
+    """Checks that a value is an integer, and returns it.
 
     Raises:
-        TypeError: The value is none; a floating-point number is none either.
+        TypeError: The value is not an integer, but for example a float or a Boolean.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(f"{name} is a whole number, not {_shown(value)}")
+        raise TypeError(f"{name} must be an integer, not {_described(value)}")
     return int(value)
 
 
 def number(name: str, value: float) -> float:
-    """Returns a number.
+    """Checks that a value is a number, and returns it as a float.
 
     Raises:
-        TypeError: The value is none.
+        TypeError: The value is not a number.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{name} is a number, not {_shown(value)}")
+        raise TypeError(f"{name} must be a number, not {_described(value)}")
     return float(value)
 
 
 def seconds(name: str, value: float) -> float:
-    """Returns a timeout in seconds.
+    """Checks a timeout in seconds, and returns it.
 
     Raises:
-        TypeError: The value is no number.
+        TypeError: The value is not a number.
         ValueError: The value is not positive, not finite, or too large for gRPC.
     """
     found = number(name, value)
@@ -106,12 +108,12 @@ def seconds(name: str, value: float) -> float:
 
 
 def metadata_pairs(metadata: Metadata | None) -> tuple[tuple[str, str | bytes], ...]:
-    """Returns request metadata as pairs of key and value.
+    """Checks request metadata, and returns it as pairs of key and value.
 
     Raises:
         TypeError: A key or value is neither a string nor, for a key that ends in `-bin`, bytes.
         ValueError: A key or value has characters that gRPC does not allow, or a key is reserved.
-            The message does not contain the value, which may be a secret.
+            The message omits the value, which may be a secret.
     """
     if metadata is None:
         return ()
@@ -119,15 +121,17 @@ def metadata_pairs(metadata: Metadata | None) -> tuple[tuple[str, str | bytes], 
     pairs = []
     for key, value in given:
         if not isinstance(key, str):
-            raise TypeError(f"metadata: a key is a string, not {_shown(key)}")
+            raise TypeError(f"metadata: keys must be strings, not {_described(key)}")
         if not _KEY.fullmatch(key) or key.startswith("grpc-"):
             raise ValueError(
-                f"metadata: the key {key!r} must be lower-case letters, digits, '_', '-' and '.', "
-                "and not begin with 'grpc-'"
+                f"metadata: the key {key!r} must consist of lower-case letters, digits, '_', '-' "
+                "and '.', and must not begin with 'grpc-'"
             )
         if not isinstance(value, bytes if key.endswith("-bin") else str):
             expected = "bytes" if key.endswith("-bin") else "a string"
-            raise TypeError(f"metadata: the value of {key!r} is {expected}, not {_kind(value)}")
+            raise TypeError(
+                f"metadata: the value of {key!r} must be {expected}, not {_type_name(value)}"
+            )
         if isinstance(value, str) and not (value.isascii() and value.isprintable()):
             raise ValueError(f"metadata: the value of {key!r} must be printable ASCII characters")
         pairs.append((key, value))
@@ -138,13 +142,15 @@ def _iterable(name: str, values: Iterable[_T]) -> Iterable[_T]:
     try:
         return iter(values)
     except TypeError:
-        raise TypeError(f"{name} takes several strings, not {_shown(values)}") from None
+        raise TypeError(
+            f"{name} must be an iterable of strings, not {_described(values)}"
+        ) from None
 
 
-def _shown(value: object) -> str:
-    """A value of a wrong type and its type, for an error message."""
-    return f"{_kind(value)} ({value!r})" if isinstance(value, Real) else _kind(value)
+def _described(value: object) -> str:
+    """Describes a value of the wrong type, for an error message."""
+    return f"{_type_name(value)} ({value!r})" if isinstance(value, Real) else _type_name(value)
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     return type(value).__name__

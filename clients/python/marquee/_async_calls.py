@@ -1,4 +1,4 @@
-"""How the asyncio client connects and makes calls; its methods are in `_async_client.py`."""
+"""Connections and calls of the asyncio client, whose public methods are in `_async_client.py`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from marquee._answers import BatchAnswer, Recommendations
 from marquee._batches import BatchProgress
 from marquee._channel import Settings
-from marquee._deferred import Deferred
 from marquee._errors import Cancelled
 from marquee._feedback_calls import AsyncFeedback
 from marquee._hedging import Hedging
+from marquee._lazy import LazyModule
 from marquee._options import Metadata, Subject
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from marquee.v1 import recommender_service_pb2 as pb
     from marquee.v1 import recommender_service_pb2_grpc as stubs
 else:
-    grpc = Deferred("grpc")
-    _convert = Deferred("marquee._convert")
-    _rpc_errors = Deferred("marquee._rpc_errors")
-    feedback_stubs = Deferred("marquee.v1.feedback_service_pb2_grpc")
-    stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
+    grpc = LazyModule("grpc")
+    _convert = LazyModule("marquee._convert")
+    _rpc_errors = LazyModule("marquee._rpc_errors")
+    feedback_stubs = LazyModule("marquee.v1.feedback_service_pb2_grpc")
+    stubs = LazyModule("marquee.v1.recommender_service_pb2_grpc")
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -47,7 +47,7 @@ class _Connection:
 class AsyncCalls:
     """The connections of an asyncio client, one for each event loop, and its calls."""
 
-    # The id of the process that made the first call. Only there do gRPC's asyncio threads run.
+    # The id of the process that made the first call, the only one with gRPC's asyncio threads.
     _process_id: ClassVar[int | None] = None
 
     def __init__(self, settings: Settings) -> None:
@@ -63,7 +63,7 @@ class AsyncCalls:
 
     @property
     def feedback(self) -> AsyncFeedback:
-        """Records what users do, and lists and deletes what was recorded."""
+        """Records, lists and deletes feedback: what users do."""
 
         async def call(
             method: str, request: Any, timeout: float | None, metadata: Metadata | None
@@ -184,17 +184,17 @@ class AsyncCalls:
         return self._connection().stub
 
     def _connection(self) -> _Connection:
-        """Returns the connection of this event loop, and connects first if necessary."""
+        """Returns the connection of this event loop, which is opened if necessary."""
         if self._closed:
             raise RuntimeError("the client is closed")
         if AsyncCalls._process_id is None:
             AsyncCalls._process_id = os.getpid()
         elif AsyncCalls._process_id != os.getpid():
-            raise RuntimeError("an AsyncClient cannot be used in a process forked after its use")
+            raise RuntimeError("an AsyncClient cannot be used in a process forked after a call")
         loop = asyncio.get_running_loop()
         connection = self._connections.get(loop)
         if connection and connection.certificate_version != self._settings.certificate_version():
-            # Calls in progress hold the old channel, which ends with the last of them.
+            # Calls in progress keep the old channel alive until they end.
             connection = None
         if connection is None:
             for closed in [other for other in self._connections if other.is_closed()]:

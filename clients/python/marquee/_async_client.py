@@ -1,4 +1,4 @@
-"""The asyncio client: its methods, which are those of the blocking one."""
+"""The asyncio client, which has the same methods as the blocking client."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from marquee._answers import (
 )
 from marquee._async_calls import AsyncCalls
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
-from marquee._deferred import Deferred
 from marquee._hedging import HEDGE_AFTER_S
+from marquee._lazy import LazyModule
 from marquee._options import PAGE_SIZE, TLS, Metadata, Subject, Token
 from marquee._state import Status
 from marquee._types import Item
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from marquee import _convert, _requests
     from marquee.v1 import recommender_service_pb2 as pb
 else:
-    _convert = Deferred("marquee._convert")
-    _requests = Deferred("marquee._requests")
-    pb = Deferred("marquee.v1.recommender_service_pb2")
+    _convert = LazyModule("marquee._convert")
+    _requests = LazyModule("marquee._requests")
+    pb = LazyModule("marquee.v1.recommender_service_pb2")
 
 
 class AsyncClient(AsyncCalls):
@@ -36,9 +36,9 @@ class AsyncClient(AsyncCalls):
             for movie in await client.recommend("42", include_metadata=True):
                 print(movie.rank, movie.title)
 
-    Arguments, methods and errors are those of `Client`. Each event loop gets its own connection,
-    opened on its first call. A process may fork before its first call. gRPC's asyncio API does not
-    survive a later fork, so calls in the child then raise a `RuntimeError`.
+    Arguments, methods and errors are those of `Client`. Each event loop has its own connection,
+    which is opened on the first call. A process may fork before its first call. gRPC's asyncio API
+    does not support a later fork, so calls in the child process then raise a `RuntimeError`.
     """
 
     def __init__(

@@ -1,8 +1,9 @@
-"""A batch that a server ends early goes on at another one, from where it stopped.
+"""Resumes a batch on another gateway if the gateway that answers it goes away.
 
-A gateway that shuts down finishes the subjects that it has begun and then ends its batches with
-UNAVAILABLE. One that dies loses those. Either way the client knows which subjects have been
-answered, and asks for the others again: answering a subject changes nothing.
+A gateway that shuts down finishes the subjects in progress and then ends its batches with
+UNAVAILABLE; a gateway that crashes loses them. In both cases the client knows which subjects have
+been answered and requests the others again. This is safe because BatchRecommend has no side
+effects.
 """
 
 from __future__ import annotations
@@ -17,33 +18,33 @@ if TYPE_CHECKING:
     from marquee.v1 import recommender_service_pb2 as pb
 
 DRAINING = "DRAINING"
-"""The reason with which a gateway ends its batches when it shuts down."""
+"""The error reason with which a gateway ends its batches when it shuts down."""
 
-_MAX_FRUITLESS = 4
+_MAX_FRUITLESS_CALLS = 4
 _BACKOFF_S = 0.05
 
 
 class BatchProgress:
-    """Which subjects of a batch have been answered, and what is still to be asked.
+    """Tracks which subjects of a batch have been answered.
 
     Attributes:
         request: The request for the subjects that have no answer yet.
     """
 
     def __init__(self, request: pb.BatchRecommendRequest, timeout: float) -> None:
-        """Begins a batch.
+        """Starts a batch.
 
         Args:
             request: The request for all subjects.
             timeout: Seconds until the last answer must have arrived.
         """
         self.request = request
-        # The position in the first request of each subject in the present one.
+        # For each subject in the current request, its position in the first request.
         self._positions = list(range(len(request.subjects)))
         self._unanswered = set(self._positions)
         self._due = time.monotonic() + timeout
         self._has_answers = False
-        self._fruitless = 0
+        self._fruitless_calls = 0
 
     @property
     def seconds_left(self) -> float:
@@ -53,12 +54,12 @@ class BatchProgress:
     def take(
         self, response: pb.BatchRecommendResponse
     ) -> Iterator[pb.BatchRecommendResponse.SubjectAnswer]:
-        """Returns the answers of a message, with the positions of the first request."""
+        """Yields the answers of a message, with the subjects' positions in the first request."""
         for answer in response.answers:
             position = self._positions[answer.subject_index]
             answer.subject_index = position
             self._unanswered.discard(position)
-            self._has_answers, self._fruitless = True, 0
+            self._has_answers, self._fruitless_calls = True, 0
             yield answer
 
     @property
@@ -67,29 +68,29 @@ class BatchProgress:
         return not self._unanswered
 
     def resume_after(self, error: MarqueeError) -> float | None:
-        """Prepares the request for the subjects without an answer.
+        """Prepares a request for the subjects that have no answer yet.
 
         Args:
             error: The error that ended the call.
 
         Returns:
-            Seconds to wait before the next call. None if the batch cannot go on: the error is not
-            that of a lost server, nothing was answered before it, or several calls in turn brought
-            no answer.
+            Seconds to wait before the next call. None if the batch cannot be resumed: the error
+            does not mean that the server went away, no subject had been answered, or several
+            consecutive calls returned no answer.
         """
         was_lost = isinstance(error, Unavailable)
         if not was_lost or not (self._has_answers or error.reason == DRAINING):
             return None
-        self._fruitless += 1
-        pause: float = _BACKOFF_S * 2**self._fruitless
-        if self._fruitless > _MAX_FRUITLESS or pause >= self.seconds_left:
+        self._fruitless_calls += 1
+        pause: float = _BACKOFF_S * 2**self._fruitless_calls
+        if self._fruitless_calls > _MAX_FRUITLESS_CALLS or pause >= self.seconds_left:
             return None
-        left = sorted(self._unanswered)
-        places = {position: place for place, position in enumerate(self._positions)}
+        unanswered = sorted(self._unanswered)
+        indexes = {position: index for index, position in enumerate(self._positions)}
         self.request = type(self.request)(
-            subjects=[self.request.subjects[places[position]] for position in left],
+            subjects=[self.request.subjects[indexes[position]] for position in unanswered],
             page_size=self.request.page_size,
             options=self.request.options if self.request.HasField("options") else None,
         )
-        self._positions = left
+        self._positions = unanswered
         return pause

@@ -1,4 +1,4 @@
-"""How the blocking client connects and makes calls; its methods are in `_client.py`."""
+"""Connections and calls of the blocking client, whose public methods are in `_client.py`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from marquee._answers import BatchAnswer, Recommendations
 from marquee._batches import BatchProgress
 from marquee._channel import Settings
-from marquee._deferred import Deferred
 from marquee._feedback_calls import Feedback
 from marquee._forks import FORK_GATE
 from marquee._hedging import Hedging
+from marquee._lazy import LazyModule
 from marquee._options import Metadata, Subject
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
     from marquee.v1 import recommender_service_pb2 as pb
     from marquee.v1 import recommender_service_pb2_grpc as stubs
 else:
-    grpc = Deferred("grpc")
-    _convert = Deferred("marquee._convert")
-    _rpc_errors = Deferred("marquee._rpc_errors")
-    feedback_stubs = Deferred("marquee.v1.feedback_service_pb2_grpc")
-    stubs = Deferred("marquee.v1.recommender_service_pb2_grpc")
+    grpc = LazyModule("grpc")
+    _convert = LazyModule("marquee._convert")
+    _rpc_errors = LazyModule("marquee._rpc_errors")
+    feedback_stubs = LazyModule("marquee.v1.feedback_service_pb2_grpc")
+    stubs = LazyModule("marquee.v1.recommender_service_pb2_grpc")
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -54,15 +54,15 @@ class BlockingCalls:
             settings: The connection settings.
         """
         self._settings = settings
-        # By process id. After a fork the parent's connection stays in the child's dictionary,
-        # unused: gRPC cannot close it there.
+        # By process id. After a fork the parent's connection stays in the child's dictionary and is
+        # not used, because gRPC cannot close it there.
         self._connections: dict[int, _Connection] = {}
         self._closed = False
         self._hedging = settings.hedging()
 
     @property
     def feedback(self) -> Feedback:
-        """Records what users do, and lists and deletes what was recorded."""
+        """Records, lists and deletes feedback: what users do."""
 
         def call(
             method: str, request: Any, timeout: float | None, metadata: Metadata | None
@@ -176,19 +176,19 @@ class BlockingCalls:
         return self._connection().stub
 
     def _connection(self) -> _Connection:
-        """Returns the connection of this process, and connects first if necessary."""
+        """Returns the connection of this process, which is opened if necessary."""
         if self._closed:
             raise RuntimeError("the client is closed")
         connection = self._connections.get(os.getpid())
         if connection and connection.certificate_version != self._settings.certificate_version():
-            # Calls in progress hold the old channel, which ends with the last of them.
+            # Calls in progress keep the old channel alive until they end.
             self._connections.pop(os.getpid(), None)
             connection = None
         if connection is None:
             with FORK_GATE:
                 new = self._connect()
-            # `setdefault` is atomic, so threads agree on one connection without a lock. A lock
-            # could be held by another thread during a fork, and would stay locked in the child.
+            # `setdefault` is atomic, so threads agree on one connection without a lock. A lock that
+            # another thread holds during a fork would remain locked in the child.
             connection = self._connections.setdefault(os.getpid(), new)
             if connection is not new:
                 new.channel.close()

@@ -1,4 +1,4 @@
-"""The certificates of a TLS connection, read again when their files change."""
+"""The certificates of a TLS connection, which are reloaded when their files change."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from marquee._options import TLS
 
-# Seconds between two looks at the files.
+# The minimum number of seconds between two checks of the files.
 _CHECK_INTERVAL_S = 2.0
 
 
@@ -17,7 +17,7 @@ class Certificates:
 
     Attributes:
         pems: The authorities, the key and the certificate chain; None for those not given.
-        version: Counts how often the contents changed.
+        version: The number of times that the contents have changed.
     """
 
     def __init__(self, tls: TLS) -> None:
@@ -33,10 +33,10 @@ class Certificates:
         self.version = 0
 
     def refresh(self) -> int:
-        """Reads the files again if they have changed and some seconds have passed.
+        """Reloads the files if they have changed, at most once every two seconds.
 
-        Contents that cannot be used, for example because only one of two files was replaced so far,
-        are logged and the ones in use stay.
+        If the new contents cannot be used, for example because only one of two files has been
+        replaced so far, a warning is logged and the current contents stay in use.
 
         Returns:
             The version of the contents.
@@ -52,7 +52,7 @@ class Certificates:
         try:
             self._check()
             pems = tuple(map(_read, self._sources))
-        except OSError as error:  # ssl.SSLError is one, too.
+        except OSError as error:  # includes ssl.SSLError
             import logging
 
             logging.getLogger("marquee").warning(
@@ -65,12 +65,12 @@ class Certificates:
         return self.version
 
     def _check(self) -> None:
-        """Checks that the files hold certificates, and that the key is the certificate's.
+        """Checks that the files contain certificates, and that the key matches the certificate.
 
         Raises:
-            OSError: They do not, or cannot be read.
+            OSError: They do not, or a file cannot be read.
         """
-        import ssl  # Here, because it is rarely needed and slow to import.
+        import ssl  # imported here, because it is rarely needed and slow to import
 
         ca, key, certificate = self._sources
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -84,7 +84,7 @@ class Certificates:
 
 
 def _stamp(source: str | Path | bytes | None) -> tuple[int, int, int] | None:
-    """Changes whenever a file is written or replaced; None for contents that are no file."""
+    """Returns a value that changes when a file is written or replaced; None if it is not a file."""
     if source is None or isinstance(source, bytes):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Connection settings of the clients, and the gRPC options made from them."""
+"""Connection settings of the clients, and the gRPC options derived from them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from marquee._arguments import metadata_pairs, seconds
 from marquee._certificates import Certificates
-from marquee._deferred import Deferred
 from marquee._hedging import Hedging
+from marquee._lazy import LazyModule
 from marquee._options import TLS, Metadata, Token
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from marquee import _version
 else:
-    grpc = Deferred("grpc")
-    _version = Deferred("marquee._version")
+    grpc = LazyModule("grpc")
+    _version = LazyModule("marquee._version")
 
 SERVICE = "marquee.v1.RecommenderService"
 FEEDBACK_SERVICE = "marquee.v1.FeedbackService"
@@ -30,10 +30,10 @@ TIMEOUT = 1.0
 BATCH_TIMEOUT = 60.0
 """Default deadline of a batch in seconds, up to its last answer."""
 
-# All methods but BatchRecommend: it may fail after some answers have been read, and repeating it
-# costs the server a lot of work.
+# All methods except BatchRecommend, which may fail after some answers have been read, and is
+# expensive for the server to repeat.
 _RETRIED = ("Recommend", "PredictRatings", "SimilarItems", "SearchItems", "GetItem", "GetStatus")
-# All of them: a repeated call changes nothing more.
+# All methods, because they are idempotent.
 _RETRIED_FEEDBACK = ("RecordFeedback", "DeleteFeedback", "ForgetUser", "ListFeedback")
 
 # The retry budget. Each failed attempt takes one token and each success returns a tenth; there are
@@ -42,32 +42,32 @@ _RETRIED_FEEDBACK = ("RecordFeedback", "DeleteFeedback", "ForgetUser", "ListFeed
 _RETRY_TOKENS = 100
 _RETRY_TOKEN_RATIO = 0.1
 
-# After this time without data from the server the client sends a ping. If there is no answer in
-# time it closes the connection and retries its calls on another. Without `ping_timeout` gRPC does
-# not notice a frozen server. The health watch keeps a stream open, so idle connections are checked
-# too. gRPC sends at most one ping per second, which the server must allow
-# (`grpc.http2.min_ping_interval_without_data_ms`). Probes of the bandwidth are pings too, and would
-# delay the others, so the window has a fixed size instead.
+# After this time without data from the server, the client sends a ping. If there is no response in
+# time, it closes the connection and retries its calls on another one. Without `ping_timeout`, gRPC
+# does not detect a frozen server. The health watch keeps a stream open, so idle connections are
+# checked too. gRPC sends at most one ping per second, which the server must allow
+# (`grpc.http2.min_ping_interval_without_data_ms`). Bandwidth probes are also pings and would delay
+# the keepalive pings, so the window has a fixed size instead.
 _KEEPALIVE_MS = 200
 _PING_TIMEOUT_MS = 400
 _WINDOW_BYTES = 1024 * 1024
 
-# Minimum and maximum backoff. With gRPC's own maximum of two minutes, a server that came back could
-# stay unused for that long.
+# Minimum and maximum backoff. With gRPC's default maximum of two minutes, a server that has
+# recovered could remain unused for that long.
 _RECONNECT_MS = (100, 5_000)
 
-# Minimum time between two look-ups of the target's name. With gRPC's own 30 seconds, a client whose
-# connections end at a server's `--max-connection-age` would find new servers later than that.
+# Minimum time between two lookups of the target's name. With gRPC's default of 30 seconds, a client
+# would discover new servers up to 30 seconds after `--max-connection-age` ends a connection.
 _RESOLVE_MS = 2_000
 
 _AUTHORIZATION = "authorization"
-# A target whose scheme is none of ipv4, ipv6 and dns: `scheme:///…`, or `unix:` and its like.
+# Matches targets with a scheme other than ipv4, ipv6 and dns, such as `xds:///…` or `unix:…`.
 _OTHER_SCHEME = re.compile(r"(?:unix|unix-abstract|vsock):|[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The arguments of both clients. `Client` documents each of them.
+    """The arguments of both clients, which are documented in `Client`.
 
     Raises:
         OSError: A certificate or key file of `tls` cannot be read.
@@ -101,10 +101,10 @@ class Settings:
             self._check_token_is_safe("the token")
 
     def _check_token_is_safe(self, name: str) -> None:
-        """Checks that a token would not be sent in plaintext to another machine.
+        """Checks that a token is not sent in plaintext to another machine.
 
         Raises:
-            ValueError: It would.
+            ValueError: It would be sent in plaintext.
         """
         if not (self.tls or self.allow_insecure_token or is_loopback(self.target)):
             raise ValueError(
@@ -113,7 +113,7 @@ class Settings:
             )
 
     def hedging(self) -> Hedging | None:
-        """Returns what sends late reads again; None if the target has only one gateway."""
+        """Returns the hedging of reads; None if it is off or the target has only one gateway."""
         if not self.hedge_after or has_one_address(self.target):
             return None
         return Hedging(self.hedge_after)
@@ -123,7 +123,7 @@ class Settings:
         return grpc.ssl_channel_credentials(*self._certificates.pems) if self.tls else None
 
     def certificate_version(self) -> int:
-        """Changes when the certificates are renewed, and channels must be opened anew."""
+        """Returns the version of the certificates. When it changes, open a new channel."""
         return self._certificates.refresh() if self.tls else 0
 
     def options(self) -> list[tuple[str, Any]]:
@@ -139,20 +139,20 @@ class Settings:
             "grpc.initial_reconnect_backoff_ms": _RECONNECT_MS[0],
             "grpc.max_reconnect_backoff_ms": _RECONNECT_MS[1],
             "grpc.dns_min_time_between_resolutions_ms": _RESOLVE_MS,
-            # Do not share connections between channels. A forked child must not use a connection of
-            # its parent.
+            # Do not share connections between channels, so that a forked child never uses a
+            # connection of its parent.
             "grpc.use_local_subchannel_pool": 1,
         }
         if isinstance(self.tls, TLS) and self.tls.server_name:
             options["grpc.ssl_target_name_override"] = self.tls.server_name
-        # Merged here, because gRPC uses the first of two values for an option.
+        # Merged here, because gRPC uses the first value if an option is given twice.
         return list((options | dict(self.channel_options)).items())
 
     def service_config(self) -> dict[str, Any]:
         """Returns the gRPC service config: load balancing, retries and health checks.
 
-        It sets no `timeout`, which gRPC can let expire more than a second early (grpc#40633); the
-        method `call` sets the deadline instead.
+        It sets no `timeout`, which may expire more than a second early (grpc#40633). The deadline
+        is set by `call` instead.
         """
         config: dict[str, Any] = {
             "loadBalancingConfig": [{"round_robin": {}}],
@@ -184,13 +184,12 @@ class Settings:
     def call(
         self, timeout: float | None, default: float, metadata: Metadata | None = None
     ) -> dict[str, Any]:
-        """Returns the keyword arguments of a gRPC call: deadline, metadata and waiting.
+        """Returns the keyword arguments of a gRPC call: deadline, metadata and wait_for_ready.
 
         Args:
             timeout: The deadline that the caller requested in seconds; None for the default.
             default: The default deadline in seconds.
-            metadata: Request metadata in addition to the token's. An `authorization` in it takes
-                the place of the token.
+            metadata: Additional request metadata. An `authorization` in it replaces the token.
 
         Raises:
             TypeError: The timeout is not a number, or the metadata is not as `Metadata` describes.
@@ -213,7 +212,7 @@ class Settings:
             return given
         token = (self.token() if callable(self.token) else self.token).strip()
         if not token.isascii() or not token.isprintable():
-            # The error message of gRPC would contain the token.
+            # Raised here, because gRPC's error message would contain the token.
             raise ValueError("the token has characters that are not allowed in a header")
         return ((_AUTHORIZATION, f"Bearer {token}"), *given)
 
@@ -221,14 +220,14 @@ class Settings:
 def check_target(target: str) -> None:
     """Checks that a target is `host:port` or another gRPC name.
 
-    Without a port gRPC would connect to port 443, where no gateway is expected.
+    A missing port is an error, because gRPC would use port 443.
 
     Raises:
         TypeError: The target is not a string.
-        ValueError: The target is empty, is an HTTP URL, or has no port or one that is not possible.
+        ValueError: The target is empty or an HTTP URL, or its port is missing or out of range.
     """
     if not isinstance(target, str):
-        raise TypeError(f"the target is a string, not {type(target).__name__}")
+        raise TypeError(f"the target must be a string, not {type(target).__name__}")
     scheme, _, rest = target.partition(":")
     if not target or scheme in ("http", "https"):
         raise ValueError(f"the target must be host:port or a gRPC name, not {target!r}")
@@ -237,7 +236,7 @@ def check_target(target: str) -> None:
     elif scheme == "dns":
         addresses = [rest.rpartition("/")[2]]
     elif _OTHER_SCHEME.match(target):
-        return  # Such as unix:/path or xds:///service, which have no port.
+        return  # such as unix:/path or xds:///service, which have no port
     else:
         addresses = [target]
     for address in addresses:
@@ -248,13 +247,13 @@ def check_target(target: str) -> None:
                 f"the target {target!r} has no port: write host:port, for example localhost:50051"
             )
         if port.isdecimal() and not 0 < int(port) < 65536:
-            raise ValueError(f"the target {target!r} has no possible port: {port}")
+            raise ValueError(f"the target {target!r} has no valid port: {port}")
         if not port:
             raise ValueError(f"the target {target!r} has no port after the colon")
 
 
 def has_one_address(target: str) -> bool:
-    """Returns whether a gRPC target is certainly a single server, which no name resolves to."""
+    """Returns whether a gRPC target is a single address, not a name that may resolve to several."""
     scheme, _, rest = target.partition(":")
     if scheme in ("unix", "unix-abstract", "vsock"):
         return True

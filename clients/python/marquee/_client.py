@@ -1,4 +1,4 @@
-"""The blocking client: its methods, each of which builds a request and converts the response."""
+"""The blocking client. Each method builds a request, makes the call and converts the response."""
 
 from __future__ import annotations
 
@@ -7,44 +7,43 @@ from typing import TYPE_CHECKING, Any
 
 from marquee._answers import (
     BatchAnswer,
-    FoundItems,
     PredictedRatings,
     Recommendations,
     SimilarItems,
 )
-from marquee._blocking_calls import BlockingCalls
+from marquee._catalogue_calls import CatalogueCalls
 from marquee._channel import BATCH_TIMEOUT, TIMEOUT, Settings
-from marquee._deferred import Deferred
 from marquee._hedging import HEDGE_AFTER_S
+from marquee._lazy import LazyModule
 from marquee._options import PAGE_SIZE, TLS, Metadata, Subject, Token
 from marquee._state import Status
-from marquee._types import Item
 
 if TYPE_CHECKING:
     from marquee import _convert, _requests
     from marquee.v1 import recommender_service_pb2 as pb
 else:
-    _convert = Deferred("marquee._convert")
-    _requests = Deferred("marquee._requests")
-    pb = Deferred("marquee.v1.recommender_service_pb2")
+    _convert = LazyModule("marquee._convert")
+    _requests = LazyModule("marquee._requests")
+    pb = LazyModule("marquee.v1.recommender_service_pb2")
 
 
-class Client(BlockingCalls):
+class Client(CatalogueCalls):
     """A client of a Marquee gateway that makes blocking calls. Threads may share it.
 
         with Client("localhost:50051") as client:
             for movie in client.recommend("42", include_metadata=True):
                 print(movie.rank, movie.title)
 
-    The client connects on its first call. After a fork, parent and child can both go on using it:
-    the child opens its own connection. gevent is not supported; use threads or `AsyncClient` to
-    make calls concurrently.
+    The client connects on its first call. After a fork, both the parent and the child can continue
+    to use it; the child opens its own connection. gevent is not supported. To make calls
+    concurrently, use threads or `AsyncClient`.
 
-    A call that fails raises a `MarqueeError`, one on a closed client a `RuntimeError`. Arguments
-    without a meaning in a request raise a `TypeError` or `ValueError` before anything is sent.
-    All but `batch_recommend` are retried if the server is unavailable: up to four attempts in all,
-    within the deadline and a budget that keeps retries from making an outage worse. A read whose
-    gateway does not answer is sent to others too; see `hedge_after`.
+    A call that fails raises a `MarqueeError`, and a call on a closed client raises a
+    `RuntimeError`. Arguments that cannot be sent in a request raise a `TypeError` or `ValueError`
+    before anything is sent. If the server is unavailable, calls other than `batch_recommend` are
+    retried: up to four attempts in total, within the deadline and a budget that prevents retries
+    from making an outage worse. If a gateway does not respond to a read, the read is also sent to
+    other gateways; see `hedge_after`.
 
     Args:
         target: The gateway's address, `host:port`, or any other gRPC name, such as
@@ -52,15 +51,16 @@ class Client(BlockingCalls):
             balanced over all addresses of the name.
         timeout: The default deadline of a call, in seconds.
         batch_timeout: The default deadline of a batch up to its last answer, in seconds.
-        token: A bearer token, or a function that returns one and is called before every call.
+        token: A bearer token, or a function that returns one, which is called before every call.
         allow_insecure_token: Whether the token may be sent in plaintext to another machine.
         tls: Whether to use TLS. Pass a `TLS` to choose certificates.
         wait_for_ready: Whether a call waits for a connection until its deadline, instead of failing
-            if no server can be reached.
-        health_check: Whether to send no calls to servers whose health service reports that they are
-            not serving.
-        hedge_after: Seconds after which a late read is sent to other gateways too; 0 for never.
-        channel_options: Additional gRPC channel arguments. They override those of the client.
+            immediately if no server can be reached.
+        health_check: Whether to avoid servers whose health service reports that they are not
+            serving.
+        hedge_after: Seconds after which a read without a response is also sent to other gateways;
+            0 to disable this.
+        channel_options: Additional gRPC channel arguments, which override those of the client.
 
     Raises:
         OSError: A certificate or key file of `tls` cannot be read.
@@ -127,13 +127,13 @@ class Client(BlockingCalls):
 
         Args:
             subject: A user's id or a `Subject`; None for a visitor.
-            ratings: Ratings in stars by item id, oldest first: a visitor's, or new ones of a known
-                user. Not to be combined with a `Subject`.
+            ratings: Ratings in stars by item id, oldest first: a visitor's ratings, or new ratings
+                of a known user. Not to be combined with a `Subject`.
             liked_item_ids: Items that the subject likes, without a number of stars, oldest first.
                 Not to be combined with a `Subject`.
             page_size: The maximum number of items; at most 1,000.
-            page_token: The `next_page_token` of the page before; empty for the first page. Subject
-                and options must be the same as for the first page.
+            page_token: The `next_page_token` of the previous page; empty for the first page. The
+                subject and the options must be the same as for the first page.
             genres_any: Keep items that have at least one of these genres; at most 32.
             genres_all: Keep items that have all of these genres; at most 32.
             genres_none: Keep items that have none of these genres; at most 32.
@@ -143,16 +143,16 @@ class Client(BlockingCalls):
             excluded_item_ids: Drop these items; at most 10,000.
             include_seen: Whether to recommend items that the subject has already rated.
             min_predicted_stars: Recommend only items whose predicted rating is at least this many
-                stars. None does not filter.
-            diversity: How strongly to vary the list, from 0 to 1: 0 ranks by score alone; higher
-                values penalise items that are similar to those ranked above them.
+                stars; None for no filter.
+            diversity: How strongly to diversify the list, from 0 to 1. 0 ranks only by score;
+                higher values penalise items that are similar to those ranked above them.
             release_id: Answer from this release; empty for the one in service.
-            model: Rank and predict with this model alone; empty for the ensemble.
-            include_metadata: Whether to return title, year and genres of each item.
+            model: Rank and predict only with this model; empty for the ensemble.
+            include_metadata: Whether to return the title, year and genres of each item.
             include_reasons: Whether to return the reasons for each item; limits `page_size` to 100.
             timeout: The deadline of this call in seconds; None for the client's default.
-            metadata: Additional request metadata of this call, lower-case keys with their values.
-                It is sent with the token; an `authorization` in it takes the token's place.
+            metadata: Additional request metadata of this call: lower-case keys with their values.
+                An `authorization` in it replaces the client's token.
         """
         resolved = _requests.subject(subject, ratings, liked_item_ids)
         options = _requests.recommend_options(
@@ -201,9 +201,9 @@ class Client(BlockingCalls):
     ) -> Iterator[Recommendations]:
         """Iterates over the pages of a recommendation list, one call per page.
 
-        Pages neither repeat nor skip an item, even if a new release comes into service in between.
-        The iterator ends with the list. The arguments are those of `recommend`, and `timeout`
-        applies to each page.
+        Pages neither repeat nor skip items, even if a new release comes into service in between.
+        The iterator ends at the end of the list. The arguments are those of `recommend`, and
+        `timeout` applies to each page.
         """
         resolved = _requests.subject(subject, ratings, liked_item_ids)
         options = _requests.recommend_options(
@@ -249,12 +249,13 @@ class Client(BlockingCalls):
     ) -> Iterator[BatchAnswer]:
         """Recommends items to many subjects in one call.
 
-        Answers arrive as they become ready, in any order, each with its subject. The error of one
-        subject is in its answer and does not end the batch. The call starts when the first answer
-        is read from the iterator, and is cancelled when the iterator is closed, for example because
-        a loop over it ends early. The server works only a little ahead of a slow reader.
+        Answers arrive as they become ready, in any order, each with its subject. If a subject
+        fails, its answer contains the error, and the batch continues. The call starts when the
+        first answer is read from the iterator. It is cancelled when the iterator is closed, for
+        example because a loop over it ends early. The server works only slightly ahead of a slow
+        reader.
 
-        `subjects` are 1 to 10,000 user ids and `Subject`s, `page_size` is the maximum number of
+        `subjects` are 1 to 10,000 user ids or `Subject`s, `page_size` is the maximum number of
         items for each, and `timeout` is the deadline in seconds up to the last answer; None for the
         client's `batch_timeout`. The other arguments are those of `recommend`.
         """
@@ -292,7 +293,7 @@ class Client(BlockingCalls):
     ) -> PredictedRatings:
         """Predicts the ratings that a subject would give to items, in the order of `item_ids`.
 
-        `item_ids` are 1 to 1,000 items, each at most once. With `model` that model alone predicts,
+        `item_ids` are 1 to 1,000 distinct items. If `model` is given, only that model predicts,
         instead of the ensemble. The other arguments are those of `recommend`.
         """
         resolved = _requests.subject(subject, ratings, liked_item_ids)
@@ -320,8 +321,8 @@ class Client(BlockingCalls):
     ) -> SimilarItems:
         """Returns the items most similar to an item, most similar first.
 
-        `item_id` is the item to compare with. With `model` that model alone compares, instead of
-        the mean over all models. The other arguments are those of `recommend`.
+        `item_id` is the item to compare with. If `model` is given, only its similarities are used,
+        instead of the mean over all models. The other arguments are those of `recommend`.
         """
         filters = _requests.item_filter(
             genres_any=genres_any,
@@ -337,62 +338,6 @@ class Client(BlockingCalls):
         )
         answer = self._read(self._stub().SimilarItems, request, timeout, metadata)
         return _convert.similar_items(answer)
-
-    def search_items(
-        self,
-        query: str,
-        *,
-        page_size: int = PAGE_SIZE,
-        page_token: str = "",
-        timeout: float | None = None,
-        metadata: Metadata | None = None,
-    ) -> FoundItems:
-        """Finds items whose titles contain the words of a query, best match first.
-
-        Args:
-            query: Words in any order; the last may be the beginning of a word. Case and accents are
-                ignored.
-            page_size: The maximum number of items; at most 1,000.
-            page_token: The `next_page_token` of the page before; empty for the first page. The
-                query must be the same as for the first page.
-            timeout: The deadline of this call in seconds; None for the client's default.
-            metadata: Additional request metadata of this call; see `recommend`.
-        """
-        request = _requests.search_items(query, page_size, page_token)
-        answer = self._read(self._stub().SearchItems, request, timeout, metadata)
-        return _convert.found_items(answer)
-
-    def search_pages(
-        self,
-        query: str,
-        *,
-        page_size: int = PAGE_SIZE,
-        timeout: float | None = None,
-        metadata: Metadata | None = None,
-    ) -> Iterator[FoundItems]:
-        """Iterates over the pages of search results, one call per page.
-
-        The arguments are those of `search_items`, and `timeout` applies to each page.
-        """
-        token = ""
-        while True:
-            page = self.search_items(
-                query, page_size=page_size, page_token=token, timeout=timeout, metadata=metadata
-            )
-            yield page
-            if not (token := page.next_page_token):
-                return
-
-    def get_item(
-        self, item_id: str, *, timeout: float | None = None, metadata: Metadata | None = None
-    ) -> Item:
-        """Returns the metadata, attributes and rating statistics of an item.
-
-        Raises:
-            NotFound: The release has no such item.
-        """
-        request = _requests.get_item(item_id)
-        return _convert.item(self._read(self._stub().GetItem, request, timeout, metadata).item)
 
     def status(self, *, timeout: float | None = None, metadata: Metadata | None = None) -> Status:
         """Returns the state of the gateway: its releases, models and backends."""

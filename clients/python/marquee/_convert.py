@@ -86,7 +86,7 @@ def batch_answer(
         case "error":
             error = _subject_error(message.error)
         case _:
-            # A result of a newer server that this client does not know.
+            # A kind of result that is newer than this client.
             error = Internal("the server sent neither recommendations nor an error")
     index = message.subject_index
     return BatchAnswer(index, subjects[index], answer, error, raw=message)
@@ -222,7 +222,7 @@ def _recommendation(message: pb.RecommendedItem) -> Recommendation:
 
 
 def _reasons(messages: Iterable[pb.Reason]) -> tuple[Reason, ...]:
-    """Converts reasons, and leaves out kinds of a newer server that this client does not know."""
+    """Converts reasons, and skips kinds that are newer than this client."""
     return tuple(reason for entry in messages if (reason := _reason(entry)) is not None)
 
 
@@ -286,7 +286,7 @@ def _weight(message: types_pb2.ModelWeight) -> ModelWeight:
 
 @lru_cache(maxsize=1024)
 def _shared_weight(model: str, version: str, ranking: float, rating: float) -> ModelWeight:
-    """Returns one shared object per distinct weight: all answers of a release repeat them."""
+    """Returns a shared object for equal weights, because all answers of a release repeat them."""
     return ModelWeight(model, version, ranking, rating)
 
 

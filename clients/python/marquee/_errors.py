@@ -5,15 +5,15 @@
     MarqueeError
     ├── InvalidArgument      a field violates a constraint; see `violations`
     ├── NotFound             no such item, model or release
-    ├── FailedPrecondition   unusable page token or event key, or no answer by the model
+    ├── FailedPrecondition   unusable page token or event key, or the model cannot answer
     ├── Unauthenticated      the token is missing or invalid
     ├── PermissionDenied     the token does not allow this call
     ├── Overloaded           the server rejected the call to shed load
-    ├── Unavailable          no server could be reached, or it cannot answer now
+    ├── Unavailable          no server could be reached, or it is temporarily unable to answer
     ├── DeadlineExceeded     the deadline passed before the answer arrived
     ├── Cancelled            the call was cancelled, or its client closed
     ├── Unimplemented        the server does not implement this method
-    └── Internal             a defect of the server or of a proxy in between
+    └── Internal             a bug in the server, or in a proxy in between
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ class MarqueeError(Exception):
     """The base class of all errors of calls.
 
     Attributes:
-        message: A description of the error for people.
+        message: A human-readable description of the error.
         code: The name of the gRPC status code, for example `NOT_FOUND`.
         reason: The name of the `ErrorReason` without its prefix, for example `ITEM_NOT_FOUND`.
             Reasons are stable, so programs can branch on them. Empty if the error was not created
-            by a Marquee server, but for example by gRPC or a proxy.
-        metadata: Facts about the error, for example `{"item_id": "318"}`.
+            by a Marquee server, but by gRPC or a proxy, for example.
+        metadata: Details of the error, for example `{"item_id": "318"}`.
         violations: The invalid fields; empty except for `InvalidArgument`.
-        retry_after: Seconds after which the server asks to repeat the call; None if it does not
-            say. `Overloaded` has it.
-        request_id: The id under which the servers' logs have the call; empty if the error was not
-            created by a Marquee server.
+        retry_after: The number of seconds that the server asks the client to wait before it
+            repeats the call, set for `Overloaded`; None if the server did not specify it.
+        request_id: The id of the call in the servers' logs; empty if the error was not created by
+            a Marquee server.
     """
 
     default_code: ClassVar[str] = "UNKNOWN"
@@ -80,7 +80,7 @@ class MarqueeError(Exception):
 
     @property
     def grpc_error(self) -> BaseException | None:
-        """The `grpc.RpcError` that caused this error; None for the error of a batch's subject."""
+        """The `grpc.RpcError` that caused this error; None for a subject's error in a batch."""
         return self.__cause__
 
 
@@ -97,7 +97,7 @@ class NotFound(MarqueeError):
 
 
 class FailedPrecondition(MarqueeError):
-    """The page token is unusable, the model or release has no such answer, or a key is in use."""
+    """The page token or event key is unusable, or the model or release cannot answer."""
 
     default_code = "FAILED_PRECONDITION"
 
@@ -121,10 +121,10 @@ class Overloaded(MarqueeError):
 
 
 class Unavailable(MarqueeError):
-    """No server could be reached, or the gateway cannot answer now. Only batches are not retried.
+    """No server could be reached, or the gateway is temporarily unable to answer.
 
-    A gateway cannot answer while it has no release, or if a backend that the request depends on is
-    unavailable.
+    A gateway cannot answer while it has no release, or while a backend that the request depends on
+    is unavailable. Except for batches, the client has already retried the call.
     """
 
     default_code = "UNAVAILABLE"
@@ -149,7 +149,7 @@ class Unimplemented(MarqueeError):
 
 
 class Internal(MarqueeError):
-    """A defect of the server or of a proxy in between."""
+    """A bug in the server, or in a proxy between client and server."""
 
     default_code = "INTERNAL"
 

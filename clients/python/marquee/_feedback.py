@@ -18,7 +18,7 @@ class FeedbackKind(StrEnum):
     """What a user did."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """Not set, or a value of a newer server that this client does not know."""
+    """Not set, or a value that is newer than this client."""
     RATING = "RATING"
     """Gave the item a number of stars."""
     LIKE = "LIKE"
@@ -30,15 +30,15 @@ class FeedbackKind(StrEnum):
     CLICK = "CLICK"
     """Selected the item in a list. Has no influence on answers."""
     PLAY = "PLAY"
-    """Played the item. Counts as a good rating if at least 70 % was watched."""
+    """Played the item. Counts as a good rating if at least 70 % of it was watched."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FeedbackEvent:
     """Something that a user did with an item.
 
-    Create the event once, when it happens, and record the same object again if a call fails: its
-    `event_id` keeps it from being recorded twice.
+    Create the event once, when it happens, and record the same object again if a call fails. Its
+    `event_id` prevents it from being recorded twice.
 
     Attributes:
         user_id: The user's id.
@@ -63,14 +63,14 @@ class FeedbackEvent:
 
 @dataclass(frozen=True, slots=True)
 class RecordedFeedback:
-    """What became of recorded events.
+    """The result of recording events.
 
     Attributes:
         recorded_count: The number of events that the call recorded.
-        duplicate_count: The number of events that were recorded before under the same key.
+        duplicate_count: The number of events that had already been recorded under the same key.
         ignored_count: The number of events whose user was forgotten after they occurred.
-        log_position: A gateway whose `status().feedback` reports this position or a later one takes
-            the events into account.
+        log_position: A gateway takes the events into account once its `status().feedback` reports
+            this position or a later one.
         raw: The protobuf message that this was made from.
     """
 
@@ -83,12 +83,12 @@ class RecordedFeedback:
 
 @dataclass(frozen=True, slots=True)
 class DeletedFeedback:
-    """What a deletion did.
+    """The result of a deletion.
 
     Attributes:
         deleted_count: The number of events that were deleted.
-        log_position: A gateway whose `status().feedback` reports this position or a later one no
-            longer uses them.
+        log_position: A gateway no longer uses the events once its `status().feedback` reports this
+            position or a later one.
         raw: The protobuf message that this was made from.
     """
 
@@ -103,7 +103,7 @@ class FeedbackPage(_Rows[FeedbackEvent]):
 
     Attributes:
         items: The events of this page.
-        next_page_token: The token to request the next page with; empty on the last page.
+        next_page_token: The token for requesting the next page; empty on the last page.
         raw: The protobuf message that this was made from.
     """
 

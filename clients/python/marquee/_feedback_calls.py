@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from marquee._deferred import Deferred
 from marquee._feedback import DeletedFeedback, FeedbackEvent, FeedbackPage, RecordedFeedback
+from marquee._lazy import LazyModule
 from marquee._options import PAGE_SIZE, Metadata
 
 if TYPE_CHECKING:
     from marquee import _feedback_messages as messages
     from marquee.v1 import feedback_service_pb2 as pb
 else:
-    messages = Deferred("marquee._feedback_messages")
-    pb = Deferred("marquee.v1.feedback_service_pb2")
+    messages = LazyModule("marquee._feedback_messages")
+    pb = LazyModule("marquee.v1.feedback_service_pb2")
 
 Call: TypeAlias = Callable[[str, Any, float | None, Metadata | None], Any]
 """Calls a method by name, with a request, a deadline in seconds and metadata."""
@@ -22,11 +22,11 @@ AsyncCall: TypeAlias = Callable[[str, Any, float | None, Metadata | None], Await
 
 
 class Feedback:
-    """Records what users do, and lists and deletes what was recorded.
+    """Records, lists and deletes feedback: what users do.
 
-    Use it as `client.feedback`. Every call may be repeated, and is retried like other calls. What
-    is recorded is durable when the call returns, and counts in every gateway's answers within a
-    second. `timeout` is the deadline of a call in seconds; None stands for the client's default.
+    It is available as `client.feedback`. All calls are idempotent, and are retried like other
+    calls. Events are durable when the call returns, and affect the answers of every gateway within
+    a second. `timeout` is the deadline of a call in seconds; None is the client's default.
     """
 
     def __init__(self, call: Call) -> None:
@@ -47,7 +47,7 @@ class Feedback:
             metadata: Additional request metadata of this call.
 
         Raises:
-            FailedPrecondition: Another event is recorded under the key of one of the events.
+            FailedPrecondition: A different event is already recorded under the key of an event.
             ValueError: The time of an event has no time zone.
         """
         request = messages.record(events)
@@ -62,7 +62,7 @@ class Feedback:
         timeout: float | None = None,
         metadata: Metadata | None = None,
     ) -> RecordedFeedback:
-        """Records a user's ratings, which the user gives now.
+        """Records a user's ratings, with the current time.
 
         Args:
             user_id: The user's id.
@@ -87,7 +87,7 @@ class Feedback:
 
         Args:
             user_id: The user's id.
-            event_id: The key of the event; give this or `item_id`.
+            event_id: The key of the event. Exactly one of `event_id` and `item_id` is required.
             item_id: The item.
             timeout: The deadline of this call.
             metadata: Additional request metadata of this call.
@@ -98,10 +98,10 @@ class Feedback:
     def forget(
         self, user_id: str, *, timeout: float | None = None, metadata: Metadata | None = None
     ) -> DeletedFeedback:
-        """Deletes everything about a user, at once and for good. Needs the administrator's token.
+        """Deletes everything about a user immediately and permanently. Needs an admin token.
 
         Raises:
-            PermissionDenied: The client has another token, or none.
+            PermissionDenied: The client's token does not have the scope `admin`.
         """
         request = pb.ForgetUserRequest(user_id=user_id)
         return messages.deleted(self._call("ForgetUser", request, timeout, metadata))
@@ -115,17 +115,17 @@ class Feedback:
         timeout: float | None = None,
         metadata: Metadata | None = None,
     ) -> FeedbackPage:
-        """Returns a page of a user's events, most recent first. Needs the administrator's token.
+        """Returns a page of a user's events, most recent first. Needs an admin token.
 
         Args:
             user_id: The user's id.
             page_size: The maximum number of events; at most 1,000.
-            page_token: The `next_page_token` of the page before; empty for the first page.
+            page_token: The `next_page_token` of the previous page; empty for the first page.
             timeout: The deadline of this call.
             metadata: Additional request metadata of this call.
 
         Raises:
-            PermissionDenied: The client has another token, or none.
+            PermissionDenied: The client's token does not have the scope `admin`.
         """
         request = pb.ListFeedbackRequest(
             user_id=user_id, page_size=page_size, page_token=page_token
@@ -134,7 +134,7 @@ class Feedback:
 
 
 class AsyncFeedback:
-    """The same for asyncio, as `client.feedback` of an `AsyncClient`; see `Feedback`."""
+    """The feedback calls of an `AsyncClient`; see `Feedback`."""
 
     def __init__(self, call: AsyncCall) -> None:
         self._call = call

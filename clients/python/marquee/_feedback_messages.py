@@ -67,7 +67,7 @@ def page(response: pb.ListFeedbackResponse) -> FeedbackPage:
 
 def _message(event: FeedbackEvent) -> pb.FeedbackEvent:
     if event.time.utcoffset() is None:
-        raise ValueError("the time of an event needs a time zone, for example datetime.now(UTC)")
+        raise ValueError("the time of an event must have a time zone, as in datetime.now(UTC)")
     when = Timestamp()
     when.FromDatetime(event.time)
     return pb.FeedbackEvent(

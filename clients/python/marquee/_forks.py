@@ -1,8 +1,8 @@
-"""Holds the calls of blocking clients while the process forks.
+"""Synchronises the calls of blocking clients with forks of the process.
 
-A fork copies the memory of a process but only one of its threads. If another thread is within gRPC
-at that moment, the child gets gRPC's data half changed, and crashes when it uses it. So a fork
-waits for the calls in progress, and calls wait for the fork.
+A fork copies the memory of a process but only one of its threads. If another thread is executing
+gRPC code at that moment, the child gets inconsistent gRPC state and crashes when it uses it. A fork
+therefore waits for the calls in progress, and new calls wait for the fork.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import threading
 import time
 from types import TracebackType
 
-# A fork waits at most so many seconds; calls last at most as long as their deadlines.
-LONGEST_WAIT_S = 10.0
-# Threads of gRPC's own finish a call a little after it has returned.
-_SETTLING_S = 0.03
+# The maximum time that a fork waits, in seconds. A call lasts no longer than its deadline.
+MAX_WAIT_S = 10.0
+# gRPC's internal threads finish a call shortly after it has returned.
+_SETTLE_S = 0.03
 
 
 class ForkGate:
-    """Is passed by every thread that is within gRPC: a context manager that threads share."""
+    """A context manager, shared by threads, that a thread must enter to execute gRPC code."""
 
     def __init__(self) -> None:
         self._reset()
@@ -50,23 +50,23 @@ class ForkGate:
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
-        """Lets no further thread in, and waits until all have left."""
+        """Blocks other threads from entering, and waits until all have left."""
         with self._changed:
             # Two threads may fork at the same time.
             while self._is_forking:
                 self._changed.wait()
             self._is_forking = True
-            self._changed.wait_for(lambda: not self._inside, LONGEST_WAIT_S)
-            time.sleep(max(0.0, self._left_at + _SETTLING_S - time.monotonic()))
+            self._changed.wait_for(lambda: not self._inside, MAX_WAIT_S)
+            time.sleep(max(0.0, self._left_at + _SETTLE_S - time.monotonic()))
 
     def after_fork_in_parent(self) -> None:
-        """Lets threads in again."""
+        """Allows threads to enter again."""
         with self._changed:
             self._is_forking = False
             self._changed.notify_all()
 
     def after_fork_in_child(self) -> None:
-        """Starts anew: the threads that were inside or waited do not exist here."""
+        """Resets the gate, because the other threads do not exist in the child."""
         self._reset()
 
 

@@ -1,12 +1,12 @@
-"""Hedged calls: a read without an answer is sent to further gateways; the first answer counts.
+"""Hedged calls: a read without a response is also sent to other gateways; the first response wins.
 
-A gateway that freezes (a suspended process, a lost machine) does not close its connections, and it
-takes about half a second until gRPC notices. A read that waits for it is sent again before that.
-gRPC balances in turns, so of two calls that begin one after the other at least one goes to another
-gateway than the first attempt: a hedge consists of two.
+A gateway that freezes (a suspended process, a lost machine) does not close its connections, and
+gRPC needs about half a second to detect this. A read that is waiting for such a gateway is sent
+again before that. gRPC balances round-robin, so of two consecutive calls at least one goes to a
+different gateway than the first attempt. A hedge therefore consists of two calls.
 
-The method is that of Dean and Barroso, "The Tail at Scale" (2013). A budget keeps hedges from
-multiplying the load where all gateways are slow.
+The technique is described by Dean and Barroso, "The Tail at Scale" (2013). A budget prevents hedges
+from multiplying the load when all gateways are slow.
 """
 
 from __future__ import annotations
@@ -16,51 +16,51 @@ import queue
 import time
 from typing import TYPE_CHECKING, Any
 
-from marquee._deferred import Deferred
+from marquee._lazy import LazyModule
 
 if TYPE_CHECKING:
     import grpc
 else:
-    grpc = Deferred("grpc")
+    grpc = LazyModule("grpc")
 
 HEDGE_AFTER_S = 0.25
-"""Default time in seconds after which a read is sent again."""
+"""Default time in seconds after which a read is hedged."""
 
-# A hedge begins at the latest after this share of the deadline.
-_LATEST_SHARE = 0.25
-_ATTEMPTS = 2
-# Each call adds so many attempts to the budget, which holds so many at most: one call in twenty may
-# be hedged, and all that wait when a gateway freezes.
+# A call is hedged no later than after this share of its timeout.
+_MAX_DELAY_SHARE = 0.25
+_HEDGE_ATTEMPTS = 2
+# The number of attempts that each call adds to the budget, and its maximum. On average one call in
+# twenty may be hedged, and all calls in progress when a gateway freezes.
 _BUDGET_PER_CALL = 0.1
-_LARGEST_BUDGET = 100.0
-# These say nothing about the call, but something about the gateway: another may answer.
-_INDECISIVE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
+_MAX_BUDGET = 100.0
+# These status codes are about the gateway rather than the call, so another gateway may succeed.
+_INCONCLUSIVE = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "CANCELLED"})
 
 
 class HedgeBudget:
-    """How many attempts hedges may add. Threads share it; it is approximate then."""
+    """The number of attempts that hedges may add. It is approximate if threads share it."""
 
     def __init__(self) -> None:
         """Creates a full budget."""
-        self._attempts = _LARGEST_BUDGET
+        self._balance = _MAX_BUDGET
 
     def add_call(self) -> None:
-        """Counts a call."""
-        self._attempts = min(_LARGEST_BUDGET, self._attempts + _BUDGET_PER_CALL)
+        """Adds the share of a call to the budget."""
+        self._balance = min(_MAX_BUDGET, self._balance + _BUDGET_PER_CALL)
 
-    def take(self) -> bool:
-        """Returns whether a call may be hedged; if so, it is counted."""
-        if self._attempts < _ATTEMPTS:
+    def try_spend(self) -> bool:
+        """Returns whether a call may be hedged, and if so, deducts the hedge from the budget."""
+        if self._balance < _HEDGE_ATTEMPTS:
             return False
-        self._attempts -= _ATTEMPTS
+        self._balance -= _HEDGE_ATTEMPTS
         return True
 
 
 class Hedging:
-    """Makes the calls of one client."""
+    """Makes the hedged calls of one client."""
 
     def __init__(self, after_s: float) -> None:
-        """Takes the time in seconds after which a call is sent again."""
+        """Takes the time in seconds after which a call is hedged."""
         self._after_s = after_s
         self._budget = HedgeBudget()
 
@@ -70,7 +70,7 @@ class Hedging:
         Args:
             method: The gRPC method, a `grpc.UnaryUnaryMultiCallable`.
             request: The request.
-            options: The keyword arguments of the call, among them its `timeout` in seconds.
+            options: The keyword arguments of the call, including its `timeout` in seconds.
 
         Raises:
             grpc.RpcError: The call failed.
@@ -83,22 +83,22 @@ class Hedging:
                 return first.result(timeout=self._delay(options["timeout"]))
             except grpc.FutureTimeoutError:
                 pass
-            if not self._budget.take():
+            if not self._budget.try_spend():
                 return first.result()
             ended: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            for _ in range(_ATTEMPTS):
+            for _ in range(_HEDGE_ATTEMPTS):
                 left = max(0.001, due - time.monotonic())
                 attempts.append(method.future(request, **{**options, "timeout": left}))
             for attempt in attempts:
                 attempt.add_done_callback(ended.put)
             for _ in attempts:
                 last = ended.get()
-                if last.code().name not in _INDECISIVE:
+                if last.code().name not in _INCONCLUSIVE:
                     return last.result()
             return first.result()
         finally:
             for attempt in attempts:
-                attempt.cancel()  # Without effect if it has ended.
+                attempt.cancel()  # no effect if it has ended
 
     async def call_async(self, method: Any, request: Any, options: dict[str, Any]) -> Any:
         """Makes a call of an asyncio client; see `call`.
@@ -106,7 +106,7 @@ class Hedging:
         Args:
             method: The gRPC method, a `grpc.aio.UnaryUnaryMultiCallable`.
             request: The request.
-            options: The keyword arguments of the call, among them its `timeout` in seconds.
+            options: The keyword arguments of the call, including its `timeout` in seconds.
 
         Raises:
             grpc.RpcError: The call failed.
@@ -118,14 +118,14 @@ class Hedging:
         decided: asyncio.Future[Any] = loop.create_future()
 
         async def attempt(call: Any) -> None:
-            if (await call.code()).name not in _INDECISIVE and not decided.done():
+            if (await call.code()).name not in _INCONCLUSIVE and not decided.done():
                 decided.set_result(call)
                 first.cancel()
 
         def hedge() -> None:
-            if first.done() or not self._budget.take():
+            if first.done() or not self._budget.try_spend():
                 return
-            for _ in range(_ATTEMPTS):
+            for _ in range(_HEDGE_ATTEMPTS):
                 left = max(0.001, due - loop.time())
                 attempts.append(method(request, **{**options, "timeout": left}))
                 tasks.add(asyncio.ensure_future(attempt(attempts[-1])))
@@ -135,7 +135,7 @@ class Hedging:
             try:
                 return await first
             except grpc.RpcError as error:
-                if not tasks or error.code().name not in _INDECISIVE:
+                if not tasks or error.code().name not in _INCONCLUSIVE:
                     raise
                 await asyncio.wait(tasks)
                 if not decided.done():
@@ -154,4 +154,4 @@ class Hedging:
 
     def _delay(self, timeout: float) -> float:
         self._budget.add_call()
-        return min(self._after_s, _LATEST_SHARE * timeout)
+        return min(self._after_s, _MAX_DELAY_SHARE * timeout)

@@ -1,4 +1,4 @@
-"""Results as HTML tables, which notebooks show."""
+"""Formats results as HTML tables for notebooks."""
 
 from __future__ import annotations
 
@@ -8,30 +8,34 @@ from typing import Any
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Formats rows as an HTML table; everything is escaped.
+    """Formats rows as an HTML table, and escapes all text.
 
-    Numbers are aligned right, values that are None are left empty, and sequences such as genres are
-    joined by commas. Columns without any value are left out.
+    Numbers are right-aligned, None becomes an empty cell, and sequences such as genres are joined
+    by commas. Columns without any value are omitted.
 
     Args:
         columns: The names of the columns.
-        rows: The values, one per column in each row.
+        rows: The rows, each with one value per column.
     """
     cells = [list(row) for row in rows]
-    shown = [place for place in range(len(columns)) if any(not _empty(row[place]) for row in cells)]
+    visible = [
+        column for column in range(len(columns)) if any(not _is_empty(row[column]) for row in cells)
+    ]
     if not cells:
-        shown = list(range(len(columns)))
-    head = "".join(f"<th>{escape(columns[place].replace('_', ' '))}</th>" for place in shown)
-    body = "\n".join(f"<tr>{''.join(_cell(row[place]) for place in shown)}</tr>" for row in cells)
+        visible = list(range(len(columns)))
+    head = "".join(f"<th>{escape(columns[column].replace('_', ' '))}</th>" for column in visible)
+    body = "\n".join(
+        f"<tr>{''.join(_cell(row[column]) for column in visible)}</tr>" for row in cells
+    )
     return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
 
 
-def _empty(value: Any) -> bool:
+def _is_empty(value: Any) -> bool:
     return value is None or value in ((), "")
 
 
 def _cell(value: Any) -> str:
-    if _empty(value):
+    if _is_empty(value):
         return "<td></td>"
     if isinstance(value, float):
         return f'<td style="text-align: right">{value:.3f}</td>'

@@ -1,4 +1,4 @@
-"""Arguments of the clients: subjects, filters, options, certificates and tokens."""
+"""Types of the clients' arguments: subjects, filters, options, certificates and tokens."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ The function is called before every call of the client, so it should cache the t
 """
 
 Metadata: TypeAlias = Mapping[str, str | bytes] | Iterable[tuple[str, str | bytes]]
-"""Additional request metadata (headers): lower-case keys, with values of printable ASCII.
+"""Additional request metadata (headers): lower-case keys with printable ASCII values.
 
-Values of keys that end in `-bin` are bytes.
+The values of keys that end in `-bin` are bytes.
 """
 
 
@@ -45,7 +45,7 @@ class TLS:
 
     def __post_init__(self) -> None:
         if (self.cert is None) != (self.key is None):
-            raise ValueError("a client certificate needs its key, and a key its certificate")
+            raise ValueError("cert and key must be given together")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +53,12 @@ class Subject:
     """Who an answer is for. At least one field must be set.
 
     Attributes:
-        user_id: The user's id; empty for a visitor. An unknown id is not an error: the answer is
-            then based on the other fields, or is the cold-start answer.
+        user_id: The user's id; empty for a visitor. If the id is unknown, the answer is based on
+            the other fields, or is the cold-start answer.
         ratings: Ratings in stars by item id, oldest first, that are not in the training data: a
-            visitor's, or new ones of a known user. At most 1,000.
+            visitor's ratings, or new ratings of a known user. At most 1,000.
         liked_item_ids: Items that the subject likes, without a number of stars, oldest first. They
-            count as top ratings, more recent than `ratings`. At most 100.
+            count as top ratings that are more recent than `ratings`. At most 100.
     """
 
     user_id: str = ""
@@ -67,10 +67,10 @@ class Subject:
 
 
 class ItemFilter(TypedDict, total=False):
-    """Which items may be returned. An item must pass every key that is given.
+    """Restricts the items that may be returned. An item must satisfy every given key.
 
-    Filters apply before the list is cut to its page size, so a page is full as long as enough items
-    pass.
+    Filters are applied before the list is cut to the page size, so a page is full if enough items
+    satisfy them.
 
     Attributes:
         genres_any: Keep items that have at least one of these genres; at most 32.
@@ -97,13 +97,13 @@ class RecommendOptions(ItemFilter, total=False):
     Attributes:
         include_seen: Whether to recommend items that the subject has already rated. Default: False.
         min_predicted_stars: Recommend only items whose predicted rating is at least this many
-            stars. Default: None, which does not filter.
-        diversity: How strongly to vary the list, from 0 to 1. 0 ranks by score alone; higher values
-            penalise items that are similar to those ranked above them (maximal marginal
+            stars. Default: None, no filter.
+        diversity: How strongly to diversify the list, from 0 to 1. 0 ranks only by score; higher
+            values penalise items that are similar to those ranked above them (maximal marginal
             relevance). Default: 0.
         release_id: Answer from this release. Default: "", the release in service.
-        model: Rank and predict with this model alone. Default: "", the ensemble.
-        include_metadata: Whether to return title, year and genres of each item. Default: False.
+        model: Rank and predict only with this model. Default: "", the ensemble.
+        include_metadata: Whether to return the title, year and genres of each item. Default: False.
         include_reasons: Whether to return the reasons for each item; limits `page_size` to 100.
             Default: False.
     """

@@ -1,7 +1,7 @@
 """Builds request messages from the arguments of the clients.
 
-The server checks the constraints of the API and reports violations as `InvalidArgument`. The checks
-here only reject arguments that would silently turn into a request with another meaning.
+The checks here reject only arguments that would silently become a request with a different meaning.
+The server checks the constraints of the API and reports violations as `InvalidArgument`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Unpack
 
-from marquee._arguments import number, stars_by_item, strings, text, whole
+from marquee._arguments import integer, number, stars_by_item, strings, text
 from marquee._options import ItemFilter, Subject
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -20,7 +20,7 @@ def subject(
     ratings: Mapping[str, float] | None = None,
     liked_item_ids: Iterable[str] = (),
 ) -> Subject:
-    """Returns the subject that the arguments of a call describe.
+    """Creates the subject described by the arguments of a call.
 
     Args:
         user: A user's id or a complete `Subject`; None for a visitor.
@@ -35,7 +35,7 @@ def subject(
     stars = stars_by_item("ratings", ratings)
     if isinstance(user, Subject):
         if stars or liked:
-            raise TypeError("give a Subject, or ratings and liked_item_ids; not both")
+            raise TypeError("give either a Subject, or ratings and liked_item_ids, not both")
         return user
     return Subject("" if user is None else text("a user id", user), stars, liked)
 
@@ -51,7 +51,7 @@ def subjects(users: Iterable[str | Subject]) -> list[Subject]:
             `Subject`.
     """
     if isinstance(users, str):
-        raise TypeError("subjects takes several subjects, not one")
+        raise TypeError("subjects must be an iterable of subjects, not a single string")
     return [subject(user) for user in users]
 
 
@@ -61,7 +61,7 @@ def recommend(
     """Builds the request of `recommend`."""
     return pb.RecommendRequest(
         subject=subject_message(subject),
-        page_size=whole("page_size", page_size),
+        page_size=integer("page_size", page_size),
         page_token=text("page_token", page_token),
         options=options,
     )
@@ -73,7 +73,7 @@ def batch_recommend(
     """Builds the request of `batch_recommend`."""
     return pb.BatchRecommendRequest(
         subjects=map(subject_message, subjects),
-        page_size=whole("page_size", page_size),
+        page_size=integer("page_size", page_size),
         options=options,
     )
 
@@ -101,7 +101,7 @@ def similar_items(
     """Builds the request of `similar_items`."""
     return pb.SimilarItemsRequest(
         item_id=text("item_id", item_id),
-        page_size=whole("page_size", page_size),
+        page_size=integer("page_size", page_size),
         filter=filters,
         release_id=text("release_id", release_id),
         model=text("model", model),
@@ -113,7 +113,7 @@ def search_items(query: str, page_size: int, page_token: str) -> pb.SearchItemsR
     """Builds the request of `search_items`."""
     return pb.SearchItemsRequest(
         query=text("query", query),
-        page_size=whole("page_size", page_size),
+        page_size=integer("page_size", page_size),
         page_token=text("page_token", page_token),
     )
 
@@ -153,10 +153,10 @@ def item_filter(
     """Builds the message of an `ItemFilter`.
 
     Raises:
-        TypeError: An argument that takes several strings is a single string or has other values,
-            or a year is not a whole number.
-        ValueError: `allowed_item_ids` is empty: the message cannot tell an empty list from None,
-            so the server would allow every item.
+        TypeError: An argument that must be an iterable of strings is a single string or contains
+            other values, or a year is not an integer.
+        ValueError: `allowed_item_ids` is empty. The message cannot distinguish an empty list from
+            None, so the server would allow every item.
     """
     allowed = strings("allowed_item_ids", () if allowed_item_ids is None else allowed_item_ids)
     if allowed_item_ids is not None and not allowed:
@@ -165,8 +165,8 @@ def item_filter(
         genres_any=strings("genres_any", genres_any),
         genres_all=strings("genres_all", genres_all),
         genres_none=strings("genres_none", genres_none),
-        year_min=None if year_min is None else whole("year_min", year_min),
-        year_max=None if year_max is None else whole("year_max", year_max),
+        year_min=None if year_min is None else integer("year_min", year_min),
+        year_max=None if year_max is None else integer("year_max", year_max),
         allowed_item_ids=allowed,
         excluded_item_ids=strings("excluded_item_ids", excluded_item_ids),
     )
@@ -186,7 +186,7 @@ def recommend_options(
     """Builds the message of `RecommendOptions`.
 
     Raises:
-        TypeError: An argument has another type; see also `item_filter`.
+        TypeError: An argument has the wrong type; see also `item_filter`.
         ValueError: `allowed_item_ids` is empty.
     """
     stars, filter_message = min_predicted_stars, item_filter(**filters)

@@ -1,4 +1,4 @@
-"""Converts gRPC errors to the client's exceptions. No other module does."""
+"""Converts gRPC errors to the client's exceptions. This is the only module that does so."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from marquee._errors import MarqueeError, Violation, error_class
 
 ERROR_DOMAIN = "marquee.v1"
-# What gRPC says if it cannot connect to any address of a target.
+# gRPC's error message if it cannot connect to any address of a target.
 _NO_CONNECTION = re.compile(
     r"(?:connections to all backends failing|failed to connect to all ad).*"
     r"last error: (?P<cause>.*)",
@@ -25,13 +25,14 @@ DETAILS_KEY = "grpc-status-details-bin"
 def from_rpc_error(error: grpc.RpcError, target: str = "") -> MarqueeError:
     """Returns the exception for a failed call, to be raised with `raise … from error`.
 
-    Reads the google.rpc.Status in the trailing metadata: reason and metadata come from the
-    ErrorInfo of Marquee's domain, violations from the BadRequest, `retry_after` from the RetryInfo,
-    the id from the RequestInfo. If no server could be reached, the message names the target.
+    The details come from the google.rpc.Status in the trailing metadata: reason and metadata from
+    the ErrorInfo of Marquee's domain, violations from the BadRequest, `retry_after` from the
+    RetryInfo and the request id from the RequestInfo. If no server could be reached, the message
+    names the target.
 
     Args:
         error: The error of the call.
-        target: What the client is connected to; empty if it does not matter.
+        target: The target of the client, for the message; may be empty.
     """
     code = error.code()
     reason, metadata, violations, request_id, retry_after = "", {}, [], "", None
@@ -50,7 +51,7 @@ def from_rpc_error(error: grpc.RpcError, target: str = "") -> MarqueeError:
             retry_after = retry.retry_delay.ToNanoseconds() / 1e9
     message = error.details() or code.name
     if code is grpc.StatusCode.UNAVAILABLE and target and (cause := _NO_CONNECTION.search(message)):
-        message = f"no gateway answers at {target}: {cause['cause'].rpartition(': ')[2]}"
+        message = f"cannot connect to a gateway at {target}: {cause['cause'].rpartition(': ')[2]}"
     return error_class(code.name)(
         message,
         code=code.name,
@@ -76,12 +77,12 @@ def from_code(code: int, message: str, reason: str) -> MarqueeError:
 
 def _status(error: grpc.RpcError) -> status_pb2.Status:
     """Returns the details sent with an error; empty if there are none or they are damaged."""
-    # The blocking and the asyncio API both return pairs, unlike what their type stubs say.
+    # Contrary to their type stubs, the blocking and the asyncio API both return pairs.
     trailers: Iterable[tuple[str, str | bytes]] = cast(Any, error.trailing_metadata()) or ()
     for key, value in trailers:
         if key == DETAILS_KEY and isinstance(value, bytes):
             try:
                 return status_pb2.Status.FromString(value)
             except DecodeError:
-                break  # Not from a Marquee server. Code and message are still useful.
+                break  # not from a Marquee server; code and message are still useful
     return status_pb2.Status()

@@ -54,9 +54,9 @@ class GateCheck:
 
     Attributes:
         name: The check's name, for example `ranking` or `spread of stars`.
-        decision: What it says: `promote`, `ask` or `refuse`.
-        text: What was found, in words.
-        figures: The figures behind it, by name.
+        decision: The check's decision: `promote`, `ask` or `refuse`.
+        text: A description of the findings.
+        figures: The figures that the decision is based on, by name.
     """
 
     name: str
@@ -71,8 +71,8 @@ class GateVerdict:
 
     Attributes:
         decision: What the gate decided: `promote`, `ask` (a person must approve) or `refuse`.
-        compared_release_id: The release that was compared with; empty if none was in production.
-        judged_at: When it was decided, as an RFC 3339 timestamp.
+        compared_release_id: The release in production at the time; empty if there was none.
+        judged_at: The time of the verdict, as an RFC 3339 timestamp.
         checks: All checks.
     """
 
@@ -97,15 +97,14 @@ class ReleaseStatus:
             fitted on.
         models: The models of the release.
         ensemble_metrics: The ensemble's metrics on the test ratings by name, for example `ndcg@10`.
-        evaluation: How the metrics were measured; None if an older server does not say.
-        refitted: Whether the models were fitted on all ratings, the test ratings included, after
-            they had been measured. If not, the release serves the models that were measured.
+        evaluation: How the metrics were measured; None if an older server does not report it.
+        refitted: Whether the models were refitted on all ratings, including the test ratings, after
+            they had been evaluated. If not, the release serves the models that were evaluated.
         implicit_feedback: Whether the release was trained on implicit feedback, such as plays or
-            purchases. It then ranks items, but predicts no stars.
+            purchases. It then ranks items, but does not predict stars.
         genres: The genres of the catalogue, sorted; filters by other genres match no item. Empty
-            if there are none, or if an older server does not say.
-        gate: What the promotion gate said about the release when it was last asked; None if it
-            never was.
+            if there are none, or if an older server does not report them.
+        gate: The latest verdict of the promotion gate on the release; None if there is none.
     """
 
     release_id: str
@@ -134,8 +133,8 @@ class BackendStatus:
         healthy: Whether at least one replica answered the gateway's last health probe.
         loaded_release_ids: The releases that every healthy replica has loaded, most recently
             promoted first.
-        last_error: The most recent error of a replica or of the address lookup; empty if there was
-            none since the gateway started.
+        last_error: The most recent error of a replica or of the address lookup; empty if there has
+            been none since the gateway started.
         last_error_at: When that error occurred, as an RFC 3339 timestamp; empty if there was none.
     """
 
@@ -149,16 +148,16 @@ class BackendStatus:
 
 @dataclass(frozen=True, slots=True)
 class FeedbackStatus:
-    """How far a gateway has read the feedback log.
+    """The progress of a gateway in reading the feedback log.
 
     Attributes:
         healthy: Whether the most recent read succeeded.
         log_position: The position up to which answers take feedback into account.
         lag_seconds: Seconds since the gateway last reached the end of the log; None if it never
-            did.
+            has.
         user_count: The number of users whose feedback is in memory.
         memory_bytes: The approximate memory of that feedback in bytes.
-        evicted_user_count: The number of users whose feedback was dropped for lack of memory.
+        evicted_user_count: The number of users whose feedback was evicted to limit the memory.
         last_error: The most recent error of a read; empty if there was none.
         last_error_at: When that error occurred, as an RFC 3339 timestamp; empty if there was none.
     """
@@ -181,10 +180,10 @@ class ArmStatus:
         arm: The arm's name.
         release_id: The release that answers.
         percent: The share of users, in percent.
-        ranking_weights: The weights of the models that rank, by name; empty for the release's own
+        ranking_weights: The weights of the ranking models, by name; empty for the release's own
             blend.
-        unavailable_reason: Why the arm cannot answer, so that `control` answers its users; empty
-            if it can.
+        unavailable_reason: Why the arm is unavailable, so that `control` answers its users; empty
+            if it is available.
     """
 
     arm: str
@@ -196,16 +195,16 @@ class ArmStatus:
 
 @dataclass(frozen=True, slots=True)
 class ExperimentStatus:
-    """The experiment that runs, as a gateway serves it.
+    """The running experiment, as seen by a gateway.
 
     Attributes:
-        experiment: The name of the experiment; empty if none runs.
+        experiment: The name of the experiment; empty if none is running.
         started_at: When it was started, as an RFC 3339 timestamp.
         arms: Its arms.
         pending_list_count: The number of lists that the gateway has not written to the feedback log
             yet.
         uncounted_list_count: The number of lists that the gateway could not count.
-        last_error: Why the store's experiments cannot be read; empty if they can.
+        last_error: Why the experiments in the store cannot be read; empty if they can.
     """
 
     experiment: str
@@ -224,14 +223,14 @@ class Status:
         release: The release in service; None before the first release is loaded.
         loaded_release_ids: The ids of all loaded releases, which requests may name; most recently
             promoted first.
-        backends: The backends that the gateway calls: those whose models a loaded release holds, or
-            all before the first release is loaded.
+        backends: The backends that the gateway calls: those whose models are part of a loaded
+            release, or all backends before the first release is loaded.
         server_version: The version of the gateway.
         pending_release_reason: Why the promoted release is not in service yet; empty if it is.
         store_error: Why the gateway could not read which release is promoted; empty if it could.
         feedback: The feedback log; None if the gateway has none.
         raw: The protobuf message that this was made from.
-        experiment: The experiment that runs; None if none does.
+        experiment: The running experiment; None if there is none.
     """
 
     release: ReleaseStatus | None

@@ -1,4 +1,4 @@
-"""Bearer tokens in a file that is renewed, such as a projected service account token."""
+"""Bearer tokens from a file that is rotated, such as a projected service account token."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class TokenFile:
-    """Returns the token in a file, and reads the file again when it has changed.
+    """Returns the token in a file, which is reloaded when the file changes.
 
         client = Client("gateway:50051", tls=True, token=TokenFile("/var/run/secrets/token"))
 

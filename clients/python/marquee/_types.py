@@ -1,4 +1,4 @@
-"""Frozen dataclasses and enums that the results of several calls share."""
+"""Frozen dataclasses and enums that are shared by the results of several calls."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ class SubjectKind(StrEnum):
     """How the release treats a subject."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """Not set, or a value of a newer server that this client does not know."""
+    """Not set, or a value that is newer than this client."""
     KNOWN = "KNOWN"
-    """A user with ratings in the training data; neither request nor recorded feedback adds any."""
+    """A user with ratings in the training data and no additional ratings."""
     KNOWN_WITH_FRESH_RATINGS = "KNOWN_WITH_FRESH_RATINGS"
-    """The same, with ratings of the request or recorded feedback folded in."""
+    """A known user, with ratings from the request or recorded feedback folded in."""
     VISITOR = "VISITOR"
-    """No ratings in the training data: folded in from the request and from recorded feedback."""
+    """No ratings in the training data; folded in from the request and recorded feedback."""
     COLD_START = "COLD_START"
-    """No ratings of known items anywhere: the answer is not personalised."""
+    """No ratings of known items at all; the answer is not personalised."""
 
 
 class DegradedReason(StrEnum):
     """Why an answer is degraded, that is, computed without a part of the ensemble."""
 
     UNSPECIFIED = "UNSPECIFIED"
-    """Not set, or a value of a newer server that this client does not know."""
+    """Not set, or a value that is newer than this client."""
     CF_UNAVAILABLE = "CF_UNAVAILABLE"
-    """The CF service could not be reached, failed, or was already known to be unhealthy."""
+    """The CF service could not be reached, failed, or was known to be unhealthy."""
     INFERENCE_UNAVAILABLE = "INFERENCE_UNAVAILABLE"
     """The same for the inference service."""
     CF_TIMEOUT = "CF_TIMEOUT"
-    """The CF service did not answer within the time that it was given."""
+    """The CF service did not respond within its time limit."""
     INFERENCE_TIMEOUT = "INFERENCE_TIMEOUT"
     """The same for the inference service."""
     CF_RELEASE_MISSING = "CF_RELEASE_MISSING"
@@ -48,9 +48,9 @@ class DegradedReason(StrEnum):
     INFERENCE_OVERLOADED = "INFERENCE_OVERLOADED"
     """The same for the inference service."""
     REASONS_LEFT_OUT = "REASONS_LEFT_OUT"
-    """The gateway is overloaded, and left out the reasons; the items are those of a full answer."""
+    """The gateway is overloaded and omitted the reasons; the items are those of a full answer."""
     MODELS_LEFT_OUT = "MODELS_LEFT_OUT"
-    """The gateway is overloaded, and left out the slowest models; `source.models` has the rest."""
+    """The gateway is overloaded and omitted the slowest models; see `source.models`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class Item:
         mean_stars: The mean of those ratings in stars; None if there are none, or if the release
             was trained on implicit feedback.
         raw: The protobuf message that this was made from.
-        attributes: What the source of the items tells beyond these fields, by name; only
-            `get_item` answers them, and they are empty elsewhere.
+        attributes: Additional attributes from the source of the items, by name. Only `get_item`
+            returns them; they are empty in other results.
     """
 
     item_id: str
@@ -104,7 +104,7 @@ class AnswerSource:
     Attributes:
         release_id: The id of the release.
         models: The models that contributed, largest absolute ranking weight first.
-        degraded: Whether a part of the release's ensemble is missing from the answer.
+        degraded: Whether the answer was computed without a part of the release's ensemble.
         degraded_reasons: Why the answer is degraded; empty if it is not.
         abstaining_models: The names of models that had no scores for this subject, for example
             because they cannot fold in new ratings.
@@ -126,15 +126,16 @@ class AnswerSource:
 
 
 class Decomposition(StrEnum):
-    """What the share of a model is made of.
+    """How the share of a model can be decomposed.
 
     Attributes:
-        UNSPECIFIED: Not known: the model's backend did not answer with evidence, or the server is
-            older than this field.
-        RATED_ITEMS: The sum of one contribution per rated item, and a rest that no rated item
-            explains.
-        SIMILAR_USERS: The sum of what similar users contribute, and a rest.
-        IMPERSONAL: It rests on no single rating of the subject, for example popularity.
+        UNSPECIFIED: Not known, because the model's backend returned no evidence, or because the
+            server is older than this field.
+        RATED_ITEMS: The sum of one contribution per rated item, and a remainder that is not
+            explained by rated items.
+        SIMILAR_USERS: The sum of the contributions of similar users, and a remainder.
+        IMPERSONAL: It does not depend on the subject's ratings of individual items, for example
+            popularity.
         OPAQUE: The model cannot be decomposed, for example because it is a neural network.
     """
 
@@ -147,7 +148,7 @@ class Decomposition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ModelShare:
-    """What one model contributes to a score; the contributions of all shares add up to it.
+    """The contribution of one model to a score, which is the sum of all models' contributions.
 
     Attributes:
         kind: Always `model_share`; the discriminator in JSON.
@@ -155,9 +156,9 @@ class ModelShare:
         output: The model's own output for the item: stars for a rating predictor, an affinity on
             the model's own scale for a ranker.
         contribution: The model's ranking weight times its output.
-        decomposition: What the contribution is made of.
-        explained: The part of the contribution that all rated items, or all similar users, explain
-            together, whether they are listed or not; 0 if the share is not decomposed.
+        decomposition: How the contribution can be decomposed.
+        explained: The part of the contribution that is explained by all rated items, or by all
+            similar users, listed or not; 0 if the share is not decomposed.
     """
 
     kind: ClassVar[str] = "model_share"
@@ -180,9 +181,10 @@ class RatedItem:
         similarity: The similarity of the rated item and the recommended one in the model; 0 if the
             model does not compare items.
         contribution: The contribution to the model's output, in the unit of that output: stars for
-            a rating predictor, the model's own scale for a ranker; negative if it lowers it.
-        model: The name of the model; empty if the server is older than this field, which stands
-            for item-based CF.
+            a rating predictor, the model's own scale for a ranker. Negative if it lowers the
+            output.
+        model: The name of the model; empty if the server is older than this field. It is then
+            item-based CF.
         score_contribution: The contribution to the score: the model's ranking weight times
             `contribution`.
     """
@@ -205,8 +207,8 @@ class SimilarUsers:
         kind: Always `similar_users`; the discriminator in JSON.
         count: The number of neighbours who rated the item.
         mean_stars: The mean of their ratings in stars, weighted by similarity.
-        contribution: The contribution to the prediction of user-based CF, in stars; negative if it
-            lowers it.
+        contribution: The contribution to the prediction of user-based CF, in stars. Negative if it
+            lowers the prediction.
         model: The name of the model; empty if the server is older than this field.
         score_contribution: The contribution to the score: the model's ranking weight times
             `contribution`.

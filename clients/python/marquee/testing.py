@@ -31,7 +31,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 Answer: TypeAlias = Message | Iterable[Message] | MarqueeError
 """A response, several responses for a streaming RPC, or an error."""
 Behaviour: TypeAlias = Answer | Callable[[Any], Answer]
-"""An answer, or a function from the request to an answer, which may also raise a `MarqueeError`."""
+"""An answer, or a function that returns an answer for a request or raises a `MarqueeError`."""
 
 _THREADS = 16
 _METHODS = {
@@ -65,7 +65,7 @@ class Call:
 
 
 class FakeGateway:
-    """A gateway with configurable answers. It starts listening at once and stops on `close`.
+    """A gateway with configurable answers. It listens immediately, until `close`.
 
     An RPC that has not been configured with `on` returns an empty response.
 
@@ -75,7 +75,7 @@ class FakeGateway:
 
     Attributes:
         address: The address it listens on, `host:port`.
-        calls: The calls received so far, in order. Every attempt of a retried call counts.
+        calls: The calls received so far, in order, including every attempt of a retried call.
         behaviours: The configured answers by RPC; set with `on`.
 
     Raises:
@@ -109,7 +109,7 @@ class FakeGateway:
         self._server.start()
 
     def on(self, method: str, behaviour: Behaviour) -> None:
-        """Sets how an RPC is answered from now on.
+        """Configures how an RPC is answered from now on.
 
         Args:
             method: The name of the RPC, for example `Recommend`.
@@ -120,12 +120,12 @@ class FakeGateway:
             ValueError: No service has an RPC of that name.
         """
         if method not in _METHODS:
-            raise ValueError(f"no RPC {method!r}; there are {', '.join(_METHODS)}")
+            raise ValueError(f"unknown RPC {method!r}; the RPCs are {', '.join(_METHODS)}")
         self.behaviours[method] = behaviour
 
     @property
     def serving(self) -> bool:
-        """Whether the health service reports that the gateway is serving. True at first."""
+        """Whether the health service reports that the gateway is serving. Initially True."""
         return self._serving
 
     @serving.setter
@@ -161,7 +161,7 @@ class FakeGateway:
             context.abort_with_status(_status(error))
 
     def _watch_health(self, _: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        """Yields the health now and after each change, until the watch or the server ends."""
+        """Yields the current health and every change, until the watch or the server ends."""
         context.add_callback(self._wake)
         reported = None
         while (serving := self._next_health(reported, context)) is not None:
@@ -169,7 +169,7 @@ class FakeGateway:
             reported = serving
 
     def _next_health(self, reported: bool | None, context: grpc.ServicerContext) -> bool | None:
-        """Waits for a health that differs from the reported one; None if the watch has ended."""
+        """Waits until the health differs from the reported one; None if the watch has ended."""
         with self._health:
             self._health.wait_for(
                 lambda: self._closed or not context.is_active() or reported != self._serving

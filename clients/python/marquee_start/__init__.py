@@ -1,7 +1,8 @@
-"""Starts the `marquee` command, and lets Ctrl-C end it in silence while it imports modules.
+"""Starts the `marquee` command, and makes Ctrl-C end it silently while modules are imported.
 
-It is a package of its own because importing `marquee` takes some tenths of a second: an interrupt
-then would otherwise print the traceback of an import.
+It is a separate package because importing `marquee` takes several tenths of a second. An interrupt
+during that time would otherwise print a traceback. The package imports nothing else of the project
+at the top level. After this file, read `marquee/cli/__init__.py`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ INTERRUPTED = 130
 
 @contextmanager
 def ended_by_interrupt() -> Iterator[None]:
-    """Lets SIGINT end the process at once, for code that only imports modules.
+    """Makes SIGINT end the process immediately, for code that only imports modules.
 
-    An exception could not be relied on: modules that are interrupted half-way, and libraries that
-    catch it, turn it into errors of their own. Where the program has set a handler, or in another
-    thread than the main one, nothing changes.
+    A `KeyboardInterrupt` would not be reliable, because interrupted modules, and libraries that
+    catch it, raise other errors instead. If the program has installed its own handler, or outside
+    the main thread, this has no effect.
     """
     if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
         yield

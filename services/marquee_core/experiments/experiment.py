@@ -1,4 +1,4 @@
-"""An experiment, its arms, and the arm of each user."""
+"""An experiment, its arms, and the assignment of users to arms."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.release.manifest import check_release_id
 
 CONTROL = "control"
-"""The name of the arm that the others are compared with, and that serves in place of an arm whose
+"""The name of the arm that the others are compared with. It also answers the users of an arm whose
 release cannot be loaded."""
 
 MAX_ARMS = 4
-"""Most arms of an experiment. Every server keeps the releases of all arms loaded."""
+"""The maximum number of arms. Every server keeps the releases of all arms loaded."""
 
 MAX_NAME_LENGTH = 40
 LIKES, CLICKS, STARS = "likes", "clicks", "stars"
 METRICS = (LIKES, CLICKS, STARS)
-"""What arms can be compared by; see `marquee_core.experiments.outcome`."""
+"""The metrics by which arms can be compared; see `marquee_core.experiments.outcome`."""
 
 _NAME = re.compile(rf"[0-9A-Za-z][0-9A-Za-z_-]{{0,{MAX_NAME_LENGTH - 1}}}")
 _ID_DIGITS = 8
@@ -39,14 +39,14 @@ class ExperimentError(ValueError):
 
 @dataclass(frozen=True)
 class Arm:
-    """What some of the users are answered with.
+    """An arm of an experiment: a release, or a blend of its models, for a share of the users.
 
     Attributes:
         name: The arm's name, unique in the experiment.
         release_id: The release that answers.
         percent: The share of users, in percent.
-        ranking_weights: The weights of the models that rank, by name; empty for the release's own
-            blend. Predicted stars always come from the release's own blend.
+        ranking_weights: The weights of the ranking models, by name; empty for the release's own
+            blend. Stars are always predicted by the release's own blend.
     """
 
     name: str
@@ -57,24 +57,27 @@ class Arm:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ExperimentError(
-                f"the name of an arm has 1 to {MAX_NAME_LENGTH} letters, digits, '-' and '_', "
-                f"unlike {self.name!r}"
+                f"the name of an arm must have 1 to {MAX_NAME_LENGTH} letters, digits, '-' and "
+                f"'_', not {self.name!r}"
             )
         try:
             check_release_id(self.release_id)
         except ArtifactError as error:
             raise ExperimentError(f"arm {self.name}: {error}") from error
         if not 0.0 < self.percent <= 100.0:
-            raise ExperimentError(f"arm {self.name}: {self.percent:g} is not a share in percent")
+            raise ExperimentError(
+                f"arm {self.name}: the share must be above 0 % and at most 100 %, not "
+                f"{self.percent:g} %"
+            )
         weights = self.ranking_weights.values()
         if weights and not (all(map(math.isfinite, weights)) and any(weights)):
             raise ExperimentError(
-                f"arm {self.name}: ranking weights must be finite, and one other than 0"
+                f"arm {self.name}: ranking weights must be finite, and at least one must not be 0"
             )
 
     @property
     def description(self) -> str:
-        """The release and, if it is not the release's own, the blend; as `--arm` takes it."""
+        """The release and, unless it is the release's own, the blend, in the syntax of `--arm`."""
         if not self.ranking_weights:
             return self.release_id
         blend = ",".join(
@@ -89,17 +92,17 @@ class Experiment:
     """An experiment.
 
     Attributes:
-        name: Its name, unique in the store. Users are assigned to arms by it.
-        arms: Its arms, among them one named `control`.
-        metric: What the arms are compared by, one of `METRICS`.
+        name: The name, unique in the store. Users are assigned to arms by a hash of it.
+        arms: The arms, of which one is named `control`.
+        metric: The metric by which the arms are compared, one of `METRICS`.
         alpha: The probability of a wrong verdict if the arms do not differ.
         rating_min: The lowest rating of the control's scale, in stars.
         rating_max: The highest rating of the control's scale, in stars.
         secret: The key, in hexadecimal, that authenticates recommendation ids.
-        started_at: When it was started, RFC 3339.
-        log_position: The position in the feedback log when it was started; 0 if it was not known.
-        ended_at: When it was ended, RFC 3339; "" while it runs.
-        outcome: How it was ended: `stopped`, or `promoted ARM`; "" while it runs.
+        started_at: The time at which it was started, RFC 3339.
+        log_position: The position in the feedback log at that time; 0 if it is not known.
+        ended_at: The time at which it was ended, RFC 3339; "" while it is running.
+        outcome: How it ended: `stopped`, or `promoted ARM`; "" while it is running.
     """
 
     name: str
@@ -117,29 +120,33 @@ class Experiment:
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
             raise ExperimentError(
-                f"the name of an experiment has 1 to {MAX_NAME_LENGTH} letters, digits, '-' and "
-                f"'_', unlike {self.name!r}"
+                f"the name of an experiment must have 1 to {MAX_NAME_LENGTH} letters, digits, '-' "
+                f"and '_', not {self.name!r}"
             )
         if not 2 <= len(self.arms) <= MAX_ARMS:
-            raise ExperimentError(f"an experiment has 2 to {MAX_ARMS} arms, not {len(self.arms)}")
+            raise ExperimentError(
+                f"an experiment must have 2 to {MAX_ARMS} arms, not {len(self.arms)}"
+            )
         names = [arm.name for arm in self.arms]
         if len(set(names)) < len(names):
             raise ExperimentError(f"two arms have the same name: {', '.join(names)}")
         if CONTROL not in names:
             raise ExperimentError(
-                f"one arm must be named {CONTROL!r}, with which the others are compared"
+                f"one arm, with which the others are compared, must be named {CONTROL!r}"
             )
         total = math.fsum(arm.percent for arm in self.arms)
         if abs(total - 100.0) > _PERCENT_TOLERANCE:
-            raise ExperimentError(f"the shares of the arms add up to {total:g} %, not to 100 %")
+            raise ExperimentError(f"the shares of the arms add up to {total:g} %, not 100 %")
         if self.metric not in METRICS:
-            raise ExperimentError(f"{self.metric!r} is not one of {', '.join(METRICS)}")
+            raise ExperimentError(
+                f"the metric must be one of {', '.join(METRICS)}, not {self.metric!r}"
+            )
         if not 0.0 < self.alpha < 0.5:
             raise ExperimentError(f"alpha must be between 0 and 0.5, not {self.alpha:g}")
         if not -math.inf < self.rating_min < self.rating_max < math.inf:
-            raise ExperimentError("the scale of ratings is empty or not finite")
+            raise ExperimentError("the rating scale is empty or not finite")
         if len(self.secret) != 2 * _SECRET_BYTES or not _is_hexadecimal(self.secret):
-            raise ExperimentError("the secret is not a key in hexadecimal")
+            raise ExperimentError("the secret is not a hexadecimal key")
 
     @property
     def is_running(self) -> bool:
@@ -153,7 +160,7 @@ class Experiment:
 
     @cached_property
     def experiment_id(self) -> str:
-        """A short id for recommendation ids, derived from the name (8 hexadecimal digits)."""
+        """A short id, derived from the name, for recommendation ids (8 hexadecimal digits)."""
         return hashlib.sha256(b"marquee experiment\0" + self.name.encode()).hexdigest()[:_ID_DIGITS]
 
     @cached_property
@@ -163,7 +170,7 @@ class Experiment:
 
     @cached_property
     def _limits(self) -> tuple[int, ...]:
-        """For each arm but the last, the hash from which users belong to a later arm."""
+        """For each arm except the last, the lowest hash of users that belong to a later arm."""
         limits, total = [], 0.0
         for arm in self.arms[:-1]:
             total += arm.percent
@@ -171,7 +178,7 @@ class Experiment:
         return tuple(limits)
 
     def arm(self, name: str) -> Arm:
-        """The arm of a name.
+        """Returns the arm with a name.
 
         Raises:
             ExperimentError: The experiment has no such arm.
@@ -183,17 +190,17 @@ class Experiment:
         raise ExperimentError(f"experiment {self.name} has no arm {name!r}; it has {names}")
 
     def assign(self, user_id: str) -> int:
-        """The place of a user's arm among `arms`.
+        """Assigns a user to an arm, and returns the index of the arm in `arms`.
 
-        It depends on the user's id and the experiment's name alone, so that it is the same in every
-        server and after every restart, and independent of other experiments.
+        The assignment depends only on the user's id and the experiment's name. It is therefore the
+        same in every server and after every restart, and independent of other experiments.
         """
         text = f"{self.name}\0{user_id}".encode()
         number = int.from_bytes(hashlib.sha256(text).digest()[: _HASH_BITS // 8])
         return sum(number >= limit for limit in self._limits)
 
     def to_json(self) -> dict[str, Any]:
-        """The experiment as JSON values."""
+        """Returns the experiment as JSON values."""
         return {
             "name": self.name,
             "arms": [
@@ -218,10 +225,10 @@ class Experiment:
 
     @classmethod
     def from_json(cls, raw: Any) -> Experiment:
-        """Reads what `to_json` returned.
+        """Parses the result of `to_json`.
 
         Raises:
-            ArtifactError: A value is missing, of another type, or not valid.
+            ArtifactError: A value is missing, has the wrong type, or is not valid.
         """
         try:
             return cls(
@@ -250,13 +257,13 @@ class Experiment:
 
 
 def new_secret() -> str:
-    """A new key for the recommendation ids of an experiment, in hexadecimal."""
+    """Generates a key for the recommendation ids of an experiment, in hexadecimal."""
     return secrets.token_hex(_SECRET_BYTES)
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} is not a text")
+        raise TypeError(f"{value!r} is not a string")
     return value
 
 

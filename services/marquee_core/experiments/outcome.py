@@ -1,16 +1,16 @@
-"""What came of an experiment: lists and feedback of each arm, and whether the arms differ.
+"""The outcome of an experiment: lists and feedback of each arm, and whether the arms differ.
 
-Feedback finds its arm by the recommendation id of the list, which only the user that it was made
-for can use. For each user
+Feedback is attributed to an arm by the recommendation id of the list, which is valid only for the
+user to whom it was issued. The metrics are computed per user:
 
-- **likes** are the items of lists that the user rated at three quarters of the scale or above (4 on
-  a scale of 1 to 5), liked, or watched to at least 70 %, per list,
-- **clicks** are the items of lists that the user clicked, per list,
-- **stars** are the mean rating of items of lists that the user rated.
+- **likes**: the number of listed items that the user rated at three quarters of the scale or above
+  (4 on a scale of 1 to 5), liked, or watched to at least 70 %, divided by the number of lists,
+- **clicks**: the number of listed items that the user clicked, divided by the number of lists,
+- **stars**: the mean of the user's ratings of listed items.
 
-An item counts once per list, with the latest rating or like. Users are what is assigned at random,
-so they are what is compared: each user counts once, however many lists the user had. Only users who
-rated count for stars, and the arm may affect who does; likes have no such bias.
+An item counts once per list, with the latest rating or like. The unit of randomisation is the user,
+so each user counts once regardless of the number of lists. Stars are biased: only users who rate
+are included, and the arm may influence who rates. Likes do not have this bias.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from marquee_core.experiments.sequential import (
     difference_interval,
     mean_interval,
 )
+from marquee_core.feedback.event_ratings import counts_as_rating, event_stars, is_explicit
 from marquee_core.feedback.events import (
     FeedbackEvent,
     FeedbackKind,
@@ -41,27 +42,26 @@ from marquee_core.feedback.events import (
     LogEntry,
     user_digest,
 )
-from marquee_core.feedback.meaning import counts, is_explicit, stars_of
 
 if TYPE_CHECKING:
     from marquee_core.feedback.log import EventLog
 
 SILENT_S = 60.0
-"""Seconds without a write after which a gateway that has not closed its counter has ended. While it
-runs, it writes more often."""
+"""Seconds without a write after which a counter that is not closed is considered lost. A running
+gateway writes more often."""
 
 LIKED_ON_SCALE = 0.75
-"""How far up the scale a rating is a like."""
+"""The position on the rating scale, from 0 to 1, from which a rating is a like."""
 
 
 @dataclass(frozen=True)
 class MetricOutcome:
-    """A metric of an arm.
+    """The value of a metric for an arm.
 
     Attributes:
-        users: The number of users it is the mean of.
+        users: The number of users included in the mean.
         mean: The mean over users.
-        difference: The difference to the control; None for the control itself.
+        difference: The difference from the control; None for the control itself.
     """
 
     users: int
@@ -71,16 +71,16 @@ class MetricOutcome:
 
 @dataclass(frozen=True)
 class ArmOutcome:
-    """What came of an arm.
+    """The outcome of an arm.
 
     Attributes:
         name: The arm's name.
-        users: The number of users who got lists.
+        users: The number of users who received lists.
         lists: The number of lists.
         clicks: The number of clicked items.
         likes: The number of liked items.
         ratings: The number of rated items.
-        metrics: Each metric by its name.
+        metrics: The metrics, by name.
     """
 
     name: str
@@ -94,17 +94,18 @@ class ArmOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of an experiment.
+    """The outcome of an experiment.
 
     Attributes:
-        arms: The outcome of each arm, in their order.
-        verdict: What the experiment's metric says, in a sentence.
+        arms: The outcome of each arm, in the order of the arms.
+        verdict: The verdict by the experiment's metric, as a sentence.
         winner: The arm that is better than the control, or the control if it is better than all
-            others; "" while it is open.
-        uncounted_lists: Number of lists with feedback that no counter counted, because a gateway
-            was killed. They are included in the numbers of lists.
-        foreign_events: Number of events with an id that was not issued to their user.
-        lost_counters: Number of gateways that ended without writing their last counts, so that the
+            others; "" while there is no winner.
+        uncounted_lists: The number of lists with feedback that no counter included, because a
+            gateway was killed. They are included in the numbers of lists.
+        foreign_events: The number of events with a recommendation id that was not issued to their
+            user.
+        lost_counters: The number of gateways that ended without writing their last counts, so the
             lists of their last seconds are missing.
     """
 
@@ -118,12 +119,12 @@ class Outcome:
 
 @dataclass
 class _User:
-    """What a user of an arm got and did."""
+    """The lists and feedback of one user of an arm."""
 
     counted_lists: int = 0
     seen_lists: set[str] = field(default_factory=set)
     clicked: set[tuple[str, str]] = field(default_factory=set)
-    # What counts as a rating, by list and item.
+    # The events that count as ratings, by list and item, each with its precedence.
     opinions: dict[tuple[str, str], tuple[tuple[bool, int, int], FeedbackEvent]] = field(
         default_factory=dict
     )
@@ -134,16 +135,16 @@ class _User:
 
 
 def read_outcome(experiment: Experiment, log: EventLog) -> Outcome:
-    """What came of an experiment, from the feedback log.
+    """Computes the outcome of an experiment from the feedback log.
 
     Raises:
-        LogUnavailable: The database does not answer.
+        LogUnavailable: The database does not respond.
     """
     experiment_id = experiment.experiment_id
     outcome = outcome_of(
         experiment,
         log.list_counts(experiment_id),
-        log.events_with_lists(id_prefix(experiment), experiment.log_position),
+        log.events_from_lists(id_prefix(experiment), experiment.log_position),
     )
     lost = sum(
         not counter.is_closed and counter.silent_s > SILENT_S
@@ -155,12 +156,12 @@ def read_outcome(experiment: Experiment, log: EventLog) -> Outcome:
 def outcome_of(
     experiment: Experiment, list_counts: Iterable[ListCount], entries: Iterable[LogEntry]
 ) -> Outcome:
-    """Joins lists and feedback.
+    """Computes the outcome of an experiment by joining lists and feedback.
 
     Args:
         experiment: The experiment.
-        list_counts: How many of its lists each user got.
-        entries: The entries of the log with events about its lists, in any order.
+        list_counts: The number of its lists that each user received.
+        entries: The log entries with events about its lists, in any order.
     """
     users: list[dict[bytes, _User]] = [{} for _ in experiment.arms]
     for count in list_counts:
@@ -192,7 +193,7 @@ def _add(user: _User, event: FeedbackEvent, position: int) -> None:
     key = event.recommendation_id, event.item_id
     if event.kind is FeedbackKind.CLICK:
         user.clicked.add(key)
-    elif counts(event.kind, event.value):
+    elif counts_as_rating(event.kind, event.value):
         precedence = is_explicit(event.kind), event.time_us, position
         known = user.opinions.get(key)
         if known is None or precedence > known[0]:
@@ -201,11 +202,11 @@ def _add(user: _User, event: FeedbackEvent, position: int) -> None:
 
 def _is_like(experiment: Experiment, event: FeedbackEvent) -> bool:
     low, high = experiment.rating_min, experiment.rating_max
-    return stars_of(event.kind, event.value, low, high) >= low + LIKED_ON_SCALE * (high - low)
+    return event_stars(event.kind, event.value, low, high) >= low + LIKED_ON_SCALE * (high - low)
 
 
 def _samples(experiment: Experiment, users: Mapping[bytes, _User]) -> dict[str, list[float]]:
-    """The value of each user, by metric."""
+    """Returns the values of the users, by metric."""
     values: dict[str, list[float]] = {metric: [] for metric in METRICS}
     for user in users.values():
         likes = sum(_is_like(experiment, event) for _, event in user.opinions.values())
@@ -222,30 +223,30 @@ def _compare(
     users: list[dict[bytes, _User]],
     values: list[dict[str, list[float]]],
 ) -> list[ArmOutcome]:
-    place_of_control = [arm.name for arm in experiment.arms].index(CONTROL)
+    control_index = [arm.name for arm in experiment.arms].index(CONTROL)
     samples = [{metric: Sample.of(arm[metric]) for metric in METRICS} for arm in values]
-    control = samples[place_of_control]
-    # Bonferroni: all comparisons with the control hold together.
+    control = samples[control_index]
+    # Bonferroni correction for the comparisons with the control.
     alpha = experiment.alpha / (len(experiment.arms) - 1)
     outcomes = []
-    for place, arm in enumerate(experiment.arms):
+    for index, arm in enumerate(experiment.arms):
         metrics = {
             metric: MetricOutcome(
                 sample.count,
                 mean_interval(sample, experiment.alpha),
                 None
-                if place == place_of_control
+                if index == control_index
                 else difference_interval(sample, control[metric], alpha),
             )
-            for metric, sample in samples[place].items()
+            for metric, sample in samples[index].items()
         }
-        opinions = [e for user in users[place].values() for _, e in user.opinions.values()]
+        opinions = [e for user in users[index].values() for _, e in user.opinions.values()]
         outcomes.append(
             ArmOutcome(
                 arm.name,
-                users=len(users[place]),
-                lists=sum(user.lists for user in users[place].values()),
-                clicks=sum(len(user.clicked) for user in users[place].values()),
+                users=len(users[index]),
+                lists=sum(user.lists for user in users[index].values()),
+                clicks=sum(len(user.clicked) for user in users[index].values()),
                 likes=sum(_is_like(experiment, event) for event in opinions),
                 ratings=sum(event.kind is FeedbackKind.RATING for event in opinions),
                 metrics=metrics,
@@ -255,7 +256,7 @@ def _compare(
 
 
 def _verdict(experiment: Experiment, arms: list[ArmOutcome]) -> tuple[str, str]:
-    """What the experiment's metric says, and the winner; "" while it is open."""
+    """Returns the verdict by the experiment's metric, and the winner; "" while there is none."""
     metric = experiment.metric
     name = {LIKES: "likes per list", CLICKS: "clicks per list", STARS: "mean stars"}[metric]
     differences = {

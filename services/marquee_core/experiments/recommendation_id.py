@@ -1,10 +1,10 @@
-"""Recommendation ids of lists in an experiment: they say which arm a list came from.
+"""Recommendation ids of lists in an experiment, which encode the arm that a list came from.
 
-    x<experiment: 8>-<place of the arm: 1>-<random: 24>-<authentication code: 16>
+    x<experiment: 8>-<index of the arm: 1>-<random: 24>-<authentication code: 16>
 
-Feedback that carries such an id needs no record of the list to find its arm. The code is an HMAC
-(RFC 2104) of the rest and of the user's id under the experiment's secret, shortened to 64 bits: a
-caller can neither invent lists nor claim those of another user or arm.
+Feedback with such an id can be attributed to its arm without a record of the list. The code is an
+HMAC (RFC 2104) of the rest of the id and the user's id under the experiment's secret, truncated to
+64 bits. A caller can therefore neither invent lists nor claim those of another user or arm.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _FORM = re.compile(r"x([0-9a-f]{8})-(\d)-([0-9a-f]{24})-([0-9a-f]{16})")
 
 @dataclass(frozen=True, slots=True)
 class ListOrigin:
-    """Where a list came from, as its id says; not verified yet.
+    """The origin of a list according to its id, which must be verified by `belongs_to`.
 
     Attributes:
         experiment_id: The `Experiment.experiment_id`.
-        arm: The place of the arm among `Experiment.arms`.
-        content: What the code authenticates, without the user's id.
+        arm: The index of the arm in `Experiment.arms`.
+        content: The part of the id that the code authenticates.
         code: The authentication code.
     """
 
@@ -38,7 +38,7 @@ class ListOrigin:
     code: str
 
     def belongs_to(self, experiment: Experiment, user_id: str) -> bool:
-        """Whether the experiment issued the id to the user."""
+        """Returns whether the experiment issued the id to the user."""
         return (
             self.experiment_id == experiment.experiment_id
             and self.arm < len(experiment.arms)
@@ -47,19 +47,19 @@ class ListOrigin:
 
 
 def new_recommendation_id(experiment: Experiment, arm: int, user_id: str) -> str:
-    """The id of a new list (53 characters).
+    """Creates the id of a new list (53 characters).
 
     Args:
         experiment: The experiment.
-        arm: The place of the arm among the experiment's.
-        user_id: The user that the list is for.
+        arm: The index of the arm in `Experiment.arms`.
+        user_id: The user who receives the list.
     """
     content = f"x{experiment.experiment_id}-{arm}-{random.getrandbits(_RANDOM_BITS):024x}"
     return f"{content}-{_code(experiment, content, user_id)}"
 
 
 def parse_recommendation_id(text: str) -> ListOrigin | None:
-    """Where a list came from; None if its id was not issued in an experiment."""
+    """Parses the origin of a list from its id; None if the id was not issued in an experiment."""
     found = _FORM.fullmatch(text)
     if found is None:
         return None
@@ -68,7 +68,7 @@ def parse_recommendation_id(text: str) -> ListOrigin | None:
 
 
 def id_prefix(experiment: Experiment) -> str:
-    """What the ids of all lists of an experiment begin with."""
+    """Returns the common prefix of the ids of all lists of an experiment."""
     return f"x{experiment.experiment_id}-"
 
 

@@ -1,4 +1,4 @@
-"""Compares the means of two groups in a way that stays valid however often it is looked at.
+"""Compares the means of two groups by a sequential test, which may be checked at any time.
 
 The interval for the difference of means is the normal-mixture confidence sequence: the boundary of
 Robbins' mixture method (Howard, Ramdas, McAuliffe and Sekhon 2021, "Time-uniform, nonparametric,
@@ -11,9 +11,9 @@ V the variance of the difference and τ² that of the mixture,
 
     |difference − truth| < √( V (V + τ²) / τ² · log( (V + τ²) / (V α²) ) )
 
-holds at all times together with probability 1 − α. Looking at any time, and stopping because of
-what one sees, therefore does not raise the probability of a wrong verdict above α. With estimated
-variances this holds for large groups; smaller ones than `MIN_GROUP` get no verdict.
+holds simultaneously at all times with probability 1 − α. Checking the result at any time, and
+stopping because of it, therefore does not raise the probability of a wrong verdict above α. With
+estimated variances this holds for large groups, so groups smaller than `MIN_GROUP` get no verdict.
 """
 
 from __future__ import annotations
@@ -23,21 +23,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MIN_GROUP = 50
-"""Fewest members of a group from which there is an interval."""
+"""The minimum size of a group for which an interval is computed."""
 
 TIGHTEST_AT = 500
-"""Members of each of two equal groups at which the interval is tightest, compared with others of
-the same method. It must not depend on the data."""
+"""The size of each of two equal groups for which the interval is optimised. It must not depend on
+the data."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A group's values, as far as a comparison needs them.
+    """Summary statistics of a group's values.
 
     Attributes:
         count: The number of members.
         mean: The mean of their values; NaN if there are none.
-        variance: The variance of their values (with n − 1); NaN if there are fewer than two.
+        variance: The sample variance of their values (denominator n − 1); NaN if there are fewer
+            than two.
     """
 
     count: int
@@ -46,7 +47,7 @@ class Sample:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Sample:
-        """The sample of some values."""
+        """Computes the statistics of a group's values."""
         count = len(values)
         mean = math.fsum(values) / count if count else math.nan
         squares = math.fsum((value - mean) ** 2 for value in values)
@@ -59,8 +60,8 @@ class Interval:
 
     Attributes:
         estimate: The estimate; NaN if there is none.
-        low: The lower end; −∞ if the group is too small.
-        high: The upper end; ∞ if the group is too small.
+        low: The lower limit; −∞ if a group is too small.
+        high: The upper limit; ∞ if a group is too small.
     """
 
     estimate: float
@@ -69,11 +70,11 @@ class Interval:
 
 
 def mean_interval(sample: Sample, alpha: float) -> Interval:
-    """The confidence sequence of a group's mean.
+    """Computes the confidence sequence of a group's mean.
 
     Args:
         sample: The group.
-        alpha: The probability with which it may ever miss the true mean.
+        alpha: The probability that the sequence ever excludes the true mean.
     """
     if sample.count < MIN_GROUP:
         return Interval(sample.mean, -math.inf, math.inf)
@@ -82,41 +83,41 @@ def mean_interval(sample: Sample, alpha: float) -> Interval:
 
 
 def difference_interval(group: Sample, control: Sample, alpha: float) -> Interval:
-    """The confidence sequence of a difference of means: the group's minus the control's.
+    """Computes the confidence sequence of a difference of means: the group's minus the control's.
 
     Args:
         group: A group.
         control: The group that it is compared with.
-        alpha: The probability with which it may ever miss the true difference.
+        alpha: The probability that the sequence ever excludes the true difference.
     """
     estimate = group.mean - control.mean
     if min(group.count, control.count) < MIN_GROUP:
         return Interval(estimate, -math.inf, math.inf)
-    # Of two unequal groups the smaller one says little about its own variance if most of its values
-    # are equal, as for rare clicks; the variance of all values together counts then.
+    # The variance of the smaller of two unequal groups may be underestimated if most of its values
+    # are equal, as for rare clicks. The pooled variance is therefore a lower bound.
     freedom = group.count + control.count - 2
     squares = group.variance * (group.count - 1) + control.variance * (control.count - 1)
     variance = max(
         group.variance / group.count + control.variance / control.count,
         squares / freedom * (1.0 / group.count + 1.0 / control.count),
     )
-    # The size of a single group whose mean would be as variable, for values of equal variance.
+    # The size of a single group whose mean has the same variance, given equal variances of values.
     effective = group.count * control.count / (group.count + control.count)
     half = _half_width(variance, effective, TIGHTEST_AT / 2, alpha)
     return Interval(estimate, estimate - half, estimate + half)
 
 
 def _half_width(variance: float, size: float, tightest_at: float, alpha: float) -> float:
-    """Half the width of the confidence sequence of a mean.
+    """Computes half the width of the confidence sequence of a mean.
 
     Args:
         variance: The variance of the mean.
         size: The number of values.
-        tightest_at: The number of values at which the interval is tightest.
-        alpha: The probability with which the interval may ever miss.
+        tightest_at: The number of values for which the interval is optimised.
+        alpha: The probability that the sequence ever excludes the true mean.
     """
     if variance <= 0.0:
-        # All values are equal so far, which says nothing about the next one.
+        # All values are equal so far, so their variance cannot be estimated.
         return math.inf
     # The mixture's variance relative to that of a value (Waudby-Smith et al. 2024, eq. 24).
     log = -2.0 * math.log(alpha)

@@ -1,7 +1,7 @@
-"""Keeps experiments in the release store, beside the production pointer.
+"""Stores experiments in the release store, in a file next to the production pointer.
 
-Where keys are trusted, one of them must have signed the file, and one that is older than one that
-was read before on this machine is refused.
+If trusted keys are configured, one of them must have signed the file, and a file that is older than
+one read before on this machine is refused.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from marquee_core.release.store import ReleaseStore
 _FILE = "experiments"
 _FORMAT = 1
 MAX_KEPT = 50
-"""Most experiments that are kept; the one that ended first is dropped."""
+"""The maximum number of experiments in the file; the oldest ones are dropped."""
 
 STOPPED = "stopped"
 _WHAT = f"the file {_FILE!r}"
 _NO_KEY = (
-    "trusted keys are set, so servers accept only signed changes of experiments; sign them with "
-    "--signing-key"
+    "trusted keys are configured, so servers accept only signed changes of experiments; sign the "
+    "change with --signing-key"
 )
 
 
 class ExperimentStore:
-    """Starts, ends and lists experiments; at most one of them runs."""
+    """Starts, ends and lists experiments. At most one of them is running."""
 
     def __init__(self, store: ReleaseStore) -> None:
         """Takes the release store."""
         self._store = store
 
     def all(self) -> list[Experiment]:
-        """All experiments that are kept, the most recently started first.
+        """Returns all experiments in the store, the most recently started first.
 
         Raises:
-            ArtifactError: The file that holds them is damaged, or keys are trusted, and it is not
-                signed by one of them, or older than one that was read before.
+            ArtifactError: The file of experiments is damaged; or trusted keys are configured, and
+                the file is not signed by one of them, or is older than one read before.
         """
         try:
             content = self._store.storage.read(_FILE)
@@ -58,15 +58,18 @@ class ExperimentStore:
             return []
         file = self._read(content)
         if self._store.trusted is not None:
-            self._store.freshness.check(_FILE, file.number)
+            self._store.replay_guard.check(_FILE, file.number)
         return file.experiments
 
     def find(self, name: str = "") -> Experiment:
-        """The experiment of a name; for "" the one that runs, or else the one started last.
+        """Returns the experiment with a name.
+
+        Args:
+            name: The name; "" for the running experiment, or else the one started last.
 
         Raises:
-            ExperimentError: There is none.
-            ArtifactError: The file that holds them is damaged.
+            ExperimentError: There is no such experiment.
+            ArtifactError: The file of experiments is damaged.
         """
         experiments = self.all()
         if not experiments:
@@ -90,14 +93,14 @@ class ExperimentStore:
         """Starts a new experiment, and returns it.
 
         Args:
-            name: Its name, not used before.
-            arms: Its arms, among them the control.
-            metric: What the arms are compared by, one of `METRICS`.
+            name: The name, which must not have been used before.
+            arms: The arms, of which one is the control.
+            metric: The metric by which the arms are compared, one of `METRICS`.
             alpha: The probability of a wrong verdict if the arms do not differ.
-            log_position: The position in the feedback log; 0 if it is not known.
+            log_position: The current position in the feedback log; 0 if it is not known.
 
         Raises:
-            ExperimentError: It is not valid, or `start` refuses it.
+            ExperimentError: The experiment is not valid, or `start` rejects it.
             ArtifactError: The file of experiments is damaged.
         """
         control = next((arm for arm in arms if arm.name == CONTROL), None)
@@ -125,9 +128,9 @@ class ExperimentStore:
         """Adds a running experiment.
 
         Raises:
-            ExperimentError: Another one runs, its name was used before, or a release is missing or
-                lacks a model that its arm weights.
-            ArtifactError: The file that holds them is damaged.
+            ExperimentError: Another experiment is running, the name was used before, or a release
+                is missing or lacks a model that has a weight in its arm.
+            ArtifactError: The file of experiments is damaged.
         """
         for arm in experiment.arms:
             try:
@@ -148,8 +151,8 @@ class ExperimentStore:
                 raise ExperimentError(f"experiment {current.name} is running; stop it first")
             if any(experiment.experiment_id == other.experiment_id for other in experiments):
                 raise ExperimentError(
-                    f"there was an experiment {experiment.name!r} before; users would be assigned "
-                    "as they were then, so choose another name"
+                    f"there was already an experiment {experiment.name!r}, and users would be "
+                    "assigned to the same arms as then; choose another name"
                 )
             return [experiment, *experiments]
 
@@ -159,12 +162,12 @@ class ExperimentStore:
         """Ends an experiment, and returns it.
 
         Args:
-            name: The experiment.
-            outcome: How it was ended: `stopped`, or `promoted ARM`.
+            name: The name of the experiment.
+            outcome: How it ended: `stopped`, or `promoted ARM`.
 
         Raises:
-            ExperimentError: It does not run.
-            ArtifactError: The file that holds them is damaged.
+            ExperimentError: The experiment is not running.
+            ArtifactError: The file of experiments is damaged.
         """
         ended: list[Experiment] = []
 
@@ -180,11 +183,11 @@ class ExperimentStore:
         return ended[0]
 
     def _update(self, change: Callable[[list[Experiment]], list[Experiment]]) -> None:
-        """Changes the experiments in one atomic step, and signs them.
+        """Changes the experiments atomically, and signs the file.
 
         Raises:
-            ArtifactError: The file is damaged or not signed, or trusted keys are set and the change
-                would not be signed by one of them.
+            ArtifactError: The file is damaged or not signed, or trusted keys are configured and the
+                change would not be signed by one of them.
         """
         trusted, signer = self._store.trusted, self._store.signer
         if trusted is not None and signer is None:
@@ -193,9 +196,9 @@ class ExperimentStore:
         def apply(content: bytes | None) -> bytes:
             before = _File(0, []) if content is None else self._read(content)
             kept = change(before.experiments)[:MAX_KEPT]
-            # By the time, because the file may have been removed or replaced by an earlier one.
+            # Based on the time, because the file may have been removed or replaced by an old one.
             number = max(before.number + 1, time.time_ns() // 1000)
-            # As it will be read, so that the signature is over the same numbers.
+            # Serialise and parse once, so that the signature covers the numbers as they are read.
             file = _File.from_json(_File(number, kept).to_json())
             if signer is not None:
                 signature = signer.sign(file.signed_content()).decode().strip()
@@ -206,7 +209,7 @@ class ExperimentStore:
         self._store.storage.update(_FILE, apply)
 
     def _read(self, content: bytes) -> _File:
-        """Parses the file, and checks its signature where keys are trusted."""
+        """Parses the file, and checks its signature if trusted keys are configured."""
         file = _File.from_json(content)
         self._check(file)
         return file
@@ -218,19 +221,19 @@ class ExperimentStore:
 
 
 def running(experiments: Sequence[Experiment]) -> Experiment | None:
-    """The experiment that runs; None if none does."""
+    """Returns the running experiment; None if there is none."""
     return next((experiment for experiment in experiments if experiment.is_running), None)
 
 
 @dataclass(frozen=True)
 class _File:
-    """What the file holds.
+    """The content of the file.
 
     Attributes:
-        number: The number of the change that made it: the time in microseconds since 1970, or one
-            more than that of the change before.
+        number: The number of the last change: the time in microseconds since 1970, or the number
+            of the previous change plus one if that is higher.
         experiments: The experiments, the most recently started first.
-        signature: The key's id and its signature of all that; "" if it is not signed.
+        signature: The key's id and the signature of the other fields; "" if it is not signed.
     """
 
     number: int
@@ -245,18 +248,18 @@ class _File:
         }
 
     def signed_content(self) -> bytes:
-        """What a signature is over. It can be no manifest and no pointer, which keys sign too."""
+        """Returns the bytes to sign, whose prefix distinguishes them from other signed files."""
         text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"), allow_nan=False)
         return f"{_FILE}\n{text}".encode()
 
     def to_json(self) -> bytes:
-        """The JSON that `from_json` reads."""
+        """Returns the file as JSON, the inverse of `from_json`."""
         content = {**self._content(), "signature": self.signature}
         return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> _File:
-        """Parses what `to_json` wrote; number and signature may be missing.
+        """Parses the result of `to_json`; number and signature may be missing.
 
         Raises:
             ArtifactError: The content is damaged.
@@ -267,7 +270,7 @@ class _File:
                 raise ValueError(f"format {raw['format']} is not {_FORMAT}")
             number, signature = raw.get("number", 0), raw.get("signature", "")
             if type(number) is not int or number < 0 or not isinstance(signature, str):
-                raise TypeError("the number must be an integer, and the signature a text")
+                raise TypeError("the number must be an integer, and the signature a string")
             experiments = [Experiment.from_json(each) for each in raw["experiments"]]
         except (AttributeError, ValueError, KeyError, TypeError, OverflowError) as error:
             raise ArtifactError(f"damaged file {_FILE!r}: {reason_of(error)}") from error

@@ -1,8 +1,9 @@
-"""The feedback log: what users do, stored durably and in order.
+"""The feedback log, which stores what users do durably and in order.
 
-Start with `log.py`: the gateway appends events to an `EventLog` and follows it by position, and the
-trainer can read it from the beginning. `statements.py` has its SQL, `events.py` defines an event,
-and `meaning.py` what it counts as for the models. `schema.py` has the tables, `engine.py` the
-connection to SQLite or PostgreSQL, and `migrations/` the Alembic migrations that create the tables.
-Needs the extra `feedback`.
+The gateway appends events to an `EventLog` and follows it by position; the trainer reads it from
+the beginning. Start with `log.py`. `events.py` defines events, and `event_ratings.py` the ratings
+that they count as. `statements.py` and its siblings contain the SQL, `schema.py` the tables,
+`database.py` and `engine.py` the connections to SQLite or PostgreSQL, and `migrations/` the Alembic
+migrations. `log.py` and the SQL need the extra `feedback`; the package imports nothing of
+`marquee_core` outside itself.
 """

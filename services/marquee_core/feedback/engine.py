@@ -1,4 +1,4 @@
-"""Connects to the database of the log: SQLite or PostgreSQL."""
+"""Connects to the database of the feedback log: SQLite or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,44 +10,46 @@ from sqlalchemy.exc import ArgumentError
 
 SQLITE, POSTGRESQL = "sqlite", "postgresql"
 
-# Any number that other programs are unlikely to lock in the same database.
+# An arbitrary number that other programs are unlikely to use as a lock in the same database.
 _ADVISORY_LOCK = 0x6D617271756565
-# Writers exclude each other anyway, and a single connection keeps what it has read and prepared.
+# Pool sizes. Writers exclude each other anyway, and a single connection makes the best use of its
+# page cache and prepared statements.
 _WRITERS, _READERS = 1, 3
 # The shortest connection timeout in seconds that libpq accepts.
 _MIN_CONNECT_TIMEOUT_S = 2
 
 
 def parse_url(url: str) -> URL:
-    """Parses the URL of a log.
+    """Parses the URL of a feedback log.
 
     Args:
         url: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`.
 
     Raises:
-        ValueError: It is not such a URL.
+        ValueError: The URL does not have one of these forms.
     """
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise ValueError(f"the feedback log's URL cannot be parsed: {error}") from error
+        raise ValueError(f"the URL of the feedback log cannot be parsed: {error}") from error
     backend = parsed.get_backend_name()
     if backend == SQLITE:
         if not parsed.database or parsed.database == ":memory:":
-            raise ValueError("a feedback log in SQLite needs a file: sqlite:///PATH")
+            raise ValueError("a SQLite feedback log needs a file: sqlite:///PATH")
         return parsed.set(drivername=SQLITE)
     if backend in (POSTGRESQL, "postgres"):
         return parsed.set(drivername=f"{POSTGRESQL}+psycopg")
-    raise ValueError(f"the feedback log is stored in SQLite or PostgreSQL, not in {backend}")
+    raise ValueError(f"the feedback log needs SQLite or PostgreSQL, not {backend}")
 
 
 def make_engine(url: URL, timeout: float, *, writes: bool = False) -> Engine:
-    """Creates an engine; it connects when it is used.
+    """Creates an engine, which connects on first use.
 
     Args:
-        url: A URL that `parse_url` returned.
+        url: A URL returned by `parse_url`.
         timeout: Seconds to wait for a connection, for a lock and for a statement.
-        writes: Whether it is for transactions that write. SQLite locks the file at their beginning.
+        writes: Whether the engine is for write transactions, which lock a SQLite file when they
+            begin.
     """
     pool: dict[str, Any] = {
         "pool_size": _WRITERS if writes else _READERS,
@@ -63,7 +65,8 @@ def make_engine(url: URL, timeout: float, *, writes: bool = False) -> Engine:
             **pool,
         )
         event.listen(engine, "connect", _set_up_sqlite)
-        # A transaction that first reads and then writes fails if another process writes in between.
+        # Without IMMEDIATE, a transaction that reads and then writes fails if another process
+        # writes in between.
         begin = "BEGIN IMMEDIATE" if writes else "BEGIN"
         event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
         event.listen(engine, "do_connect", _make_folder)
@@ -84,7 +87,7 @@ def make_engine(url: URL, timeout: float, *, writes: bool = False) -> Engine:
             cursor.execute(f"SET statement_timeout = {milliseconds}")
             cursor.execute(f"SET lock_timeout = {milliseconds}")
             cursor.execute(f"SET idle_in_transaction_session_timeout = {2 * milliseconds}")
-            # Other values than `off` wait for the disk; some of them also wait for replicas.
+            # All values except `off` wait for the disk, and some also wait for replicas.
             if cursor.execute("SHOW synchronous_commit").fetchone() == ("off",):
                 cursor.execute("SET synchronous_commit = on")
         connection.commit()
@@ -96,9 +99,9 @@ def make_engine(url: URL, timeout: float, *, writes: bool = False) -> Engine:
 def lock_writers(connection: Connection) -> None:
     """Excludes other writers until the end of the transaction.
 
-    Entries therefore become visible in the order of their positions, and a reader that follows
-    the log by position misses none. Without the lock, a PostgreSQL transaction with lower positions
-    could commit after one with higher positions.
+    This makes entries visible in the order of their positions, so a reader that follows the log by
+    position misses none. Without the lock, a PostgreSQL transaction with lower positions could
+    commit after one with higher positions.
     """
     if connection.dialect.name == POSTGRESQL:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_ADVISORY_LOCK})")
@@ -110,12 +113,12 @@ def _make_folder(_dialect: Any, _record: Any, arguments: Any, _parameters: Any) 
 
 
 def _set_up_sqlite(connection: Any, _record: Any) -> None:
-    # Transactions begin where `make_engine` says, not where the driver would begin them.
+    # Transactions are begun explicitly by `make_engine`, not implicitly by the driver.
     connection.isolation_level = None
     cursor = connection.cursor()
     cursor.execute("PRAGMA journal_mode = WAL")
-    # A commit waits until the disk has the write-ahead log.
+    # A commit waits until the write-ahead log is on disk.
     cursor.execute("PRAGMA synchronous = FULL")
-    # Deleted feedback is overwritten in the file.
+    # Overwrite deleted feedback in the file.
     cursor.execute("PRAGMA secure_delete = ON")
     cursor.close()

@@ -1,4 +1,4 @@
-"""Events of users, and the entries of the log that hold them."""
+"""Users' events, and the entries of the feedback log that contain them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class FeedbackKind(IntEnum):
-    """What a user did. The values are stored in the log and are those of the API."""
+    """What a user did. The values are stored in the log, and are the same as in the API."""
 
     RATING = 1
     LIKE = 2
@@ -21,7 +21,7 @@ class FeedbackKind(IntEnum):
 
 
 class EntryType(IntEnum):
-    """What an entry of the log says. The values are stored in the log."""
+    """The type of a log entry. The values are stored in the log."""
 
     EVENT = 1
     DELETION = 2
@@ -50,14 +50,15 @@ class FeedbackEvent(NamedTuple):
     recommendation_id: str = ""
 
     def at(self, time_us: int) -> FeedbackEvent:
-        """The same event at another time."""
+        """Returns the same event at another time."""
         user_id, item_id, kind, value, _, event_id, recommendation_id = self
         return FeedbackEvent(user_id, item_id, kind, value, time_us, event_id, recommendation_id)
 
-    def says_the_same_as(self, other: FeedbackEvent) -> bool:
-        """Whether two events differ in their time at most.
+    def equals_ignoring_time(self, other: FeedbackEvent) -> bool:
+        """Returns whether two events are equal except for their times.
 
-        The server replaces missing and later times, so the time of a repeated event may change.
+        The server replaces missing times and times in the future, so a repeated event may have a
+        different time.
         """
         return self.at(0) == other.at(0)
 
@@ -66,12 +67,13 @@ class LogEntry(NamedTuple):
     """An entry of the log.
 
     Attributes:
-        position: The entry's place in the log. Positions grow in the order in which entries become
-            visible to readers, and are never used twice.
-        type: Whether it is an event, the deletion of one, or says that a user was forgotten.
-        event: The event. For a deletion, the deleted event without its value and its time. None
-            for a forgotten user.
-        deleted_position: For a deletion, the position that the deleted event had; otherwise 0.
+        position: The entry's position in the log. Positions increase in the order in which entries
+            become visible to readers, and are never reused.
+        type: Whether the entry is an event, the deletion of an event, or the record that a user
+            was forgotten.
+        event: The event. For a deletion, the deleted event without its value and time. None for a
+            forgotten user.
+        deleted_position: For a deletion, the position of the deleted event; otherwise 0.
         user_digest: For a forgotten user, the `user_digest` of the id; otherwise empty.
         received_us: When the log received the entry, in microseconds since 1970.
     """
@@ -86,11 +88,11 @@ class LogEntry(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A place in a log that can be recognised.
+    """A mark at a position in a log, by which the log can be recognised.
 
-    A trainer leaves a mark in the log that it reads, and notes it in the manifest. Positions alone
-    would not do: a log that was replaced, or restored from a backup, uses them again for other
-    events. It lacks the mark.
+    A trainer writes a mark to the log that it reads, and records the mark in the manifest. A
+    position is not sufficient, because a log that was replaced, or restored from a backup, reuses
+    positions for other events. Such a log lacks the mark.
 
     Attributes:
         position: The position of the log's last entry when the mark was made.
@@ -103,15 +105,15 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """What became of a batch of events.
+    """The result of appending a batch of events.
 
     Attributes:
-        recorded: Number of events that are new in the log.
-        duplicates: Number of events that the log holds, or held, under the same key.
-        ignored: Number of events that occurred before their user was forgotten.
+        recorded: The number of new events.
+        duplicates: The number of events whose key was recorded before.
+        ignored: The number of events that occurred before their user was forgotten.
         position: A position that includes the batch.
-        entries: The batch as the log now holds it, which spares a follower in the same process to
-            read it. Empty unless all events are new and their positions follow each other.
+        entries: The entries of the batch, so that a follower in the same process need not read
+            them. Empty unless all events are new and their positions are consecutive.
     """
 
     recorded: int
@@ -123,10 +125,10 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """What a deletion did.
+    """The result of a deletion.
 
     Attributes:
-        count: Number of events that were deleted.
+        count: The number of events that were deleted.
         position: A position that includes the deletion.
     """
 
@@ -136,11 +138,11 @@ class Deleted:
 
 @dataclass(frozen=True, slots=True)
 class ListCount:
-    """How many lists of an experiment's arm a user got from one counter, or from all of them.
+    """The number of lists of an arm that a user received, from one counter or from all counters.
 
     Attributes:
         experiment_id: The `Experiment.experiment_id`.
-        arm: The place of the arm among the experiment's.
+        arm: The index of the arm in `Experiment.arms`.
         user_digest: The `user_digest` of the user's id.
         lists: The number of lists.
     """
@@ -153,12 +155,12 @@ class ListCount:
 
 @dataclass(frozen=True, slots=True)
 class CounterState:
-    """A process, or a part of its life, that counted lists.
+    """The state of a counter of lists. A process uses one counter or several in succession.
 
     Attributes:
-        counter_id: Its id.
-        silent_s: Seconds since it last wrote.
-        is_closed: Whether it has written all that it counted.
+        counter_id: The id of the counter.
+        silent_s: Seconds since the counter was last written.
+        is_closed: Whether all counts have been written and the counter is no longer used.
     """
 
     counter_id: str
@@ -167,29 +169,29 @@ class CounterState:
 
 
 class EventIdReused(Exception):
-    """Another event is recorded under the key of an event.
+    """A different event is already recorded under an event's key.
 
     Attributes:
         event_id: The key.
     """
 
     def __init__(self, event_id: str) -> None:
-        super().__init__(f"another event is recorded under the key {event_id!r}")
+        super().__init__(f"a different event is already recorded under the key {event_id!r}")
         self.event_id = event_id
 
 
 class LogUnavailable(Exception):
-    """The database of the log cannot be reached, or it refused a statement."""
+    """The database of the log cannot be reached, or rejected a statement."""
 
 
 class LogTooNew(LogUnavailable):
-    """The database has tables of a newer version of the project."""
+    """The tables were created by a newer version of Marquee."""
 
 
 Batch = Sequence[FeedbackEvent]
-"""Events that are recorded together: all or none of them."""
+"""Events that are recorded atomically: all of them or none."""
 
 
 def user_digest(user_id: str) -> bytes:
-    """The digest by which a forgotten user is recognised, without the id itself (32 bytes)."""
+    """Returns the digest (32 bytes) that identifies a forgotten user without storing the id."""
     return hashlib.sha256(b"marquee forgotten user\0" + user_id.encode()).digest()

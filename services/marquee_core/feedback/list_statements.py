@@ -1,4 +1,4 @@
-"""The statements that count lists of experiments; they run inside transactions of `EventLog`."""
+"""The statements that count experiments' lists; they run inside transactions of `EventLog`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from marquee_core.feedback.statements import now_us
 def write_counts(
     connection: Connection, counter_id: str, counts: Sequence[ListCount], is_closed: bool
 ) -> None:
-    """Replaces totals of a counter; see `EventLog.write_list_counts`."""
+    """Replaces the totals of a counter; see `EventLog.write_list_counts`."""
     rows = [
         {
             "experiment_id": count.experiment_id,
@@ -39,7 +39,7 @@ def write_counts(
 
 
 def read_counts(connection: Connection, experiment_id: str) -> list[ListCount]:
-    """The lists of each user of an experiment, over all counters."""
+    """Returns the number of lists of each user of an experiment, summed over all counters."""
     query = (
         select(LIST_COUNTS.c.arm, LIST_COUNTS.c.user_digest, func.sum(LIST_COUNTS.c.lists))
         .where(LIST_COUNTS.c.experiment_id == experiment_id)
@@ -52,7 +52,7 @@ def read_counts(connection: Connection, experiment_id: str) -> list[ListCount]:
 
 
 def read_counters(connection: Connection, experiment_id: str) -> list[CounterState]:
-    """The counters that counted lists of an experiment."""
+    """Returns the counters with lists of an experiment."""
     used = select(LIST_COUNTS.c.counter_id).where(LIST_COUNTS.c.experiment_id == experiment_id)
     now = now_us(connection)
     query = select(LIST_COUNTERS).where(LIST_COUNTERS.c.counter_id.in_(used))
@@ -65,7 +65,7 @@ def read_counters(connection: Connection, experiment_id: str) -> list[CounterSta
 def _upsert(
     connection: Connection, table: Table, rows: list[dict[str, Any]], columns: Sequence[str]
 ) -> None:
-    """Inserts rows, or replaces some columns of those that are there."""
+    """Inserts rows, or replaces the given columns of existing ones."""
     is_sqlite = connection.dialect.name == SQLITE
     insert = sqlite.insert(table) if is_sqlite else postgresql.insert(table)
     statement = insert.on_conflict_do_update(

@@ -1,11 +1,11 @@
-"""Where the feedback log is, as settings name it; light to import."""
+"""The location of the feedback log, as given in settings; imports no database library."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 BESIDE_STORE = "sqlite"
-"""The setting for a SQLite file beside the release store."""
+"""The setting for a SQLite file next to the release store."""
 
 _SCHEMES = ("sqlite:///", "postgresql://", "postgresql+psycopg://")
 
@@ -18,20 +18,22 @@ def check_log_setting(setting: str, store: str) -> None:
         store: The folder or URL of the release store.
 
     Raises:
-        ValueError: The setting is none of these, or names a file beside a store that is in no
-            folder.
+        ValueError: The setting does not have one of these forms, or is `sqlite` although the store
+            is not a local folder.
     """
     if setting not in ("", BESIDE_STORE) and not setting.startswith(_SCHEMES):
-        raise ValueError("feedback: neither `sqlite` nor a URL of SQLite or PostgreSQL")
+        raise ValueError(
+            "feedback: must be `sqlite`, or the URL of a SQLite or PostgreSQL database"
+        )
     if setting == BESIDE_STORE and "://" in store:
-        raise ValueError("feedback: `sqlite` needs a store in a folder")
+        raise ValueError("feedback: `sqlite` needs a store in a local folder")
 
 
 def log_url(setting: str, store: str) -> str:
-    """The URL of the log that a setting names; "" for none.
+    """Returns the URL of the log for a setting; "" for no log.
 
     Args:
-        setting: A setting that `check_log_setting` accepts.
+        setting: A setting accepted by `check_log_setting`.
         store: The folder or URL of the release store.
     """
     if setting != BESIDE_STORE:

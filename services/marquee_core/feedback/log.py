@@ -1,21 +1,15 @@
-"""`EventLog`: appends events durably, and reads them in order."""
+"""`EventLog`, which appends events durably and reads them in order."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any, Self
 
-from sqlalchemy import Connection, Row, select, tuple_
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy import Row, select, tuple_
+from sqlalchemy.exc import IntegrityError
 
-from marquee_core.feedback.appending import append_each, append_new
-from marquee_core.feedback.engine import (
-    SQLITE,
-    lock_writers,
-    make_engine,
-    parse_url,
-)
+from marquee_core.feedback.append_statements import append_each, append_new
+from marquee_core.feedback.database import Database
 from marquee_core.feedback.events import (
     Appended,
     Batch,
@@ -25,11 +19,9 @@ from marquee_core.feedback.events import (
     EventIdReused,
     ListCount,
     LogEntry,
-    LogUnavailable,
     Mark,
 )
 from marquee_core.feedback.list_statements import read_counters, read_counts, write_counts
-from marquee_core.feedback.migrate import upgrade
 from marquee_core.feedback.schema import AUDIT, LOG, MARKS
 from marquee_core.feedback.statements import (
     delete,
@@ -40,46 +32,40 @@ from marquee_core.feedback.statements import (
     read_entries,
 )
 
-_T = TypeVar("_T")
-
 DEFAULT_TIMEOUT_S = 2.0
 READ_PAGE = 5_000
-"""Entries that `EventLog.entries` reads at a time."""
+"""The number of entries that `EventLog.entries` reads at a time."""
 
 
 class EventLog:
-    """A durable log of events in SQLite or PostgreSQL. Threads and processes may share a log.
+    """A durable log of events in SQLite or PostgreSQL, which threads and processes may share.
 
-    A method returns when its changes are durable. It raises `LogUnavailable` if the database cannot
-    be reached or refuses a statement. All writes may be repeated.
+    Methods return when their changes are durable, and raise `LogUnavailable` if the database
+    cannot be reached or rejects a statement. All writes are idempotent.
 
-    The tables are created, or migrated from an older version, when the log is first used.
+    The tables are created, or migrated from an older version, on first use.
     """
 
     def __init__(self, url: str, timeout: float = DEFAULT_TIMEOUT_S) -> None:
-        """Takes the database; connects when the log is first used.
+        """Creates a log, which connects on first use.
 
         Args:
             url: `sqlite:///PATH` or `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`.
             timeout: Seconds to wait for a connection, for a lock and for a statement.
 
         Raises:
-            ValueError: The URL is none of these.
+            ValueError: The URL does not have one of these forms.
         """
-        self._engine = make_engine(parse_url(url), timeout)
-        self._writing = make_engine(parse_url(url), timeout, writes=True)
-        self._is_ready = False
-        self._preparing = threading.Lock()
+        self._database = Database(url, timeout)
 
     @property
     def name(self) -> str:
         """The database's URL without its password."""
-        return self._engine.url.render_as_string(hide_password=True)
+        return self._database.name
 
     def close(self) -> None:
         """Closes the connections."""
-        self._engine.dispose()
-        self._writing.dispose()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -92,77 +78,72 @@ class EventLog:
     ) -> list[Appended | EventIdReused]:
         """Records batches of events in one transaction.
 
-        An event whose key is recorded already changes nothing. A batch in which a key belongs to
-        another event is not recorded at all; the others are.
+        Events whose keys are already recorded are skipped. If a key in a batch is recorded for a
+        different event, that batch is rejected as a whole; other batches are not affected.
 
         Args:
             batches: The batches.
-            limit_times: Whether times later than the log's clock are replaced by its time. All
-                writers share that clock, so that nobody's fast or slow clock gains precedence.
+            limit_times: Whether to replace times in the future by the current time. The time is
+                that of a clock shared by all writers, so a wrong local clock has no effect.
 
         Returns:
-            What became of each batch.
+            The result for each batch.
 
         Raises:
             LogUnavailable: No batch was recorded, or the connection was lost while the transaction
                 was committed.
         """
         try:
-            appended = self._write(lambda c: append_new(c, batches, limit_times))
+            appended = self._database.write(lambda c: append_new(c, batches, limit_times))
         except IntegrityError:
             appended = None
         if appended is None:
-            appended = self._write(lambda c: append_each(c, batches, limit_times))
+            appended = self._database.write(lambda c: append_each(c, batches, limit_times))
         return appended
 
     def delete_event(self, user_id: str, event_id: str) -> Deleted:
         """Deletes a user's event with the given key.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
-        return self._write(lambda c: delete(c, user_id, LOG.c.event_id == event_id))
+        return self._database.write(lambda c: delete(c, user_id, LOG.c.event_id == event_id))
 
     def delete_item(self, user_id: str, item_id: str) -> Deleted:
         """Deletes all of a user's events about an item.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
-        return self._write(lambda c: delete(c, user_id, LOG.c.item_id == item_id))
+        return self._database.write(lambda c: delete(c, user_id, LOG.c.item_id == item_id))
 
     def forget(self, user_id: str, actor: str) -> Deleted:
         """Deletes everything about a user, and records that the user was forgotten.
 
         Args:
             user_id: The user.
-            actor: Who asked for it, for the audit table.
+            actor: Who requested it, for the audit table.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
-        deleted = self._write(lambda connection: forget(connection, user_id, actor))
-        if self._engine.dialect.name == SQLITE:
-            # The write-ahead log still holds the deleted rows.
-            with self._errors(), self._engine.connect() as connection:
-                raw = connection.connection.dbapi_connection
-                assert raw is not None  # noqa: S101 - the connection is open
-                raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        deleted = self._database.write(lambda connection: forget(connection, user_id, actor))
+        self._database.erase_deleted()
         return deleted
 
     def list_user(
         self, user_id: str, limit: int, before: tuple[int, int] | None = None
     ) -> list[LogEntry]:
-        """A user's events by their time, the most recent first.
+        """Returns a user's events ordered by time, the most recent first.
 
         Args:
             user_id: The user.
             limit: The maximum number of events.
-            before: Time in microseconds and position of the last event of the page before; None
+            before: Time in microseconds and position of the last event on the previous page; None
                 for the first page.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         query = (
             select(LOG)
@@ -172,52 +153,53 @@ class EventLog:
         )
         if before is not None:
             query = query.where(tuple_(LOG.c.time_us, LOG.c.position) < tuple_(*before))
-        return self._read(lambda c: [entry_of(row) for row in c.execute(query).all()])
+        return self._database.read(lambda c: [entry_of(row) for row in c.execute(query).all()])
 
     def read(self, after: int, limit: int) -> list[LogEntry]:
-        """The entries that follow a position, in the order of their positions.
+        """Returns the entries after a position, ordered by position.
 
-        Deleted events are left out. If fewer than `limit` entries are returned, these were all.
+        Deleted events are omitted. If fewer than `limit` entries are returned, the end of the log
+        was reached.
 
         Args:
             after: The position; 0 for the beginning of the log.
             limit: The maximum number of entries.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
-        return self._read(lambda connection: read_entries(connection, after, limit))
+        return self._database.read(lambda connection: read_entries(connection, after, limit))
 
-    def entries(self, after: int = 0, upto: int | None = None) -> Iterator[LogEntry]:
+    def entries(self, after: int = 0, up_to: int | None = None) -> Iterator[LogEntry]:
         """Iterates over the entries between two positions.
 
         Args:
             after: The position before the first entry; 0 for the beginning of the log.
-            upto: The last position; None for the end of the log when the iterator starts.
+            up_to: The last position; None for the end of the log when the iterator starts.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
-        upto = self.position() if upto is None else upto
-        while after < upto:
+        up_to = self.position() if up_to is None else up_to
+        while after < up_to:
             page = self.read(after, READ_PAGE)
             for entry in page:
-                if entry.position > upto:
+                if entry.position > up_to:
                     return
                 yield entry
             if len(page) < READ_PAGE:
                 return
             after = page[-1].position
 
-    def events_with_lists(self, prefix: str, after: int = 0) -> Iterator[LogEntry]:
-        """Iterates over the events that users found in lists whose ids begin with a prefix.
+    def events_from_lists(self, prefix: str, after: int = 0) -> Iterator[LogEntry]:
+        """Iterates over events whose recommendation ids begin with a prefix.
 
         Args:
-            prefix: The prefix, of letters, digits and hyphens.
+            prefix: The prefix, which consists of letters, digits and hyphens.
             after: The position before the first entry; 0 for the beginning of the log.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         query = (
             select(LOG)
@@ -228,7 +210,7 @@ class EventLog:
 
         def read(after: int) -> list[LogEntry]:
             following = query.where(LOG.c.position > after)
-            return self._read(lambda c: [entry_of(row) for row in c.execute(following)])
+            return self._database.read(lambda c: [entry_of(row) for row in c.execute(following)])
 
         while page := read(after):
             yield from page
@@ -237,140 +219,88 @@ class EventLog:
     def write_list_counts(
         self, counter_id: str, counts: Sequence[ListCount], is_closed: bool
     ) -> None:
-        """Replaces the totals of a counter of lists, and records when.
+        """Replaces the totals of a counter of lists, and records the time of the write.
 
         Args:
             counter_id: The counter.
             counts: The totals that have changed.
-            is_closed: Whether the counter has now written all that it counted, and ends.
+            is_closed: Whether this is the counter's last write.
 
         Raises:
             LogUnavailable: Nothing was written, or the connection was lost while the transaction
                 was committed.
         """
-        self._write(lambda connection: write_counts(connection, counter_id, counts, is_closed))
+        self._database.write(
+            lambda connection: write_counts(connection, counter_id, counts, is_closed)
+        )
 
     def list_counts(self, experiment_id: str) -> list[ListCount]:
-        """How many lists of an experiment each user got.
+        """Returns the number of an experiment's lists that each user received.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
-        return self._read(lambda connection: read_counts(connection, experiment_id))
+        return self._database.read(lambda connection: read_counts(connection, experiment_id))
 
     def list_counters(self, experiment_id: str) -> list[CounterState]:
-        """The counters that counted the lists of an experiment.
+        """Returns the counters with lists of an experiment.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
-        return self._read(lambda connection: read_counters(connection, experiment_id))
+        return self._database.read(lambda connection: read_counters(connection, experiment_id))
 
     def position(self) -> int:
-        """The position of the last entry; 0 if the log is empty.
+        """Returns the position of the last entry; 0 if the log is empty.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
-        return self._read(last_position)
+        return self._database.read(last_position)
 
     def mark(self) -> Mark:
-        """Marks the end of the log, so that a reader can tell later whether it is the same log.
+        """Marks the end of the log, so that a reader can check later whether it is the same log.
 
         Raises:
-            LogUnavailable: The database does not answer, or the log may not be written to.
+            LogUnavailable: The database does not respond, or the log is read-only.
         """
-        return self._write(mark)
+        return self._database.write(mark)
 
     def missing_marks(self, tokens: Collection[str]) -> frozenset[str]:
-        """Those of the given marks, by their tokens, that the log does not hold.
+        """Returns the tokens of those marks that the log does not contain.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         if not tokens:
             return frozenset()
         query = select(MARKS.c.token).where(MARKS.c.token.in_(sorted(tokens)))
-        return self._read(lambda c: frozenset(tokens) - frozenset(c.scalars(query)))
+        return self._database.read(lambda c: frozenset(tokens) - frozenset(c.scalars(query)))
 
     def received(self, positions: Collection[int]) -> dict[int, int]:
-        """When the log received the entries at some positions; entries that are gone are left out.
+        """Returns when the log received the entries at some positions; omits deleted entries.
 
         Args:
             positions: The positions.
 
         Returns:
-            By position, the time in microseconds since 1970.
+            The time in microseconds since 1970, by position.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         query = select(LOG.c.position, LOG.c.received_us).where(
             LOG.c.position.in_(sorted(positions))
         )
-        return self._read(lambda c: {row.position: row.received_us for row in c.execute(query)})
+        return self._database.read(
+            lambda c: {row.position: row.received_us for row in c.execute(query)}
+        )
 
     def audit(self) -> list[Row[Any]]:
-        """The rows of the audit table, oldest first.
+        """Returns the rows of the audit table, oldest first.
 
         Raises:
-            LogUnavailable: The database does not answer.
+            LogUnavailable: The database does not respond.
         """
         query = select(AUDIT).order_by(AUDIT.c.id)
-        return self._read(lambda connection: list(connection.execute(query)))
-
-    def _write(self, work: Callable[[Connection], _T]) -> _T:
-        def run() -> _T:
-            with self._writing.begin() as connection:
-                lock_writers(connection)
-                return work(connection)
-
-        return self._run(run)
-
-    def _read(self, work: Callable[[Connection], _T]) -> _T:
-        def run() -> _T:
-            with self._engine.connect() as connection:
-                return work(connection)
-
-        return self._run(run)
-
-    def _run(self, work: Callable[[], _T]) -> _T:
-        with self._errors():
-            self._prepare()
-            try:
-                return work()
-            except DBAPIError as error:
-                # The pool held a connection that the database has closed since, for example because
-                # it was restarted. Every operation may be repeated.
-                if not error.connection_invalidated:
-                    raise
-            return work()
-
-    def _prepare(self) -> None:
-        """Creates or migrates the tables, once."""
-        if not self._is_ready:
-            with self._preparing:
-                if not self._is_ready:
-                    upgrade(self._writing)
-                    self._is_ready = True
-
-    @staticmethod
-    def _errors() -> _Errors:
-        return _Errors()
-
-
-class _Errors:
-    """Turns errors of the database into `LogUnavailable`, except those of a wrong statement."""
-
-    def __enter__(self) -> None:
-        """Nothing to prepare."""
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
-    ) -> None:
-        if isinstance(error, OSError) or (
-            isinstance(error, SQLAlchemyError) and not isinstance(error, IntegrityError | DataError)
-        ):
-            cause = error.orig if isinstance(error, DBAPIError) else error
-            lines = str(cause).strip().splitlines()
-            raise LogUnavailable(lines[0] if lines else type(cause).__name__) from error
+        return self._database.read(lambda connection: list(connection.execute(query)))

@@ -1,4 +1,4 @@
-"""Creates the tables of the log, and migrates those of older versions."""
+"""Creates the tables of the log, and migrates tables of older versions."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from marquee_core.feedback.engine import lock_writers
 from marquee_core.feedback.events import LogTooNew
 
 REVISION = "0004"
-"""The revision of the tables that this version uses: the last one in `migrations/versions`."""
+"""The current revision of the tables: the last one in `migrations/versions`."""
 
 _FOLDER = Path(__file__).parent / "migrations"
 
 
 def upgrade(engine: Engine) -> None:
-    """Brings the tables to this version's revision.
+    """Upgrades the tables to the current revision.
 
-    Processes that start at the same time wait for each other. If the tables are up to date, no
-    rights to change them are needed.
+    Processes that start concurrently wait for each other. If the tables are up to date, no
+    privileges to change them are needed.
 
     Args:
-        engine: An engine for transactions that write.
+        engine: An engine for write transactions.
 
     Raises:
-        LogTooNew: The tables have a revision that this version does not know.
+        LogTooNew: The tables have an unknown, newer revision.
     """
     with engine.connect() as connection:
         if _revision(connection) == REVISION:
@@ -37,14 +37,14 @@ def upgrade(engine: Engine) -> None:
 
 
 def _revision(connection: Connection) -> str:
-    """The revision of the tables; "" if there are none."""
+    """Returns the revision of the tables; "" if there are none."""
     if not inspect(connection).has_table("alembic_version"):
         return ""
     return connection.scalar(text("SELECT version_num FROM alembic_version")) or ""
 
 
 def _run(connection: Connection) -> None:
-    # Alembic takes time to import and is needed only here.
+    # Imported here, because Alembic is slow to import and rarely needed.
     from alembic import command
     from alembic.config import Config
     from alembic.util import CommandError
@@ -56,6 +56,6 @@ def _run(connection: Connection) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise LogTooNew(
-            f"the feedback log has revision {_revision(connection)}, which this version does not "
-            f"know: it knows {REVISION}"
+            f"the feedback log has the unknown revision {_revision(connection)}; this version of "
+            f"Marquee supports revisions up to {REVISION}"
         ) from error

@@ -18,13 +18,13 @@ from sqlalchemy import (
 
 METADATA = MetaData()
 
-# SQLite gives a primary key its own values only if its type is INTEGER.
+# SQLite generates values for a primary key only if its type is INTEGER.
 POSITION = BigInteger().with_variant(Integer(), "sqlite")
 
 LOG = Table(
     "feedback_log",
     METADATA,
-    # `autoincrement`: SQLite would otherwise use the positions of deleted entries again.
+    # `autoincrement`, because SQLite would otherwise reuse the positions of deleted entries.
     Column("position", POSITION, primary_key=True, autoincrement=True),
     Column("type", SmallInteger, nullable=False),
     Column("user_id", String(256)),
@@ -37,7 +37,7 @@ LOG = Table(
     Column("recommendation_id", String(64)),
     Column("deleted_position", BigInteger),
     Column("user_digest", LargeBinary(32)),
-    # A deletion takes over the key of the event, which therefore cannot be recorded again.
+    # A deletion keeps the key of the deleted event, so that the event cannot be recorded again.
     Index("feedback_log_key", "user_id", "event_id", unique=True),
     Index("feedback_log_digest", "user_digest"),
     sqlite_autoincrement=True,

@@ -1,4 +1,4 @@
-"""The statements of the log; each function runs inside a transaction of `EventLog`."""
+"""The statements of the feedback log; each function runs inside a transaction of `EventLog`."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from marquee_core.feedback.schema import AUDIT, LIST_COUNTS, LOG, MARKS
 _FORGET = "forget_user"
 _ENTRY_TYPES = {int(kind): kind for kind in EntryType}
 _KINDS = {int(kind): kind for kind in FeedbackKind}
-# Statements that run for every few events are the driver's own: SQLAlchemy takes a while for each.
+# Frequent statements are written in the driver's SQL, because of SQLAlchemy's overhead.
 _CLOCK = "SELECT CAST(EXTRACT(epoch FROM clock_timestamp()) * 1000000 AS BIGINT)"
 _LAST_POSITION = f"SELECT max(position) FROM {LOG.name}"  # noqa: S608 # nosec B608
 _ENTRIES = (
     f"SELECT {', '.join(LOG.c.keys())} FROM {LOG.name} "  # noqa: S608 # nosec B608
-    "WHERE position > {mark} ORDER BY position LIMIT {mark}"
+    "WHERE position > {placeholder} ORDER BY position LIMIT {placeholder}"
 )
 
 
 def delete(connection: Connection, user_id: str, which: ColumnElement[bool]) -> Deleted:
-    """Deletes the user's events that meet a condition, and says so in the log."""
+    """Deletes the user's events that match a condition, and appends entries for the deletions."""
     condition = (LOG.c.user_id == user_id) & (LOG.c.type == EntryType.EVENT) & which
     found = connection.execute(select(LOG).where(condition)).all()
     if found:
@@ -65,7 +65,7 @@ def forget(connection: Connection, user_id: str, actor: str) -> Deleted:
     now, digest = now_us(connection), user_digest(user_id)
     is_event = (LOG.c.user_id == user_id) & (LOG.c.type == EntryType.EVENT)
     count = connection.scalar(select(func.count()).select_from(LOG).where(is_event)) or 0
-    # One entry for each forgotten user: the latest.
+    # Keep only the latest entry for each forgotten user.
     connection.execute(
         LOG.delete().where(or_(LOG.c.user_id == user_id, LOG.c.user_digest == digest))
     )
@@ -94,19 +94,19 @@ def forget(connection: Connection, user_id: str, actor: str) -> Deleted:
 
 def mark(connection: Connection) -> Mark:
     """Marks the end of the log; see `EventLog.mark`."""
-    made = Mark(last_position(connection), secrets.token_hex(16))
+    new_mark = Mark(last_position(connection), secrets.token_hex(16))
     connection.execute(
         insert(MARKS),
-        {"token": made.token, "position": made.position, "time_us": time.time_ns() // 1000},
+        {"token": new_mark.token, "position": new_mark.position, "time_us": time.time_ns() // 1000},
     )
-    return made
+    return new_mark
 
 
 def now_us(connection: Connection) -> int:
-    """The time in microseconds since 1970, by the clock that all writers of the log share.
+    """Returns the time in microseconds since 1970, by a clock that all writers of the log share.
 
-    It is the database server's, so the clocks of machines with gateways may differ. Processes that
-    share a SQLite file share a machine.
+    For PostgreSQL it is the clock of the database server, so the clocks of the gateways' machines
+    do not matter. Processes that share a SQLite file run on the same machine.
     """
     if connection.dialect.name == SQLITE:
         return time.time_ns() // 1000
@@ -114,23 +114,27 @@ def now_us(connection: Connection) -> int:
 
 
 def last_position(connection: Connection) -> int:
-    """The position of the last entry; 0 if the log is empty."""
+    """Returns the position of the last entry; 0 if the log is empty."""
     return connection.exec_driver_sql(_LAST_POSITION).scalar() or 0
 
 
 def read_entries(connection: Connection, after: int, limit: int) -> list[LogEntry]:
-    """The entries that follow a position; see `EventLog.read`."""
-    query = _ENTRIES.format(mark=mark_of_value(connection))
+    """Returns the entries after a position; see `EventLog.read`."""
+    query = _ENTRIES.format(placeholder=placeholder(connection))
     return [entry_of(row) for row in connection.exec_driver_sql(query, (after, limit))]
 
 
-def mark_of_value(connection: Connection) -> str:
-    """What stands for a value in a statement of the driver."""
+def placeholder(connection: Connection) -> str:
+    """Returns the driver's placeholder for a value."""
     return "?" if connection.dialect.name == SQLITE else "%s"
 
 
 def entry_of(row: Sequence[Any]) -> LogEntry:
-    """The entry that a row of the log holds, with the columns in the order of the table."""
+    """Converts a row of the log to an entry.
+
+    Args:
+        row: The values of all columns, in the order of the table.
+    """
     position, number, user_id, item_id, kind, value, time_us, received_us, event_id, *rest = row
     recommendation_id, deleted_position, digest = rest
     entry_type = _ENTRY_TYPES[number]

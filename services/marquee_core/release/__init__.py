@@ -1,6 +1,6 @@
-"""Releases: the manifest, the store that publishes and promotes them, and the files inside.
+"""Releases: the manifest, the files of a release, and the store that publishes and promotes it.
 
-A release becomes visible when `ReleaseStore.publish` in `store.py` has written its manifest.
-`contents.py` reads and writes the files of a release, and `ensemble.py` its ensemble weights. May
-import the rest of `marquee_core`. Start with `manifest.py`.
+A release becomes visible in `publish.py`, and is put in production in `pointer.py`. `contents.py`
+reads and writes the files of a release, and `ensemble.py` its ensemble weights. The package may
+import the rest of `marquee_core`, except `feedback` and `experiments`. Start with `manifest.py`.
 """

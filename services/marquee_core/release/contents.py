@@ -1,4 +1,4 @@
-"""Writes the files of a release for the trainer, and reads them for the servers."""
+"""Writes the files of a release (in the trainer) and reads them (in the servers)."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import GATEWAY
 
 ENSEMBLE = "ensemble.json"
-# Folder of the precomputed recommendations, which only the gateway reads.
+# The folder of the precomputed recommendations, read by the gateway only.
 PRECOMPUTED = "precomputed"
-# Folder of what the release was evaluated on, which only the gate reads.
+# The folder of the evaluation data, read by the promotion gate only.
 EVALUATION = "evaluation"
-# Folder of the items' free attributes, which only the gateway reads; releases without it have none.
+# The folder of the items' custom attributes, read by the gateway only; may be absent.
 _ATTRIBUTES = "attributes"
 _DATA = "data"
 _USERS = "data/users.npy"
 _ITEM_VECTORS = "data/item_vectors.npy"
 _BASELINE = "baseline"
 _RECENT_COUNTS = "data/recent_counts.npy"
-# Ratings are stored in single precision.
+# The tolerance for ratings, which are stored in single precision.
 _SCALE_SLACK = 1e-4
 
 
 @dataclass(frozen=True)
 class ReleaseFiles:
-    """A release whose files for one server are verified and in a local folder.
+    """The files of a release that one server needs, verified and in a local folder.
 
     Attributes:
         manifest: The manifest.
         folder: The folder of the files.
-        data: The training ratings and the baseline, which all models use.
+        data: The training ratings and the baseline, which are shared by all models.
     """
 
     manifest: Manifest
@@ -52,17 +52,17 @@ class ReleaseFiles:
     data: ReleaseData
 
     def model_folder(self, name: str) -> Path:
-        """The folder of a model's artifacts."""
+        """Returns the folder of a model's artifacts."""
         return model_folder(self.folder, name)
 
 
 def load_users(store: ReleaseStore, manifest: Manifest, cache: Path) -> Vocabulary:
-    """Loads the ids of a release's users, and nothing else.
+    """Loads only the ids of a release's users.
 
     Args:
         store: The store of the release.
         manifest: The release's manifest.
-        cache: Folder of the copies of release files.
+        cache: The folder for copies of release files.
 
     Raises:
         ArtifactError: The file is missing, damaged or does not match the manifest.
@@ -78,7 +78,7 @@ def load_users(store: ReleaseStore, manifest: Manifest, cache: Path) -> Vocabula
 
 
 def model_folder(folder: Path, name: str) -> Path:
-    """The folder of a model's artifacts, within the folder of a release."""
+    """Returns the folder of a model's artifacts within the folder of a release."""
     return folder / "models" / name
 
 
@@ -100,7 +100,7 @@ def save_data(
         data: The training ratings and the baseline.
         item_vectors: Unit vectors whose dot products are item similarities (float32, items × d).
         ensemble: The ensemble's weights.
-        attributes: The free attributes of the items; None if they have none.
+        attributes: The custom attributes of the items; None if there are none.
     """
     if attributes is not None:
         attributes.save(folder / _ATTRIBUTES)
@@ -122,8 +122,8 @@ def open_release(
     Args:
         store: The release store.
         release_id: The release.
-        backend: Name of the service, from `marquee_core.service_names`.
-        cache: Folder of the copies of release files.
+        backend: The name of the service, from `marquee_core.service_names`.
+        cache: The folder for copies of release files.
 
     Returns:
         The files, and the names of the models that this service scores.
@@ -141,7 +141,7 @@ def open_release(
 
 
 def read_release(manifest: Manifest, folder: Path) -> ReleaseFiles:
-    """Reads what every server needs from the files of a release.
+    """Reads the data of a release that every server needs.
 
     Args:
         manifest: The release's manifest.
@@ -159,15 +159,15 @@ def read_release(manifest: Manifest, folder: Path) -> ReleaseFiles:
 
 
 def _check_ratings(matrix: RatingsMatrix, baseline: Baseline, data: DataEntry) -> None:
-    """Checks that ratings and baseline are on the scale of the manifest.
+    """Checks the ratings and the baseline against the manifest.
 
     Raises:
-        ArtifactError: A rating or the mean is outside the scale, there is another number of ratings
-            than the manifest says, or the damping is negative.
+        ArtifactError: A rating or the mean is outside the rating scale, the number of ratings
+            differs from the manifest, an item bias is too large, or the damping is negative.
     """
     if matrix.rating_count != data.rating_count:
         raise ArtifactError(
-            f"there are {matrix.rating_count} ratings, but the manifest says {data.rating_count}"
+            f"there are {matrix.rating_count} ratings, but the manifest lists {data.rating_count}"
         )
     low, high = data.rating_min, data.rating_max
     slack = _SCALE_SLACK * (high - low)
@@ -185,7 +185,7 @@ def _check_ratings(matrix: RatingsMatrix, baseline: Baseline, data: DataEntry) -
 
 
 def open_recent_counts(files: ReleaseFiles) -> Float32:
-    """Reads how often items were rated recently: `Recency.counts` (float32, items).
+    """Reads the recency-weighted rating counts, `Recency.counts` (float32, items).
 
     Raises:
         ArtifactError: The file is missing or damaged.
@@ -194,12 +194,12 @@ def open_recent_counts(files: ReleaseFiles) -> Float32:
 
 
 def gateway_scores(files: ReleaseFiles) -> dict[str, Float32]:
-    """The scores of the models that the gateway scores itself, by the model's name.
+    """Returns the scores of the models that the gateway evaluates itself.
 
-    They order items alike for all subjects. The baseline's lack the user's bias.
+    They rank items alike for all subjects; the scores of the baseline exclude the user bias.
 
     Returns:
-        The scores of all items by each model of the release (float32, items).
+        The scores of all items, by the name of the model (float32, items).
 
     Raises:
         ArtifactError: A file is missing or damaged.
@@ -216,19 +216,19 @@ def gateway_scores(files: ReleaseFiles) -> dict[str, Float32]:
 
 
 def open_attributes(files: ReleaseFiles) -> Attributes:
-    """Reads the free attributes of the items; there are none in releases without them.
+    """Reads the custom attributes of the items, which are empty if the release has none.
 
     Raises:
         ArtifactError: A file is missing or damaged.
     """
     item_count = files.manifest.data.item_count
     if not any(path.startswith(f"{_ATTRIBUTES}/") for path in files.manifest.files):
-        return Attributes.none(item_count)
+        return Attributes.empty(item_count)
     return Attributes.load(files.folder / _ATTRIBUTES, item_count)
 
 
 def open_gateway_files(files: ReleaseFiles) -> tuple[Vocabulary, Catalogue, Ensemble, Float32]:
-    """Reads what only the gateway needs.
+    """Reads the data that only the gateway needs.
 
     Returns:
         The ids of the users, the catalogue, the ensemble, and the item vectors (float32,

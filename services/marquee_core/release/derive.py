@@ -1,4 +1,7 @@
-"""Makes a release with other ranking weights from one in the store, for an arm that has won."""
+"""Derives a release with different ranking weights from a published one.
+
+It is used to promote an experiment's arm that has its own ranking weights.
+"""
 
 from __future__ import annotations
 
@@ -17,24 +20,24 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 
 DERIVED = "derived_from"
-"""The field of `Manifest.evaluation` that says what a release was derived from."""
+"""The field of `Manifest.evaluation` that describes what a release was derived from."""
 
-# Metrics of predicted stars, which ranking weights do not change.
+# Prefixes of the metrics of predicted stars, which do not depend on the ranking weights.
 _STARS_METRICS = ("test_", "train_")
 
 
 def with_ranking(
     ensemble: Ensemble, backend_of: Mapping[str, str], weights: Mapping[str, float]
 ) -> Ensemble:
-    """The ensemble with other ranking weights; stars are predicted as before.
+    """Returns the ensemble with different ranking weights; predicted stars do not change.
 
-    While a backend is unavailable, the weights of the remaining models rank; if none remain, the
-    release's own blend for the remaining backends does.
+    If a backend is unavailable, the remaining models rank with the given weights. If none of the
+    weighted models remains, the release's own blend for the remaining backends is used.
 
     Args:
         ensemble: The blends of a release.
         backend_of: The service of each of its models.
-        weights: The weight of each model that ranks.
+        weights: The weight of each ranking model.
 
     Raises:
         KeyError: A model has no service.
@@ -49,25 +52,25 @@ def with_ranking(
 def derive(
     store: ReleaseStore, release_id: str, weights: Mapping[str, float], why: str, folder: Path
 ) -> tuple[Path, Manifest]:
-    """Prepares a release that differs from another one in its ranking weights alone.
+    """Prepares a release that differs from a published one only in its ranking weights.
 
-    It has the same models, ratings and place in the feedback log, but neither precomputed pages nor
-    an evaluation of its ranking: nobody has computed these with the new weights. Gateways compute
-    what they have no page for, and the gate asks for approval.
+    It has the same models, ratings and position in the feedback log. It has no precomputed pages
+    and no evaluation of its ranking, because neither exists for the new weights. Gateways compute
+    the missing pages on request, and the promotion gate asks for approval.
 
     Args:
-        store: The store of the other release.
-        release_id: The other release.
-        weights: The weights of the models that rank, by name.
-        why: Where the weights come from, for the manifest.
+        store: The store of the published release.
+        release_id: The published release.
+        weights: The weights of the ranking models, by name.
+        why: The origin of the weights, for the manifest.
         folder: An empty folder for the files.
 
     Returns:
         The folder of the files and the manifest, ready to be published.
 
     Raises:
-        ArtifactError: The release does not exist or is damaged, it lacks one of the models, or no
-            release may have these weights.
+        ArtifactError: The release does not exist or is damaged, lacks one of the models, or the
+            weights are not valid.
         OSError: The store cannot be read, or the folder cannot be written to.
     """
     source = store.manifest(release_id)
@@ -78,12 +81,14 @@ def derive(
     left_out = (f"{PRECOMPUTED}/", f"{EVALUATION}/")
     kept = {path: entry for path, entry in source.files.items() if not path.startswith(left_out)}
     opened = store.open(source, lambda path: path in kept, folder / "opened")
-    made = folder / "made"
+    derived = folder / "derived"
     for path in kept:
-        (made / path).parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(opened / path, made / path)
-    with_ranking(Ensemble.load(made / ENSEMBLE, source), backend_of, weights).save(made / ENSEMBLE)
-    files = {**kept, ENSEMBLE: hash_file(made / ENSEMBLE)}
+        (derived / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(opened / path, derived / path)
+    with_ranking(Ensemble.load(derived / ENSEMBLE, source), backend_of, weights).save(
+        derived / ENSEMBLE
+    )
+    files = {**kept, ENSEMBLE: hash_file(derived / ENSEMBLE)}
     now = datetime.now(UTC)
     manifest = dataclasses.replace(
         source,
@@ -100,9 +105,9 @@ def derive(
         files=files,
         gate=None,
     )
-    # What a server would refuse is refused before anything is published.
-    Ensemble.load(made / ENSEMBLE, manifest)
-    return made, manifest
+    # Fail here if a server would refuse the release.
+    Ensemble.load(derived / ENSEMBLE, manifest)
+    return derived, manifest
 
 
 def _without_ranking(evaluation: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The ensemble: linear blends of the models' scores, one for ratings and one for rankings.
 
-A release holds a pair of blends for each set of backends that may be available. If a backend is
-unavailable, the best weights of the remaining models are not those of the full ensemble.
+A release has a pair of blends for each set of backends that may be available, because the best
+weights of the remaining models differ from their weights in the full ensemble.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BASELINE = "baseline"
 POPULARITY = "popularity"
 RECENT_POPULARITY = "recent_popularity"
 GATEWAY_MODELS = (BASELINE, POPULARITY, RECENT_POPULARITY)
-"""Models that the gateway scores itself, so that they are always available.
+"""The models that the gateway evaluates itself, so they are always available.
 
 A release may lack `RECENT_POPULARITY`.
 """
@@ -35,7 +35,7 @@ class Blend:
     """A linear blend: intercept + Σ weight · score.
 
     Attributes:
-        weights: The weight of each model, by name; models of weight 0 are left out.
+        weights: The weight of each model, by name; models with weight 0 are omitted.
         intercept: The constant term.
     """
 
@@ -43,7 +43,7 @@ class Blend:
     intercept: float
 
     def apply(self, scores: Mapping[str, Float32]) -> Float64:
-        """Blends the scores of models.
+        """Blends the models' scores.
 
         Args:
             scores: The scores of each model by name, arrays of one shape (float32).
@@ -67,14 +67,14 @@ class BlendPair:
 
     Attributes:
         rating: Predicts ratings in stars.
-        ranking: Ranks items; only the order of its scores has a meaning.
+        ranking: Ranks items; only the order of its scores is meaningful.
     """
 
     rating: Blend
     ranking: Blend
 
     def models(self) -> tuple[str, ...]:
-        """The names of the models that have a weight in either blend."""
+        """Returns the names of the models that have a weight in either blend."""
         return tuple(dict.fromkeys((*self.ranking.weights, *self.rating.weights)))
 
 
@@ -83,23 +83,23 @@ class Ensemble:
     """The blends of a release.
 
     Attributes:
-        by_backends: For each set of available backends, the blends of their models and of the
-            gateway's own.
+        by_backends: For each set of available backends, the blends of their models and the
+            gateway's models.
     """
 
     by_backends: Mapping[frozenset[str], BlendPair]
 
     def blends(self, backends: Sequence[str]) -> BlendPair:
-        """The blends for the available backends."""
+        """Returns the blends for the available backends."""
         return self.by_backends[frozenset(backends)]
 
-    def alone(self, model: str, is_stars: bool) -> BlendPair:
-        """The blends that use a single model.
+    def single_model(self, model: str, is_stars: bool) -> BlendPair:
+        """Returns the blends that use a single model.
 
         Args:
             model: The model's name.
-            is_stars: Whether the model predicts stars. If not, the ratings come from the blend of
-                the gateway's own models.
+            is_stars: Whether the model predicts stars. If not, ratings are predicted by the blend
+                of the gateway's models.
         """
         blend = Blend({model: 1.0}, 0.0)
         return BlendPair(blend if is_stars else self.blends(()).rating, blend)
@@ -120,12 +120,12 @@ class Ensemble:
 
     @classmethod
     def load(cls, path: Path, manifest: Manifest) -> Ensemble:
-        """Reads what `save` wrote.
+        """Reads the blends written by `save`.
 
         Raises:
             ArtifactError: The file is damaged, lacks the blends for a set of the release's
-                backends, gives weight to a model that the release lacks or that needs another
-                backend, or has weights that turn predictions or rankings around.
+                backends, weights a model that the release lacks or that needs another backend, or
+                has weights that invert predictions or rankings.
         """
         backend_of = {model.name: model.backend for model in manifest.models}
         try:
@@ -151,36 +151,36 @@ class Ensemble:
 
 
 def backend_subsets(backends: Sequence[str]) -> list[frozenset[str]]:
-    """All subsets of the backends, the empty one first."""
+    """Returns all subsets of the backends, the empty one first."""
     return [
-        frozenset(name for place, name in enumerate(backends) if bits >> place & 1)
+        frozenset(name for index, name in enumerate(backends) if bits >> index & 1)
         for bits in range(1 << len(backends))
     ]
 
 
 def _check_blends(pair: BlendPair, manifest: Manifest) -> None:
-    """Checks that blends go along with their models.
+    """Checks that blends are consistent with their models.
 
-    Where all models predict the same stars, a rating blend must predict about as many, and more if
-    they all predict more. A ranking blend must rank no item lower because a model ranks it higher.
+    If all models predict the same stars, a rating blend must predict about the same, and it must
+    increase with them. A ranking blend must not have negative weights.
 
     Raises:
-        ArtifactError: A blend does not.
+        ArtifactError: A blend is inconsistent.
     """
     data = manifest.data
     output_of = {model.name: model.output for model in manifest.models}
     if pair.rating.weights:
         for model in pair.rating.weights:
             if output_of[model] is not Output.STARS:
-                raise ArtifactError(f"a rating blend uses {model!r}, which predicts no stars")
+                raise ArtifactError(f"a rating blend uses {model!r}, which does not predict stars")
         slope = sum(pair.rating.weights.values())
         span = data.rating_max - data.rating_min
         for stars in (data.rating_min, data.rating_max):
             predicted = pair.rating.intercept + slope * stars
             if slope <= 0 or abs(predicted - stars) > span / 2:
                 raise ArtifactError(
-                    f"a rating blend predicts {predicted:.2f} stars where all of its models "
-                    f"predict {stars:.2f}"
+                    f"a rating blend predicts {predicted:.2f} stars if all of its models predict "
+                    f"{stars:.2f}"
                 )
     for model, weight in pair.ranking.weights.items():
         if weight < 0:

@@ -1,8 +1,8 @@
-"""A lease in a store: only one process at a time does something, such as training.
+"""A lease in a store, which ensures that only one process at a time does something, such as train.
 
-The file of a lease names its owner and when it expires. The owner renews it in a thread, so a
-process that is killed holds it no longer than that. On the same machine, the lease of a process
-that has ended is free at once.
+The file of a lease records its owner and when it expires. The owner renews it in a thread, so the
+lease of a killed process expires by itself. On the same machine, the lease of a process that has
+ended can be taken immediately.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ class LeaseHeldError(ArtifactError):
 
 @dataclass(frozen=True)
 class _Owner:
-    """Who holds a lease.
+    """The owner of a lease.
 
     Attributes:
-        name: The user, host and process, for people.
-        token: Identifies the lease; random.
-        boot: Identifies the machine since it was started, and the process's host name.
+        name: A human-readable name: the user, host and process.
+        token: A random token that identifies the lease.
+        boot: The boot id of the machine and the host name of the process.
         pid: The process id.
-        started: When the process was started, in clock ticks since the machine was.
+        started: The start time of the process, in clock ticks since the machine was booted.
         since: When the lease was taken, RFC 3339.
-        expires: When it ends, in seconds since 1970; 0 if it was given back.
+        expires: When the lease expires, in seconds since 1970; 0 if it was released.
     """
 
     name: str
@@ -56,27 +56,27 @@ class _Owner:
 
     @property
     def is_free(self) -> bool:
-        """Whether the lease has ended, or its process has."""
+        """Whether the lease has expired, or its process has ended."""
         if self.expires <= time.time():
             return True
-        is_here = self.boot == _boot()
-        return is_here and (not self.started or _started(self.pid) != self.started)
+        is_local = self.boot == _boot_id()
+        return is_local and (not self.started or _start_time(self.pid) != self.started)
 
 
 class Lease:
-    """Holds a lease within a `with` block.
+    """Holds a lease for the duration of a `with` block.
 
     Attributes:
-        lost: Set when the lease could not be renewed in time, and somebody else may hold it.
+        lost: Set when the lease could not be renewed in time, so another process may hold it.
     """
 
     def __init__(self, storage: Storage, path: str, expires_s: float = EXPIRES_S) -> None:
-        """Takes the place of the lease.
+        """Creates a lease, which is taken when the `with` block is entered.
 
         Args:
             storage: The store.
             path: The file of the lease.
-            expires_s: Seconds after the last renewal until others may take it.
+            expires_s: Seconds after the last renewal until other processes may take the lease.
         """
         self._storage = storage
         self._path = path
@@ -111,27 +111,26 @@ class Lease:
         """Checks that the lease is still held.
 
         Raises:
-            LeaseHeldError: It was lost, for example because the machine slept.
+            LeaseHeldError: It was lost, for example because the machine was suspended.
         """
         if self.lost.is_set():
             raise LeaseHeldError(f"the lease {self._path} was lost: it was not renewed in time")
 
     def release(self) -> None:
-        """Gives the lease back. May be called from any thread, and twice."""
+        """Releases the lease. It may be called from any thread and more than once."""
         self._stop.set()
         try:
             self._storage.update(self._path, lambda content: self._change(content, 0.0))
         except (LeaseHeldError, OSError):
-            # It is somebody else's, or it expires by itself.
-            return
+            return  # Another process holds it, or it will expire by itself.
 
     def _take(self, content: bytes | None) -> bytes:
         owner = _parse(content)
         if owner is not None and not owner.is_free:
             until = datetime.fromtimestamp(owner.expires, UTC).isoformat(timespec="seconds")
             raise LeaseHeldError(
-                f"{owner.name} holds {self._path} since {owner.since}; unless renewed, it expires "
-                f"at {until}"
+                f"{owner.name} has held {self._path} since {owner.since}; unless renewed, it "
+                f"expires at {until}"
             )
         return self._content(time.time() + self._expires_s)
 
@@ -149,9 +148,9 @@ class Lease:
         owner = _Owner(
             f"{getpass.getuser()}@{socket.gethostname()} (process {pid})",
             self._token,
-            _boot(),
+            _boot_id(),
             pid,
-            _started(pid),
+            _start_time(pid),
             self._since,
             expires,
         )
@@ -175,7 +174,7 @@ class Lease:
 
 
 def _parse(content: bytes | None) -> _Owner | None:
-    """The owner; None if there is none, or the file is damaged and so protects nothing."""
+    """Returns the owner; None if there is none, or if the file is damaged."""
     if content is None:
         return None
     try:
@@ -184,8 +183,8 @@ def _parse(content: bytes | None) -> _Owner | None:
         return None
 
 
-def _boot() -> str:
-    """Identifies the machine since it was started; "" if it cannot be told."""
+def _boot_id() -> str:
+    """Returns the boot id of this machine and its host name; "" if the id cannot be read."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -193,10 +192,10 @@ def _boot() -> str:
     return f"{boot} {socket.gethostname()}"
 
 
-def _started(pid: int) -> int:
-    """When a process was started, in clock ticks since the machine was; 0 if there is none."""
+def _start_time(pid: int) -> int:
+    """Returns a process's start time, in clock ticks since boot; 0 if there is no such process."""
     try:
-        # The name of the program, in parentheses, may hold spaces.
+        # The name of the program, in parentheses, may contain spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         return 0 if fields[0] == "Z" else int(fields[19])
     except (OSError, IndexError, ValueError):

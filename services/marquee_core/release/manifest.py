@@ -19,8 +19,8 @@ from marquee_core.output import Output
 from marquee_core.release.verdict import Verdict
 
 SCHEMA_VERSION = 5
-# Schema 3 lacks `DataEntry.feedback` and `DataEntry.refitted`, and schema 4 `feedback_mark`; the
-# defaults describe such releases.
+# Schema 3 lacks `DataEntry.feedback` and `DataEntry.refitted`, and schema 4 lacks `feedback_mark`.
+# The defaults describe such releases.
 READABLE_VERSIONS = (3, 4, SCHEMA_VERSION)
 EXPLICIT, IMPLICIT = "explicit", "implicit"
 MANIFEST_NAME = "manifest.json"
@@ -42,31 +42,31 @@ class FileEntry:
     size: int
 
     def check(self, found: FileEntry, path: str) -> None:
-        """Compares a file that was read with this entry.
+        """Compares the content of a file with this entry.
 
         Args:
-            found: The digest and size of what was read.
-            path: The file, for the error.
+            found: The digest and size of the content.
+            path: The file, for the error message.
 
         Raises:
             ArtifactError: They differ.
         """
         if found.size > self.size:
             raise ArtifactError(
-                f"{path}: the file has more than the {self.size} bytes that the manifest says"
+                f"{path}: the file has more than the {self.size} bytes listed in the manifest"
             )
         if found != self:
             raise ArtifactError(
                 f"{path}: the file has SHA-256 {found.sha256[:12]}… and {found.size} bytes, "
-                f"but the manifest says {self.sha256[:12]}… and {self.size}"
+                f"but the manifest lists {self.sha256[:12]}… and {self.size}"
             )
 
 
 @dataclass(frozen=True)
 class DataEntry:
-    """The ratings that a release serves: those that its models were fitted on.
+    """The ratings that a release serves: those on which its models were fitted.
 
-    What the models were evaluated on is in `Manifest.evaluation`.
+    The ratings on which the models were evaluated are described in `Manifest.evaluation`.
 
     Attributes:
         source: Source of the ratings, for example `sample(seed=0)`.
@@ -78,9 +78,9 @@ class DataEntry:
         rating_max: Highest rating of the scale, in stars.
         genres: Genre names, in the order of the bits in `Catalogue.genre_bits`.
         feedback: `explicit` for ratings, or `implicit` for interactions such as plays and
-            purchases. A release of implicit feedback has rankers only and predicts no stars.
-        refitted: Whether the models were fitted on all ratings after their evaluation. If not,
-            they were fitted on the training part of the evaluation only.
+            purchases. A release of implicit feedback has rankers only and does not predict stars.
+        refitted: Whether the models were refitted on all ratings after their evaluation. If not,
+            they were fitted only on the training part of the evaluation.
         dislike_limit: The highest rating that is a dislike, in stars; None if no rating is one,
             as for implicit feedback.
     """
@@ -104,14 +104,14 @@ class ModelEntry:
 
     Attributes:
         name: The model's name; its artifacts are in `models/<name>/`.
-        backend: Name of the service that scores it, from `marquee_core.service_names`.
+        backend: The name of the service that scores with it, from `marquee_core.service_names`.
         output: The meaning of its scores.
         version: The first 12 hexadecimal digits of the digest of its artifacts.
         parameters: Its hyperparameters.
         metrics: Its evaluation, by name of the metric.
         retrieval: How a server finds its best items in a large catalogue. `kind` is `exact` or
-            `ann` (approximate nearest neighbours). For `ann` there are also the `parameters` of the
-            index and the measured `recall_at_100`.
+            `ann` (approximate nearest neighbours). `ann` also has the `parameters` of the index
+            and the measured `recall_at_100`.
     """
 
     name: str
@@ -132,19 +132,19 @@ class Manifest:
         published_at: Time of publication, RFC 3339.
         data: The ratings that it serves.
         models: Its models.
-        evaluation: What was measured: the `split` and its `seed`, the number of `training_ratings`
-            and `test_ratings`, the `training_fingerprint` (SHA-256 of the training ratings), the
-            configuration (`training`), the `ensemble_metrics`, and the `coverage` of models that
-            have dense weights for a part of a large catalogue only.
-        library_versions: Versions of the libraries that trained it, by name.
+        evaluation: How it was evaluated: the `split` and its `seed`, the number of
+            `training_ratings` and `test_ratings`, the `training_fingerprint` (SHA-256 of the
+            training ratings), the configuration (`training`), the `ensemble_metrics`, and the
+            `coverage` of models with dense weights for only a part of a large catalogue.
+        library_versions: Versions of the libraries that it was trained with, by name.
         files: All files of the release except the manifest, by path relative to its folder.
         schema_version: Version of the manifest's format.
-        feedback_position: The position in the feedback log up to which the release knows what
-            users did; 0 if it was trained without the log.
-        feedback_mark: The token of the mark that the trainer left there; "" if there is none. A
-            log without this mark is not the one that the release knows.
-        gate: What the promotion gate said before the release was published; None if it was not
-            asked. Later verdicts are kept beside the release (`verdicts.py`).
+        feedback_position: The position in the feedback log up to which events are included in the
+            training data; 0 if it was trained without the log.
+        feedback_mark: The token of the mark that the trainer wrote at that position; "" if there
+            is none. A log without this mark is not the one that the release was trained on.
+        gate: The verdict of the promotion gate before the release was published; None if the gate
+            was not run. Later verdicts are stored next to the release (`verdicts.py`).
     """
 
     release_id: str
@@ -160,7 +160,7 @@ class Manifest:
     gate: Verdict | None = None
 
     def to_json(self) -> str:
-        """The manifest as JSON; a verdict that there is not has no field."""
+        """Returns the manifest as JSON; the field `gate` is omitted if there is no verdict."""
         values = asdict(self)
         if self.gate is None:
             del values["gate"]
@@ -168,7 +168,7 @@ class Manifest:
 
 
 def check_release_id(release_id: object) -> str:
-    """Checks that a release id is safe as the name of a folder, and returns it.
+    """Checks that a release id is safe to use as a folder name, and returns it.
 
     Raises:
         ArtifactError: The id is empty, too long, or contains characters that are not allowed.
@@ -179,7 +179,7 @@ def check_release_id(release_id: object) -> str:
 
 
 def hash_file(path: Path) -> FileEntry:
-    """The SHA-256 and size of a file."""
+    """Returns the SHA-256 and size of a file."""
     digest, size = hashlib.sha256(), 0
     with path.open("rb") as stream:
         while chunk := stream.read(_HASH_CHUNK):
@@ -189,7 +189,7 @@ def hash_file(path: Path) -> FileEntry:
 
 
 def hash_folder(folder: Path) -> dict[str, FileEntry]:
-    """The SHA-256 and size of each file in a folder and its subfolders, by relative path."""
+    """Returns the digest and size of each file in a folder, recursively, by relative path."""
     return {
         path.relative_to(folder).as_posix(): hash_file(path)
         for path in sorted(folder.rglob("*"))
@@ -198,7 +198,7 @@ def hash_folder(folder: Path) -> dict[str, FileEntry]:
 
 
 def digest_of(files: Mapping[str, FileEntry], prefix: str = "") -> str:
-    """A SHA-256, in hexadecimal, over the paths and digests of the files under a prefix."""
+    """Returns the SHA-256, in hexadecimal, of the paths and digests of files with a prefix."""
     digest = hashlib.sha256()
     for path in sorted(files):
         if path.startswith(prefix):
@@ -207,9 +207,10 @@ def digest_of(files: Mapping[str, FileEntry], prefix: str = "") -> str:
 
 
 def new_release_id(files: Mapping[str, FileEntry], now: datetime) -> str:
-    """Creates an id that sorts by time; a digest of the files and the moment follows the second.
+    """Creates a release id that sorts by time.
 
-    So releases with the same files have different ids, even if they are made in the same second.
+    The id consists of the time in seconds and of a digest of the files and the exact time, so
+    releases with the same files get different ids even if they are created in the same second.
     """
     digest = hashlib.sha256(f"{digest_of(files)} {now.isoformat()}".encode())
     return f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}-{digest.hexdigest()[:8]}"

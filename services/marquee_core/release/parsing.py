@@ -1,4 +1,4 @@
-"""Parses the JSON of a manifest, and checks it whole: types, ranges, names and paths."""
+"""Parses the JSON of a manifest, and validates all types, ranges, names and paths."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from marquee_core.release.verdict import Verdict, parse_verdict
 from marquee_core.service_names import SERVICES
 
 _WHAT = "manifest"
-_MAX_COUNT = 2**31 - 1  # users and items are numbered by int32
+_MAX_COUNT = 2**31 - 1  # indexes of users and items are int32
 _MAX_RATINGS = 2**40
 _MAX_FILE_BYTES = 2**50
 _MAX_FILES, _MAX_MODELS, _MAX_GENRES = 10_000, 1_000, 4_096
 _MAX_PATH = 512
-# Scales of ratings beyond this are a mistake.
+# A rating scale beyond this is assumed to be a mistake.
 _MAX_STARS = 1e6
 _MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -38,15 +38,15 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def parse_manifest(content: bytes, release_id: str) -> Manifest:
-    """Parses a manifest, and checks all that can be checked without the files of the release.
+    """Parses a manifest, and checks everything that does not depend on the release's files.
 
     Args:
-        content: The JSON that `Manifest.to_json` wrote.
+        content: The JSON written by `Manifest.to_json`.
         release_id: The expected release.
 
     Raises:
-        ArtifactError: The manifest is damaged, has another schema version, describes another
-            release, or has a value that no release can have.
+        ArtifactError: The manifest is damaged, has an unsupported schema version, describes
+            another release, or has an invalid value.
     """
     if len(content) > _MAX_MANIFEST_BYTES:
         raise ArtifactError(f"damaged manifest: larger than {_MAX_MANIFEST_BYTES} bytes")
@@ -55,7 +55,7 @@ def parse_manifest(content: bytes, release_id: str) -> Manifest:
     if version not in READABLE_VERSIONS:
         raise ArtifactError(
             f"the manifest has schema version {version}, "
-            f"but this version reads {', '.join(map(str, READABLE_VERSIONS))}"
+            f"but this version of Marquee reads {', '.join(map(str, READABLE_VERSIONS))}"
         )
     manifest_id = fields.text("release_id")
     if manifest_id != release_id:
@@ -82,7 +82,7 @@ def parse_manifest(content: bytes, release_id: str) -> Manifest:
 def _gate(fields: Fields, name: str, release_id: str) -> Verdict:
     verdict = parse_verdict(fields.value(name), f"{_WHAT}, {name}")
     if verdict.release_id != release_id:
-        raise fields.error(name, f"it is about release {verdict.release_id[:100]!r}")
+        raise fields.error(name, f"the verdict is on release {verdict.release_id[:100]!r}")
     return verdict
 
 
@@ -99,7 +99,7 @@ def _data(fields: Fields) -> DataEntry:
         raise fields.error("dislike_limit", f"{limit} is not on the scale of {low} to {high}")
     genres = fields.sequence("genres", _MAX_GENRES)
     if not all(isinstance(genre, str) and 0 < len(genre) <= 1000 for genre in genres):
-        raise fields.error("genres", "a genre must be a text of 1 to 1000 characters")
+        raise fields.error("genres", "a genre must be a string of 1 to 1000 characters")
     if len(set(genres)) != len(genres):
         raise fields.error("genres", "a genre is repeated")
     return DataEntry(
@@ -112,21 +112,21 @@ def _data(fields: Fields) -> DataEntry:
         rating_max=high,
         genres=tuple(genres),
         feedback=feedback,
-        refitted=_optional(fields, "refitted", False, fields.truth),
+        refitted=_optional(fields, "refitted", False, fields.boolean),
         dislike_limit=limit,
     )
 
 
 def _models(fields: Fields) -> tuple[ModelEntry, ...]:
     entries = []
-    for place, raw in enumerate(fields.sequence("models", _MAX_MODELS)):
-        model = Fields(raw, f"{_WHAT}, models[{place}]")
+    for index, raw in enumerate(fields.sequence("models", _MAX_MODELS)):
+        model = Fields(raw, f"{_WHAT}, models[{index}]")
         model.check_names(_names_of(ModelEntry))
         name, output = model.text("name"), model.text("output")
         if not _MODEL_NAME.fullmatch(name):
-            raise model.error("name", f"not the name of a model: {name[:100]!r}")
+            raise model.error("name", f"not a valid model name: {name[:100]!r}")
         if output not in {kind.value for kind in Output}:
-            raise model.error("output", f"unknown kind of output {output!r}")
+            raise model.error("output", f"unknown output {output!r}")
         if model.text("backend") not in SERVICES:
             raise ArtifactError(f"model {name!r} has the unknown backend {model.text('backend')!r}")
         retrieval = _optional(model, "retrieval", None, model.mapping)
@@ -175,7 +175,7 @@ def _check_path(path: str) -> None:
 
 
 def _optional(fields: Fields, name: str, default: Any, read: Any) -> Any:
-    """A field, or its default if it is missing."""
+    """Returns a field, or a default if the field is missing."""
     return read(name) if name in fields.raw else default
 
 

@@ -1,16 +1,16 @@
-"""Which release is in production, and the record of every change of it.
+"""The pointer to the release in production, and an audit of its changes.
 
     <root>/production          the release in production, its predecessors and the latest change
-    <root>/audit/<n>.json      what the n-th change made of `production`; written once
+    <root>/audit/<n>.json      the content of `production` after the n-th change; written once
 
-`production` is replaced by compare and swap, so promotions at the same time lose nothing. It
-carries the latest change itself: whoever comes next records that in the audit first if its author
-was killed before doing so. The audit is therefore complete, and a damaged `production` can be
-restored from it.
+`production` is replaced by compare and swap, so concurrent promotions do not overwrite each other.
+The file includes its latest change. If the process that made the change is killed before it records
+the change in the audit, the next process to change the pointer does so first. The audit is
+therefore complete, and a damaged `production` can be restored from it.
 
-Where keys are trusted, one of them must have signed the pointer, and a pointer that is older than
-one that was read before on this machine, or than the audit, is refused. Otherwise whoever can write
-to the store could choose among the signed releases.
+If trusted keys are configured, one of them must have signed the pointer, and a pointer that is
+older than the audit, or older than one that was read before on this machine, is refused. Otherwise
+anyone with write access to the store could choose among the signed releases.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from datetime import UTC, datetime
 
 from marquee_core.errors import ArtifactError, reason_of
 from marquee_core.json_text import parse_json
-from marquee_core.release.freshness import Freshness
 from marquee_core.release.manifest import check_release_id
+from marquee_core.release.replay_guard import ReplayGuard
 from marquee_core.release.signing import Signer, TrustedKeys
 from marquee_core.release.storage import Storage
 
@@ -36,8 +36,8 @@ _HISTORY_LIMIT = 100
 _MAX_TEXT = 1000
 _WHAT = f"the file {PRODUCTION!r}"
 _NO_KEY = (
-    "trusted keys are set, so servers accept only a signed change of the release in production; "
-    "sign it with --signing-key"
+    "trusted keys are configured, so servers accept only signed changes of the release in "
+    "production; sign the change with --signing-key"
 )
 
 
@@ -46,13 +46,13 @@ class Change:
     """A change of the release in production.
 
     Attributes:
-        number: The number of the change, from 1; 0 if it was made before changes were recorded.
+        number: The number of the change, counted from 1; 0 if it predates the audit.
         action: `promote` or `rollback`.
-        previous_id: The release that was in production before; "" if there was none or if it
-            cannot be known.
-        by: Who made it.
-        why: Why, in words; may be empty.
-        forced: Whether checks that advised against it were overruled.
+        previous_id: The release that was in production before; "" if there was none or if it is
+            not known.
+        by: Who made the change.
+        why: The reason, as free text; may be empty.
+        forced: Whether the change was made in spite of failed checks.
     """
 
     number: int
@@ -69,10 +69,10 @@ class Production:
 
     Attributes:
         release_id: The release's id.
-        promoted_at: Time of the change that put it there, RFC 3339.
-        history: The ids of the releases in production before it, the most recent first.
-        change: The change that put it there.
-        signature: The key's id and its signature of all that; "" if it is not signed.
+        promoted_at: The time of the change that put it in production, RFC 3339.
+        history: The ids of its predecessors in production, the most recent first.
+        change: The change that put it in production.
+        signature: The key's id and the signature of the other fields; "" if it is not signed.
     """
 
     release_id: str
@@ -82,19 +82,19 @@ class Production:
     signature: str = ""
 
     def signed_content(self) -> bytes:
-        """What a signature is over. It can be no manifest, which keys sign as well."""
+        """Returns the bytes to sign, whose prefix distinguishes them from a signed manifest."""
         fields = asdict(self)
         del fields["signature"]
         text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
         return f"{PRODUCTION}\n{text}".encode()
 
     def to_json(self) -> bytes:
-        """The JSON that `from_json` reads."""
+        """Returns the pointer as JSON, the inverse of `from_json`."""
         return (json.dumps(asdict(self), indent=2) + "\n").encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> Production:
-        """Parses what `to_json` wrote; the change may be missing.
+        """Parses the result of `to_json`; the change may be missing.
 
         Raises:
             ArtifactError: The content is damaged.
@@ -117,25 +117,25 @@ class Production:
 
 
 def default_author() -> str:
-    """The user and host of this process, as `user@host`."""
+    """Returns the user and host of this process, as `user@host`."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # no such user, as in some containers
+    except (KeyError, OSError):  # the user id has no name, as in some containers
         user = "unknown"
     return f"{user}@{socket.gethostname()}"
 
 
 Choose = Callable[[Production | None], tuple[str, tuple[str, ...]]]
-"""Chooses the next release in production and its history, from the present state."""
+"""Chooses the next release in production and its history, given the current state."""
 
 
 class ProductionPointer:
-    """Reads and changes which release is in production."""
+    """Reads and changes the pointer to the release in production."""
 
     def __init__(
         self,
         storage: Storage,
-        freshness: Freshness,
+        replay_guard: ReplayGuard,
         trusted: TrustedKeys | None = None,
         signer: Signer | None = None,
     ) -> None:
@@ -143,20 +143,20 @@ class ProductionPointer:
 
         Args:
             storage: The storage.
-            freshness: Remembers the latest change that was read.
+            replay_guard: Records the number of the latest change that was read.
             trusted: The keys of which one must have signed the pointer; None to accept any.
             signer: Signs changes; None to leave them unsigned.
         """
         self._storage = storage
         self.trusted, self.signer = trusted, signer
-        self._freshness = freshness
+        self._replay_guard = replay_guard
 
     def read(self) -> Production | None:
-        """The release in production; None if no release has been promoted yet.
+        """Returns the release in production; None if no release has been promoted yet.
 
         Raises:
-            ArtifactError: The file that names it is damaged, or keys are trusted, and it is not
-                signed by one of them, or older than one that was read before or than the audit.
+            ArtifactError: The pointer is damaged; or trusted keys are configured, and the pointer
+                is not signed by one of them, or is older than the audit or than one read before.
             OSError: The store cannot be read.
         """
         try:
@@ -165,9 +165,9 @@ class ProductionPointer:
             return None
         self._check(state)
         if self.trusted is not None:
-            if not self._freshness.newest(PRODUCTION):
+            if not self._replay_guard.newest(PRODUCTION):
                 self._check_against_audit(state)
-            self._freshness.check(PRODUCTION, state.change.number)
+            self._replay_guard.check(PRODUCTION, state.change.number)
         return state
 
     def change(
@@ -175,21 +175,21 @@ class ProductionPointer:
     ) -> Production:
         """Changes the release in production, and records the change in the audit.
 
-        If others change it at the same time, `choose` is called again with what they left. If the
-        file is damaged, or is not signed by one of the trusted keys, `choose` gets the latest state
-        of the audit that is.
+        If the pointer is changed concurrently, `choose` is called again with the new state. If the
+        pointer is damaged, or is not signed by one of the trusted keys, `choose` receives the
+        latest state in the audit that is valid.
 
         Args:
             action: `promote` or `rollback`.
-            choose: Chooses the release and its history; what it raises ends the change.
+            choose: Chooses the release and its history; an exception aborts the change.
             by: Who makes the change; by default the user and host of this process.
-            why: Why, in words.
-            forced: Whether checks that advised against it are overruled.
+            why: The reason, as free text.
+            forced: Whether the change is made in spite of failed checks.
 
         Raises:
             ValueError: `by` or `why` is longer than 1,000 characters.
-            ArtifactError: Trusted keys are set, and the change would not be signed.
-            SwapConflictError: Others changed it again and again for about a minute.
+            ArtifactError: Trusted keys are configured, but no key to sign the change.
+            SwapConflictError: The pointer was changed concurrently, repeatedly for about a minute.
             OSError: The store cannot be read or written to.
         """
         author = by or default_author()
@@ -222,10 +222,10 @@ class ProductionPointer:
         return after
 
     def audit(self, limit: int = 0) -> list[Production]:
-        """The recorded changes, each as the state that it made; the most recent first.
+        """Returns the recorded changes, each as the resulting state; the most recent first.
 
         Args:
-            limit: Most changes to return; 0 for all.
+            limit: The maximum number of changes to return; 0 for all.
 
         Raises:
             ArtifactError: A record is damaged.
@@ -246,7 +246,7 @@ class ProductionPointer:
         return states[:limit] if limit else states
 
     def _state(self, content: bytes | None) -> Production | None:
-        """The present state, which is recorded in the audit if it is not yet."""
+        """Returns the current state, after recording it in the audit if necessary."""
         if content is None:
             return None
         try:
@@ -256,14 +256,14 @@ class ProductionPointer:
             return self._newest_recorded()
         self._record(state)
         if self.trusted is not None:
-            # An earlier file, which was signed as well, may have been put back.
+            # An earlier signed pointer may have been put back.
             recorded = self._newest_recorded()
             if recorded is not None and recorded.change.number > state.change.number:
                 return recorded
         return state
 
     def _newest_recorded(self) -> Production | None:
-        """The latest state in the audit; where keys are trusted, the latest that is signed."""
+        """Returns the latest state in the audit that is signed, if trusted keys are configured."""
         for name in sorted(self._names(), reverse=True):
             state = Production.from_json(self._storage.read(f"{AUDIT}/{name}"))
             if self._is_trusted(state):
@@ -274,22 +274,24 @@ class ProductionPointer:
         """Checks the signature of a state.
 
         Raises:
-            ArtifactError: Keys are trusted, and none of them has signed it.
+            ArtifactError: Trusted keys are configured, and none of them has signed it.
         """
         if self.trusted is not None:
             self.trusted.check(state.signed_content(), state.signature.encode(), _WHAT)
 
     def _check_against_audit(self, state: Production) -> None:
-        """Checks that the audit has no later change, for a server that has read none before.
+        """Checks that the audit has no later change.
+
+        This protects a server that has not read the pointer before.
 
         Raises:
-            ArtifactError: It has one.
+            ArtifactError: The audit has a later change.
         """
         recorded = self._newest_recorded()
         if recorded is not None and recorded.change.number > state.change.number:
             raise ArtifactError(
-                f"{_WHAT} is older than the audit: its change has the number "
-                f"{state.change.number}, and the latest one is {recorded.change.number}"
+                f"{_WHAT} is older than the audit: its change has number {state.change.number}, "
+                f"but the latest recorded change has number {recorded.change.number}"
             )
 
     def _is_trusted(self, state: Production) -> bool:
@@ -311,7 +313,7 @@ class ProductionPointer:
                 return
 
     def _names(self) -> list[str]:
-        """The names of the audit's records; other files in its folder are left out."""
+        """Returns the file names of the audit's records; other files are ignored."""
         names = self._storage.names(AUDIT)
         return [name for name in names if name.endswith(".json") and name[:-5].isdecimal()]
 
@@ -319,7 +321,7 @@ class ProductionPointer:
 def _change(raw: dict[str, object]) -> Change:
     number, forced = raw["number"], raw["forced"]
     if not isinstance(number, int) or number < 0 or not isinstance(forced, bool):
-        raise TypeError("the number of a change must be an integer, and forced true or false")
+        raise TypeError("the number of a change must be an integer, and forced a Boolean")
     action, previous_id = _text(raw, "action"), _text(raw, "previous_id")
     return Change(number, action, previous_id, _text(raw, "by"), _text(raw, "why"), forced)
 
@@ -327,5 +329,5 @@ def _change(raw: dict[str, object]) -> Change:
 def _text(raw: dict[str, object], name: str) -> str:
     value = raw[name]
     if not isinstance(value, str):
-        raise TypeError(f"{name} must be a text")
+        raise TypeError(f"{name} must be a string")
     return value

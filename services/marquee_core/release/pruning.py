@@ -1,9 +1,9 @@
-"""Deletes releases that nobody needs any more, and what killed processes left behind.
+"""Deletes old releases that are no longer needed, and the leftovers of killed processes.
 
-Never deleted are: the newest ones, the release in production and its predecessor, every release
-that a running experiment or another file beside the pointer names, those that servers are known to
-have loaded, and those that were in production recently: a server may still hold them. A server that
-holds another one after all is not disturbed, because it serves its own copy.
+Some releases are always kept: the newest ones, the release in production and its predecessor,
+releases named by a running experiment or by another file next to the pointer, releases that servers
+are known to have loaded, and releases that were in production recently and may still be loaded. If
+a server uses a deleted release nevertheless, it is not affected, because it serves its own copy.
 """
 
 from __future__ import annotations
@@ -20,35 +20,34 @@ from marquee_core.errors import ArtifactError
 from marquee_core.json_text import parse_json
 from marquee_core.release.pointer import PRODUCTION
 from marquee_core.release.store import ReleaseStore
-from marquee_core.release.transfer import remove_left_overs
+from marquee_core.release.transfer import remove_leftovers
 from marquee_core.release.verdicts import delete_verdicts, judged_releases
 
 RECENTLY = timedelta(days=1)
-"""How long after it left production a release counts as possibly loaded."""
+"""How long a release may still be loaded by a server after it has left production."""
 
-# What a trainer, a gate, a verification or a list of users leaves in the folder for temporary
-# files, or in the folder that a trainer has there.
+# Temporary folders of trainers, gates, verifications and lists of users.
 _TEMPORARY = tuple(
     f"{folder}marquee-{what}-*"
     for what in ("release", "gate", "input", "data", "verify", "users")
     for folder in ("", "marquee-*/")
 )
-_LEFT_OVER_S = 24 * 3600.0
+_LEFTOVER_AGE_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was deleted.
+    """The result of pruning.
 
     Attributes:
         releases: The ids of the deleted releases, the oldest first.
-        left_overs: How many unfinished files and folders were removed.
-        kept: Why older releases were kept, by id.
-        newest: How many releases were kept because they are the newest.
+        leftovers: The number of unfinished files and folders that were removed.
+        kept: The reasons why older releases were kept, by id.
+        newest: The number of releases that were kept because they are the newest.
     """
 
     releases: tuple[str, ...]
-    left_overs: int
+    leftovers: int
     kept: dict[str, str]
     newest: int
 
@@ -60,17 +59,17 @@ def prune(
     recently: timedelta = RECENTLY,
     dry_run: bool = False,
 ) -> Pruned:
-    """Deletes releases beyond the newest ones with their verdicts, and what was left behind.
+    """Deletes all but the newest releases, their verdicts, and leftovers of killed processes.
 
     Args:
         store: The release store.
-        keep: How many of the newest releases to keep, at least 1.
-        loaded: Releases that servers have loaded.
+        keep: The number of newest releases to keep, at least 1.
+        loaded: The ids of releases that servers have loaded.
         recently: Releases that were in production within this time are kept.
-        dry_run: Whether to delete nothing, and only tell what would be.
+        dry_run: Whether to delete nothing and only report what would be deleted.
 
     Raises:
-        ArtifactError: It cannot be known which release is in production.
+        ArtifactError: The file that names the release in production cannot be used.
         ValueError: `keep` is less than 1.
         OSError: The store cannot be read or written to.
     """
@@ -84,7 +83,7 @@ def prune(
         if release_id in reasons:
             kept[release_id] = reasons[release_id]
             continue
-        # It may have been promoted while others were being deleted.
+        # It may have been promoted while other releases were being deleted.
         production = store.production()
         if production is not None and release_id == production.release_id:
             kept[release_id] = "in production"
@@ -92,15 +91,15 @@ def prune(
         if not dry_run:
             store.delete(release_id)
         deleted.append(release_id)
-    left_overs = 0
+    leftovers = 0
     if not dry_run:
         _remove_verdicts(store)
-        left_overs = _remove_left_overs(store)
-    return Pruned(tuple(deleted), left_overs, kept, len(ids[:keep]))
+        leftovers = _remove_leftovers(store)
+    return Pruned(tuple(deleted), leftovers, kept, len(ids[:keep]))
 
 
 def _age_key(store: ReleaseStore, release_id: str) -> tuple[str, str]:
-    """Orders releases by the time of their publication; damaged ones by the time in their id."""
+    """Returns a key that sorts releases by publication time (damaged ones by id)."""
     try:
         published = datetime.fromisoformat(store.manifest(release_id).published_at)
     except ArtifactError:
@@ -109,7 +108,7 @@ def _age_key(store: ReleaseStore, release_id: str) -> tuple[str, str]:
 
 
 def _in_production(store: ReleaseStore, recently: timedelta) -> dict[str, str]:
-    """The release in production, its predecessor, and those that were there recently."""
+    """Returns the releases in production now, before and recently, with the reason to keep each."""
     production = store.production()
     if production is None:
         return {}
@@ -118,7 +117,7 @@ def _in_production(store: ReleaseStore, recently: timedelta) -> dict[str, str]:
         reasons.setdefault(release_id, "in production before")
     limit = datetime.now(UTC) - recently
     for state in store.pointer.audit():
-        # Each change ended the time in production of the release before it.
+        # A change ends the time in production of the previous release.
         if datetime.fromisoformat(state.promoted_at) < limit:
             break
         for release_id in (state.release_id, state.change.previous_id):
@@ -127,14 +126,14 @@ def _in_production(store: ReleaseStore, recently: timedelta) -> dict[str, str]:
 
 
 def _named_elsewhere(store: ReleaseStore) -> dict[str, str]:
-    """The releases that files beside the pointer name, such as running experiments."""
+    """Returns the releases named by files next to the pointer, with the reason to keep each."""
     known, reasons = set(store.ids()), {}
     for name in store.storage.names(""):
         if name.startswith(".") or name in (PRODUCTION, "releases", "audit"):
             continue
         try:
             content = parse_json(store.storage.read(name), f"file {name!r}")
-        except (ArtifactError, OSError):  # a folder, or no JSON
+        except (ArtifactError, OSError):  # a folder, or not JSON
             continue
         for text in _texts(content):
             if text in known:
@@ -143,7 +142,7 @@ def _named_elsewhere(store: ReleaseStore) -> dict[str, str]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """The texts in a JSON document, without those of objects that have ended."""
+    """Yields the strings in a JSON document, except those in objects that have ended."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict) and not value.get("ended_at"):
@@ -155,8 +154,8 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def _remove_verdicts(store: ReleaseStore) -> None:
-    """Deletes the verdicts on releases that are gone."""
-    # In this order: a release is there before the first verdict on it.
+    """Deletes the verdicts on releases that no longer exist."""
+    # In this order, because a release exists before the first verdict on it.
     judged = judged_releases(store.storage)
     existing = set(store.ids())
     for release_id in judged:
@@ -164,11 +163,11 @@ def _remove_verdicts(store: ReleaseStore) -> None:
             delete_verdicts(store.storage, release_id)
 
 
-def _remove_left_overs(store: ReleaseStore) -> int:
-    removed = store.remove_unfinished(_LEFT_OVER_S)
+def _remove_leftovers(store: ReleaseStore) -> int:
+    removed = store.remove_unfinished(_LEFTOVER_AGE_S)
     temporary = Path(tempfile.gettempdir())
     for pattern in _TEMPORARY:
         for path in temporary.glob(pattern):
-            if path.is_dir() and time.time() - path.stat().st_mtime > _LEFT_OVER_S:
-                removed += remove_left_overs(path.parent, _LEFT_OVER_S, path.name)
+            if path.is_dir() and time.time() - path.stat().st_mtime > _LEFTOVER_AGE_S:
+                removed += remove_leftovers(path.parent, _LEFTOVER_AGE_S, path.name)
     return removed

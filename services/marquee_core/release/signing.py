@@ -1,9 +1,9 @@
 """Signs manifests and the production pointer with Ed25519, and verifies the signatures.
 
-A manifest lists the SHA-256 digest of every file of its release, so a signed manifest stands for
-the whole release. The signature is over the bytes of `manifest.json` and is kept beside it, in
-`manifest.sig`: one line for each key, `<key id> <signature in base64>`. The pointer holds such a
-line itself; see `pointer.py`.
+A manifest lists the SHA-256 digest of every file of its release, so signing the manifest
+authenticates the whole release. The signature covers the bytes of `manifest.json` and is stored
+next to it in `manifest.sig`, with one line per key: `<key id> <signature in base64>`. The
+production pointer contains such a line itself; see `pointer.py`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PEM_END = "-----END PUBLIC KEY-----"
 
 
 class KeyFileError(ValueError):
-    """A file of keys cannot be used."""
+    """A key file cannot be read or contains no usable key."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,10 @@ class TrustedKeys:
 
     @classmethod
     def load(cls, path: Path) -> TrustedKeys:
-        """Reads a PEM file of one or more Ed25519 public keys.
+        """Reads a PEM file with one or more Ed25519 public keys.
 
         Raises:
-            KeyFileError: The file cannot be read, or holds no or another kind of key.
+            KeyFileError: The file cannot be read, or has no key, or a key of another type.
         """
         text = _read(path).decode(errors="replace")
         keys = {}
@@ -61,22 +61,23 @@ class TrustedKeys:
                 raise KeyFileError(f"{path}: a key is not an Ed25519 key")
             keys[key_id(key)] = key
         if not keys:
-            raise KeyFileError(f"{path}: there is no public key in it")
+            raise KeyFileError(f"{path}: the file contains no public key")
         return cls(keys)
 
     def check(self, content: bytes, signatures: bytes, what: str) -> None:
-        """Checks that one of the keys has signed something.
+        """Checks that one of the keys has signed the content.
 
         Args:
-            content: What was signed.
-            signatures: A line for each signature; empty if there is none.
-            what: What it is, for errors, such as `release 20260101T000000Z-0`.
+            content: The signed bytes.
+            signatures: One line per signature; empty if there is none.
+            what: A name for the content, for error messages, such as
+                `release 20260101T000000Z-0`.
 
         Raises:
-            ArtifactError: None of the keys has signed it.
+            ArtifactError: None of the keys has signed the content.
         """
         if not signatures:
-            raise ArtifactError(f"{what} is not signed, but trusted keys are set")
+            raise ArtifactError(f"{what} is not signed, but trusted keys are configured")
         for line in signatures.decode(errors="replace").splitlines()[:_MAX_SIGNATURES]:
             name, _, encoded = line.partition(" ")
             key = self.keys.get(name)
@@ -86,11 +87,11 @@ class TrustedKeys:
                 key.verify(base64.b64decode(encoded, validate=True), content)
             except (InvalidSignature, binascii.Error, ValueError) as error:
                 raise ArtifactError(
-                    f"the signature of {what} by the key {name} is wrong: it was changed after it "
-                    "was signed"
+                    f"the signature of {what} by key {name} is invalid: the content or the "
+                    "signature was changed"
                 ) from error
             return
-        raise ArtifactError(f"{what} is signed by none of the trusted keys")
+        raise ArtifactError(f"{what} is not signed by any of the trusted keys")
 
 
 @dataclass(frozen=True)
@@ -101,10 +102,10 @@ class Signer:
 
     @classmethod
     def load(cls, path: Path) -> Signer:
-        """Reads a PEM file of an Ed25519 private key without a password.
+        """Reads a PEM file with an unencrypted Ed25519 private key.
 
         Raises:
-            KeyFileError: The file cannot be read, or holds no such key.
+            KeyFileError: The file cannot be read, or contains no such key.
         """
         try:
             key = serialization.load_pem_private_key(_read(path), None)
@@ -120,28 +121,29 @@ class Signer:
         return key_id(self._key.public_key())
 
     def sign(self, content: bytes) -> bytes:
-        """The line of a signature: the key's id and the signature, with a line break."""
+        """Signs content, and returns the line `<key id> <signature>`, with a line break."""
         signature = base64.b64encode(self._key.sign(content)).decode()
         return f"{self.id} {signature}\n".encode()
 
 
 def key_id(key: Ed25519PublicKey) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a public key."""
+    """Returns the first 16 hexadecimal digits of the SHA-256 of a public key."""
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return hashlib.sha256(raw).hexdigest()[:16]
 
 
 def generate_key(path: Path) -> tuple[Path, str]:
-    """Writes a new private key, readable by its owner only, and its public key beside it.
+    """Generates a key pair, and writes both keys to files.
 
     Args:
-        path: The file of the private key; the public key gets the suffix `.pub`.
+        path: The file of the private key, which only its owner can read. The file of the public
+            key has the additional suffix `.pub`.
 
     Returns:
         The file of the public key, and the key's id.
 
     Raises:
-        OSError: One of the files exists or cannot be written.
+        OSError: One of the files already exists or cannot be written.
     """
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
@@ -161,7 +163,7 @@ def generate_key(path: Path) -> tuple[Path, str]:
 
 
 def join_signatures(signatures: Sequence[bytes]) -> bytes:
-    """The content of `manifest.sig` for several signatures; a key signs once."""
+    """Merges signatures into the content of `manifest.sig`; the last one per key is kept."""
     lines = {line.partition(b" ")[0]: line for part in signatures for line in part.splitlines()}
     return b"".join(line + b"\n" for line in lines.values())
 

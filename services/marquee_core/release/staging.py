@@ -1,4 +1,4 @@
-"""Holds a release in a store of its own before it is published, so that it can be judged there."""
+"""Stages a release in a separate store, so that it can be evaluated before it is published."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from marquee_core.release.store import ReleaseStore
 
 
 def stage(root: Path, folder: Path, manifest: Manifest) -> tuple[ReleaseStore, Path]:
-    """Moves the files of a release into a store that holds nothing else.
+    """Moves the files of a release into a new store that contains nothing else.
 
     Args:
-        root: The folder of that store, on the same file system.
+        root: The folder of the new store, on the same file system as `folder`.
         folder: The folder of the files.
         manifest: The manifest.
 
     Returns:
-        The store, and where the files are now.
+        The store, and the new folder of the files.
 
     Raises:
         OSError: The files cannot be moved or written.

@@ -1,17 +1,17 @@
-"""The files of a release store: on disk, or in object storage by URL (fsspec).
+"""The files of a release store, in a local folder or in object storage by URL (fsspec).
 
-Two operations keep concurrent writers from losing each other's work, on disk and in object storage:
-`create` never replaces a file, and `update` replaces one only if nobody has changed it meanwhile
-(compare and swap). Everything in a store that several processes may write goes through one of them.
+Two operations prevent concurrent writers from overwriting each other's changes: `create` never
+replaces a file, and `update` replaces one only if it has not been changed in the meantime (compare
+and swap). Every file that several processes may write is written by one of them.
 
-How the two are atomic:
+They are made atomic as follows:
 
-    a folder      `create` links a finished file to its name; `update` compares and renames while
-                  it holds a lock (flock) that ends with the process
+    a folder      `create` links a complete file to its name; `update` compares and renames while
+                  it holds a lock (flock), which the kernel releases when the process ends
     S3            conditional requests: `If-None-Match: *`, and `If-Match` with the ETag that was
                   read
-    other fsspec  create-only writes; `update` compares and writes while it holds a lock file that
-                  was created in this way
+    other fsspec  create-only writes; `update` compares and writes while it holds a lock file,
+                  which is written by `create`
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from fsspec.implementations.local import LocalFileSystem
 from marquee_core.redaction import redact
 
 PARTIAL = ".partial-"
-"""How the names of unfinished files and folders begin; a killed process may leave some."""
+"""The prefix of the names of unfinished files and folders, which a killed process may leave."""
 
 LOCKS = ".locks"
-"""The folder of the files that writers of a local store lock."""
+"""The folder of the lock files of a store."""
 
 _LOCK_EXPIRES_S = 60.0
 _LOCK_POLL_S = 0.1
-# With a pause that grows to a second, a writer that always loses gives up after about a minute.
+# With a pause that grows to one second, a writer that always loses gives up after about a minute.
 _MAX_ATTEMPTS = 60
 _MAX_PAUSE_S = 1.0
 
@@ -55,16 +55,16 @@ class StoreError(OSError):
 
 
 class SwapConflictError(OSError):
-    """A file was changed by somebody else since it was read."""
+    """A file was changed by another process after it was read."""
 
 
 @dataclass(frozen=True)
 class Versioned:
-    """The content of a file at one moment.
+    """A version of a file.
 
     Attributes:
-        content: The content; None if there is no such file.
-        version: Identifies this content to `Storage.swap`; "" if there is no such file.
+        content: The content; None if the file does not exist.
+        version: Identifies the version for `Storage.swap`; "" if the file does not exist.
     """
 
     content: bytes | None
@@ -76,8 +76,8 @@ class Storage:
 
     Attributes:
         url: The folder or URL, without a password.
-        root: The root as the file system names it.
-        is_local: Whether the store is a folder.
+        root: The path of the root in the file system.
+        is_local: Whether the store is a local folder.
         fs: The fsspec file system.
     """
 
@@ -98,18 +98,18 @@ class Storage:
         self._has_etags = "s3" in _protocols(self.fs)
 
     def path(self, *parts: str) -> str:
-        """The full path of a file, as the file system names it."""
+        """Returns the full path of a file in the file system."""
         return "/".join((self.root, *parts))
 
     def call(self, request: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-        """Makes a request to the file system; whatever goes wrong becomes an OSError.
+        """Makes a request to the file system, and converts any error to an OSError.
 
-        Libraries for object storage raise errors of their own, for example if there is no server.
+        Libraries for object storage raise their own errors, for example if they cannot connect.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            FileExistsError: The file exists, or a condition of the request does not hold.
-            OSError: The request failed otherwise.
+            FileNotFoundError: The file does not exist.
+            FileExistsError: The file exists, or a condition of the request is not met.
+            OSError: The request failed for another reason.
         """
         try:
             return request(*arguments, **options)
@@ -120,10 +120,10 @@ class Storage:
             raise StoreError(f"release store {self.url}: {redact(reason)}") from error
 
     def read(self, path: str) -> bytes:
-        """The content of a file.
+        """Returns the content of a file.
 
         Raises:
-            FileNotFoundError: There is no such file.
+            FileNotFoundError: The file does not exist.
             OSError: The store cannot be read.
         """
         self.fs.invalidate_cache()
@@ -131,7 +131,7 @@ class Storage:
         return content
 
     def read_versioned(self, path: str) -> Versioned:
-        """The content of a file, with its version for `swap`.
+        """Returns the content of a file together with its version, for `swap`.
 
         Raises:
             OSError: The store cannot be read.
@@ -146,15 +146,15 @@ class Storage:
                 continue
             if not self._has_etags:
                 return Versioned(content, hashlib.sha256(content).hexdigest())
-            # Reading the ETag and the content are two requests: both must be of one version.
+            # The ETag and the content are read by two requests, and must be of the same version.
             if before and before == self._etag(path):
                 return Versioned(content, before)
 
     def create(self, path: str, content: bytes) -> None:
-        """Writes a new file; it appears complete or not at all.
+        """Creates a file atomically.
 
         Raises:
-            FileExistsError: There is such a file; it stays as it is.
+            FileExistsError: The file already exists; it is not changed.
             OSError: The store cannot be written to.
         """
         if not self.is_local:
@@ -166,7 +166,7 @@ class Storage:
         sync(target.parent)
 
     def replace(self, path: str, content: bytes) -> None:
-        """Writes a file, new or in place of another; it appears complete or not at all.
+        """Creates or replaces a file atomically.
 
         Raises:
             OSError: The store cannot be written to.
@@ -180,7 +180,7 @@ class Storage:
         sync(target.parent)
 
     def swap(self, path: str, content: bytes, version: str) -> None:
-        """Replaces a file if it still has the version that was read (compare and swap).
+        """Replaces a file if it has not been changed since it was read (compare and swap).
 
         Args:
             path: The file.
@@ -188,7 +188,7 @@ class Storage:
             version: The version from `read_versioned`; "" to create the file.
 
         Raises:
-            SwapConflictError: Somebody else has changed the file since.
+            SwapConflictError: The file was changed by another process.
             OSError: The store cannot be written to.
         """
         if self._has_etags:
@@ -196,22 +196,22 @@ class Storage:
             return
         with self._lock(path):
             if self.read_versioned(path).version != version:
-                raise SwapConflictError(f"{path} was changed by somebody else")
+                raise SwapConflictError(f"{path} was changed by another process")
             self.replace(path, content)
 
     def update(self, path: str, change: Callable[[bytes | None], bytes]) -> bytes:
-        """Changes a file; if somebody else changes it meanwhile, starts again from their content.
+        """Changes a file; if it is changed concurrently, tries again with the new content.
 
         Args:
             path: The file.
-            change: Makes the new content from the present one, which is None if there is no file.
-                It may be called several times, and what it raises ends the update.
+            change: Returns the new content, given the current content, which is None if the file
+                does not exist. It may be called several times; an exception aborts the update.
 
         Returns:
             The content that was written.
 
         Raises:
-            SwapConflictError: Others changed the file again and again for about a minute.
+            SwapConflictError: The file was changed concurrently, repeatedly for about a minute.
             OSError: The store cannot be read or written to.
         """
         for attempt in range(_MAX_ATTEMPTS):
@@ -224,10 +224,10 @@ class Storage:
                 time.sleep(random.uniform(0, pause))  # noqa: S311 - not for cryptography
             else:
                 return content
-        raise SwapConflictError(f"{path}: others keep changing it; try again")
+        raise SwapConflictError(f"{path}: other processes keep changing the file; try again")
 
     def remove(self, path: str) -> None:
-        """Deletes a file, if there is one.
+        """Deletes a file if it exists.
 
         Raises:
             OSError: The store cannot be written to.
@@ -236,7 +236,7 @@ class Storage:
             self.call(self.fs.rm_file, self.path(path))
 
     def names(self, path: str) -> list[str]:
-        """The names of the files and folders in a folder, in ascending order; none if it is absent.
+        """Returns the names in a folder, in ascending order; empty if there is no such folder.
 
         Raises:
             OSError: The store cannot be read.
@@ -249,7 +249,7 @@ class Storage:
         return sorted(str(name).rstrip("/").rsplit("/", 1)[-1] for name in found)
 
     def exists(self, path: str) -> bool:
-        """Whether there is such a file or folder.
+        """Returns whether a file or folder exists.
 
         Raises:
             OSError: The store cannot be read.
@@ -274,11 +274,11 @@ class Storage:
         except FileNotFoundError as error:
             if not version:  # there is no such bucket
                 raise
-            # S3 answers a condition on a deleted object in this way.
-            raise SwapConflictError(f"{path} was deleted by somebody else") from error
+            # This is how S3 responds to a condition on a deleted object.
+            raise SwapConflictError(f"{path} was deleted by another process") from error
         except OSError as error:
             if _is_conflict(error):
-                raise SwapConflictError(f"{path} was changed by somebody else") from error
+                raise SwapConflictError(f"{path} was changed by another process") from error
             raise
 
     @contextmanager
@@ -286,7 +286,7 @@ class Storage:
         if self.is_local:
             folder = Path(self.path(LOCKS))
             folder.mkdir(parents=True, exist_ok=True)
-            # One for each folder, so that the files that come and go leave none behind.
+            # One lock file per top-level name, so that short-lived files leave none behind.
             with (folder / path.split("/", 1)[0]).open("a") as stream:
                 fcntl.flock(stream, fcntl.LOCK_EX)
                 yield
@@ -299,7 +299,7 @@ class Storage:
             self.call(self.fs.rm_file, self.path(lock))
 
     def _acquire(self, lock: str) -> None:
-        """Creates a lock file, once there is none or its holder has been silent for too long."""
+        """Creates a lock file, after waiting until it does not exist or has expired."""
         while True:
             try:
                 self.create(lock, str(time.time()).encode())
@@ -326,7 +326,7 @@ def sync(path: Path) -> None:
 
 @contextmanager
 def _finished_file(target: Path, content: bytes) -> Iterator[Path]:
-    """A file with this content that is on the disk, beside its target; removed at the end."""
+    """Provides a temporary file next to the target, with its content flushed to disk."""
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=target.parent)
     try:
@@ -346,7 +346,7 @@ def _protocols(fs: Any) -> tuple[str, ...]:
 
 
 def _is_conflict(error: OSError) -> bool:
-    """Whether S3 refused a conditional request: 412, or 409 if two arrived at once."""
+    """Returns whether S3 refused a conditional request: 412, or 409 for concurrent requests."""
     if isinstance(error, FileExistsError):
         return True
     response = getattr(error.__cause__, "response", None) or {}

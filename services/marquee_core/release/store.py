@@ -3,44 +3,41 @@
     <root>/releases/<release id>/manifest.json, ensemble.json, data/…, models/…
     <root>/production, <root>/audit/…           see `pointer.py`
 
-A release becomes visible when its manifest exists. In a local folder it appears by an atomic
-rename. Object storage has no atomic rename, so there the manifest is written last, and only if no
-manifest of that id exists.
+A release is visible once its manifest exists, which `publish.py` writes.
 """
 
 from __future__ import annotations
 
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from marquee_core.errors import ArtifactError
-from marquee_core.release.freshness import Freshness
 from marquee_core.release.manifest import (
     MANIFEST_NAME,
     FileEntry,
     Manifest,
     check_release_id,
-    hash_file,
 )
 from marquee_core.release.parsing import parse_manifest
 from marquee_core.release.pointer import PROMOTE, ROLLBACK, Production, ProductionPointer
+from marquee_core.release.publish import write_release
+from marquee_core.release.replay_guard import ReplayGuard
 from marquee_core.release.signing import (
     SIGNATURE_NAME,
     Signer,
     TrustedKeys,
     join_signatures,
 )
-from marquee_core.release.storage import PARTIAL, Storage, StoreURLError, sync
-from marquee_core.release.transfer import Transfer, matches, remove_left_overs
+from marquee_core.release.storage import PARTIAL, Storage, StoreURLError
+from marquee_core.release.transfer import Transfer, matches, remove_leftovers
 
 __all__ = ["Production", "ReleaseStore", "StoreURLError"]
 
 _RELEASES = "releases"
-# Releases whose copies can be scrubbed: more than any server holds.
-_MOST_OPENED = 64
+# The maximum number of releases whose copies can be scrubbed; servers load fewer.
+_MAX_OPENED = 64
 
 
 class ReleaseStore:
@@ -48,11 +45,11 @@ class ReleaseStore:
 
     Attributes:
         url: The folder or URL of the store as it was given; it may contain a password.
-        storage: The files of the store, for what else is kept beside the releases.
-        pointer: Which release is in production, and the audit of its changes.
+        storage: The files of the store, for data that is stored alongside the releases.
+        pointer: The pointer to the release in production, and the audit of its changes.
         trusted: The keys of which one must have signed a release; None to accept any release.
         signer: Signs the releases that are published; None to leave them unsigned.
-        freshness: Remembers how new the signed files are that were read.
+        replay_guard: Detects signed files that are older than ones read before.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class ReleaseStore:
         *,
         trusted: TrustedKeys | None = None,
         signer: Signer | None = None,
-        memory: Path | None = None,
+        state_folder: Path | None = None,
     ) -> None:
         """Takes the path of a folder, or a URL that fsspec supports (`s3://bucket/prefix`, …).
 
@@ -69,8 +66,8 @@ class ReleaseStore:
             url: The folder or URL.
             trusted: The keys of which one must have signed a release; None to accept any release.
             signer: Signs the releases that are published; None to leave them unsigned.
-            memory: Folder of this machine that remembers how new the signed files were that were
-                read; None to remember it in this process only.
+            state_folder: Local folder for the change numbers of the signed files that have been
+                read; None to keep the numbers in memory only. See `ReplayGuard`.
 
         Raises:
             StoreURLError: The scheme of the URL is unknown, or its file system needs a package that
@@ -78,14 +75,14 @@ class ReleaseStore:
         """
         self.storage = Storage(url)
         self.url = url
-        self.freshness = Freshness(url, memory)
-        self.pointer = ProductionPointer(self.storage, self.freshness, trusted, signer)
+        self.replay_guard = ReplayGuard(url, state_folder)
+        self.pointer = ProductionPointer(self.storage, self.replay_guard, trusted, signer)
         self.trusted, self.signer = trusted, signer
         self._transfer = Transfer(self.storage)
         self._opened: dict[str, dict[str, FileEntry]] = {}  # the entries of copied files
 
     def manifests(self) -> list[Manifest]:
-        """The manifests of all releases, the newest first; damaged releases are left out."""
+        """Returns the manifests of all releases, the newest first; skips damaged releases."""
         manifests = []
         for release_id in self.ids():
             try:
@@ -95,7 +92,7 @@ class ReleaseStore:
         return sorted(manifests, key=lambda m: (m.published_at, m.release_id), reverse=True)
 
     def ids(self) -> list[str]:
-        """The ids of all releases, including damaged ones, in ascending order."""
+        """Returns the ids of all releases, including damaged ones, in ascending order."""
         return [
             name
             for name in self.storage.names(_RELEASES)
@@ -106,8 +103,8 @@ class ReleaseStore:
         """Reads the manifest of a release.
 
         Raises:
-            ArtifactError: The release does not exist, its manifest is damaged, or none of the
-                trusted keys has signed it.
+            ArtifactError: The release does not exist, its manifest is damaged, or it is not signed
+                by any of the trusted keys.
             OSError: The store cannot be read.
         """
         path = _path(check_release_id(release_id), MANIFEST_NAME)
@@ -122,10 +119,10 @@ class ReleaseStore:
         return parse_manifest(content, release_id)
 
     def manifest_digest(self, release_id: str) -> str:
-        """The SHA-256 of a release's manifest, which stands for its content.
+        """Returns the SHA-256 of a release's manifest, which identifies the release's content.
 
         Raises:
-            ArtifactError: As for `manifest`.
+            ArtifactError: See `manifest`.
             OSError: The store cannot be read.
         """
         return hashlib.sha256(self.manifest(release_id).to_json().encode()).hexdigest()
@@ -135,22 +132,17 @@ class ReleaseStore:
 
         Args:
             folder: The folder of the files that the manifest lists.
-            manifest: The manifest; this method writes it into the store.
+            manifest: The manifest, which this method writes to the store.
 
         Raises:
             ArtifactError: A file in the folder is missing or does not match the manifest.
-            FileExistsError: The store has a release of that id.
+            FileExistsError: The store already has a release of that id.
         """
-        check_release_id(manifest.release_id)
-        for path, entry in manifest.files.items():
-            _verify(folder / path, entry)
-        if self.storage.is_local:
-            self._publish_local(folder, manifest)
-        else:
-            self._publish_remote(folder, manifest)
+        folder_in_store = _path(check_release_id(manifest.release_id))
+        write_release(self.storage, folder_in_store, folder, manifest, self.signer)
 
     def sign(self, release_id: str, signer: Signer) -> None:
-        """Adds a signature to a release in the store, beside those that it has.
+        """Adds a signature to a release in the store, and keeps existing ones.
 
         Raises:
             ArtifactError: The release does not exist, or its files do not match its manifest.
@@ -164,18 +156,18 @@ class ReleaseStore:
         )
 
     def production(self) -> Production | None:
-        """The release in production; None if no release has been promoted yet.
+        """Returns the release in production; None if no release has been promoted yet.
 
         Raises:
-            ArtifactError: The file that names it is damaged.
+            ArtifactError: The pointer is damaged or not accepted; see `ProductionPointer.read`.
             OSError: The store cannot be read.
         """
         return self.pointer.read()
 
     def verify_files(self, release_id: str) -> Manifest:
-        """Compares all files of a release with the SHA-256 digests of its manifest.
+        """Verifies all files of a release against the SHA-256 digests in its manifest.
 
-        In object storage this reads them all.
+        In object storage this downloads all of them.
 
         Raises:
             ArtifactError: The release does not exist, or a file does not match its manifest.
@@ -190,16 +182,17 @@ class ReleaseStore:
     ) -> Production:
         """Verifies all files of a release, then puts it in production by one atomic write.
 
-        Promoting the release that is in production leaves it there, is recorded, and makes servers
-        that refused it try again. If the file that names the release in production is damaged, it
-        is written anew, with the history that the audit recorded.
+        If the release is already in production, the promotion is recorded, and servers that refused
+        the release try again. If the pointer is damaged, it is restored with the history in the
+        audit.
 
         Args:
             release_id: The release.
-            why: Why it is promoted, for the audit.
-            forced: Whether checks that advised against it were overruled, for the audit. The files
-                are verified in any case.
-            by: Who promotes it, for the audit; by default the user and host of this process.
+            why: The reason, for the audit.
+            forced: Whether the release is promoted in spite of failed checks, for the audit. The
+                files are always verified.
+            by: Who promotes the release, for the audit; by default the user and host of this
+                process.
 
         Raises:
             ArtifactError: The release does not exist, or a file does not match its manifest.
@@ -217,29 +210,29 @@ class ReleaseStore:
         return self.pointer.change(PROMOTE, choose, by=by, why=why, forced=forced)
 
     def rollback(self, *, why: str = "", by: str = "") -> Production:
-        """Puts the latest of the previous releases back in production that is complete.
+        """Puts the most recent predecessor that is intact back in production.
 
-        Releases whose files are damaged or deleted are skipped, and leave the history.
+        Releases whose files are damaged or deleted are skipped and removed from the history.
 
         Args:
-            why: Why it is rolled back, for the audit.
+            why: The reason, for the audit.
             by: Who rolls back, for the audit; by default the user and host of this process.
 
         Raises:
-            ArtifactError: There is no previous release, or none of them is complete.
+            ArtifactError: There is no previous release, or none of them is intact.
             OSError: The store cannot be read or written to.
         """
-        complete: dict[str, str] = {}
+        damage: dict[str, str] = {}
 
         def choose(before: Production | None) -> tuple[str, tuple[str, ...]]:
             if before is None or not before.history:
                 raise ArtifactError("there is no release to roll back to")
-            for place, release_id in enumerate(before.history):
-                if release_id not in complete:
-                    complete[release_id] = self._damage(release_id)
-                if not complete[release_id]:
-                    return release_id, before.history[place + 1 :]
-            reasons = "; ".join(f"{name}: {complete[name]}" for name in before.history)
+            for index, release_id in enumerate(before.history):
+                if release_id not in damage:
+                    damage[release_id] = self._damage(release_id)
+                if not damage[release_id]:
+                    return release_id, before.history[index + 1 :]
+            reasons = "; ".join(f"{name}: {damage[name]}" for name in before.history)
             raise ArtifactError(f"no previous release can be rolled back to: {reasons}")
 
         return self.pointer.change(ROLLBACK, choose, by=by, why=why)
@@ -247,16 +240,16 @@ class ReleaseStore:
     def open(self, manifest: Manifest, needed: Callable[[str], bool], cache: Path) -> Path:
         """Copies files of a release into the cache, and verifies the copies.
 
-        Servers map the copies, so no change of the store reaches a release that is loaded.
+        Servers map the copies, so changes in the store do not affect a loaded release.
 
         Args:
             manifest: The release's manifest.
-            needed: Whether a file is needed, by its path relative to the release.
-            cache: Folder of the copies, with a subfolder for each release.
+            needed: Returns whether a file is needed, given its path relative to the release.
+            cache: The folder of the copies, with a subfolder for each release.
 
         Returns:
-            The folder of the copies. It holds no files but those that a manifest lists, and may
-            hold others of them than the needed ones.
+            The folder of the copies. It contains only files that a manifest lists, but possibly
+            more than the needed ones.
 
         Raises:
             ArtifactError: A needed file is missing or does not match the manifest.
@@ -268,12 +261,12 @@ class ReleaseStore:
         self._transfer.fetch(_path(manifest.release_id), files, folder)
         opened = {**self._opened.pop(manifest.release_id, {}), **files}
         self._opened[manifest.release_id] = opened
-        while len(self._opened) > _MOST_OPENED:
+        while len(self._opened) > _MAX_OPENED:
             self._opened.pop(next(iter(self._opened)))
         return folder
 
     def delete(self, release_id: str) -> None:
-        """Deletes a release; it disappears at once, and its files with it.
+        """Deletes a release and its files. It becomes invisible before its files are deleted.
 
         Raises:
             OSError: The store cannot be written to.
@@ -281,27 +274,27 @@ class ReleaseStore:
         path = _path(check_release_id(release_id))
         if self.storage.is_local:
             folder = Path(self.storage.path(path))
-            doomed = folder.with_name(f"{PARTIAL}deleted-{release_id}")
-            folder.rename(doomed)
-            shutil.rmtree(doomed)
+            deleted = folder.with_name(f"{PARTIAL}deleted-{release_id}")
+            folder.rename(deleted)
+            shutil.rmtree(deleted)
             return
         self.storage.call(self.storage.fs.rm_file, self.storage.path(path, MANIFEST_NAME))
         self.storage.call(self.storage.fs.rm, self.storage.path(path), recursive=True)
 
     def remove_unfinished(self, age: float) -> int:
-        """Removes what killed publishers left.
+        """Removes unfinished files and folders that killed publishers left behind.
 
         Args:
-            age: Seconds since it was last written to.
+            age: The minimum age, in seconds since the last write.
 
         Returns:
-            How many files and folders were removed.
+            The number of files and folders that were removed.
 
         Raises:
             OSError: The store cannot be read or written to.
         """
         if self.storage.is_local:
-            return remove_left_overs(Path(self.storage.root), age)
+            return remove_leftovers(Path(self.storage.root), age)
         finished = set(self.ids())
         removed = 0
         for name in self.storage.names(_RELEASES):
@@ -312,7 +305,9 @@ class ReleaseStore:
         return removed
 
     def state(self, release_id: str) -> str:
-        """A digest of the names, sizes and times of a release's files; it changes if they do.
+        """Returns a digest of the names, sizes and times of a release's files.
+
+        It changes whenever a file is changed.
 
         Raises:
             OSError: The store cannot be read.
@@ -320,10 +315,10 @@ class ReleaseStore:
         return self._transfer.state(_path(check_release_id(release_id)))
 
     def damaged_copies(self, release_id: str, cache: Path) -> list[str]:
-        """The files that `open` has copied into the cache and that have changed there since.
+        """Returns the files that `open` copied into the cache and that have changed since.
 
-        This needs the cache only. A copy that is gone is not counted: what a server has mapped of
-        it stays as it was.
+        This reads the cache only. A deleted copy is not reported, because the mappings of a server
+        remain valid.
         """
         folder = cache / release_id
         return [
@@ -333,7 +328,7 @@ class ReleaseStore:
         ]
 
     def _damage(self, release_id: str) -> str:
-        """What is wrong with the files of a release; "" if nothing is."""
+        """Returns what is wrong with the files of a release; "" if they are intact."""
         try:
             self.verify_files(release_id)
         except ArtifactError as error:
@@ -346,59 +341,6 @@ class ReleaseStore:
         except FileNotFoundError:
             return b""
 
-    def _publish_local(self, folder: Path, manifest: Manifest) -> None:
-        releases = Path(self.storage.path(_RELEASES))
-        releases.mkdir(parents=True, exist_ok=True)
-        final = releases / manifest.release_id
-        if final.exists():
-            raise FileExistsError(f"release {manifest.release_id} already exists")
-        partial = Path(tempfile.mkdtemp(prefix=PARTIAL, dir=releases))
-        try:
-            for path in manifest.files:
-                (partial / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / path, partial / path)
-                sync(partial / path)
-            content = manifest.to_json().encode()
-            own_files = {MANIFEST_NAME: content}
-            if self.signer is not None:
-                own_files[SIGNATURE_NAME] = self.signer.sign(content)
-            for name, text in own_files.items():
-                (partial / name).write_bytes(text)
-                sync(partial / name)
-            for directory in (partial, *(p for p in partial.rglob("*") if p.is_dir())):
-                directory.chmod(0o755)
-                sync(directory)
-            # Fails if the target is a folder that is not empty, so a release is never replaced.
-            partial.rename(final)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-        sync(releases)
-
-    def _publish_remote(self, folder: Path, manifest: Manifest) -> None:
-        target = _path(manifest.release_id, MANIFEST_NAME)
-        if self.storage.exists(target):
-            raise FileExistsError(f"release {manifest.release_id} already exists")
-        self._transfer.send(folder, _path(manifest.release_id), manifest.files)
-        content = manifest.to_json().encode()
-        if self.signer is not None:
-            signature = self.signer.sign(content)
-            self.storage.update(_path(manifest.release_id, SIGNATURE_NAME), lambda _: signature)
-        self.storage.create(target, content)
-
 
 def _path(release_id: str, *parts: str) -> str:
     return "/".join((_RELEASES, release_id, *parts))
-
-
-def _verify(path: Path, entry: FileEntry) -> None:
-    """Checks a file against its entry in the manifest.
-
-    Raises:
-        ArtifactError: The file cannot be read, or its size or SHA-256 differs.
-    """
-    try:
-        found = hash_file(path)
-    except OSError as error:
-        raise ArtifactError(f"{path.name}: {error.strerror}") from error
-    entry.check(found, path.name)

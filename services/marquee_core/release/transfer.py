@@ -1,4 +1,4 @@
-"""Moves the files of a release between a store and local folders, several at once, verified."""
+"""Copies the files of a release between a store and local folders, and verifies them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from marquee_core.release.manifest import FileEntry, hash_file
 from marquee_core.release.storage import PARTIAL, Storage
 
 _CHUNK = 1 << 20
-# Requests to object storage that are in progress at once: they mostly wait.
-_PARALLEL = 16
+# The number of concurrent requests to object storage.
+_MAX_CONCURRENT_REQUESTS = 16
 
 
 class Transfer:
-    """Reads files of a store, and compares them with their manifest's entries."""
+    """Copies files from and to a store, and compares them with the entries of the manifest."""
 
     def __init__(self, storage: Storage) -> None:
         """Takes the storage of the release store."""
@@ -49,9 +49,9 @@ class Transfer:
         self._for_all(verify, files)
 
     def fetch(self, base: str, files: Mapping[str, FileEntry], folder: Path) -> None:
-        """Copies files into a folder, unless they are there already.
+        """Copies files into a folder, unless matching copies exist.
 
-        Other processes may do the same at the same time: each file appears by a rename.
+        Several processes may do this concurrently, because each file appears by an atomic rename.
 
         Args:
             base: The folder of the release in the store.
@@ -94,7 +94,7 @@ class Transfer:
         self._for_all(send, files)
 
     def state(self, base: str) -> str:
-        """A digest of the names, sizes and times of the files in a folder of the store.
+        """Returns a digest of the names, sizes and times of the files in a store's folder.
 
         Raises:
             OSError: The store cannot be read.
@@ -111,7 +111,9 @@ class Transfer:
         return hashlib.sha256("\n".join(rows).encode()).hexdigest()
 
     def age(self, base: str) -> float:
-        """Seconds since a folder in object storage was last written to; 0 if that is not known.
+        """Returns the seconds since a folder in object storage was last written to.
+
+        It is 0 if that is not known.
 
         Raises:
             OSError: The store cannot be read.
@@ -127,12 +129,14 @@ class Transfer:
     def _for_all(
         self, work: Callable[[str, FileEntry], None], files: Mapping[str, FileEntry]
     ) -> None:
-        """Does the work for each file, in object storage several at once; the first error ends."""
+        """Applies a function to each file, in object storage concurrently; stops at an error."""
         if self._storage.is_local or len(files) < 2:
             for path, entry in files.items():
                 work(path, entry)
             return
-        with ThreadPoolExecutor(_PARALLEL, thread_name_prefix="release-transfer") as pool:
+        with ThreadPoolExecutor(
+            _MAX_CONCURRENT_REQUESTS, thread_name_prefix="release-transfer"
+        ) as pool:
             futures = [pool.submit(work, path, entry) for path, entry in files.items()]
             try:
                 for future in futures:
@@ -144,11 +148,11 @@ class Transfer:
     def _copy(
         self, base: str, path: str, entry: FileEntry, write: Callable[[bytes], object]
     ) -> None:
-        """Reads a file once, passes it on in pieces, and compares it with its entry."""
+        """Reads a file once in chunks, passes the chunks on, and compares it with its entry."""
         digest, size = hashlib.sha256(), 0
         try:
             with self._opened(base, path) as stream:
-                # Never reads much more than the manifest says, whatever the file's size.
+                # Stops soon after the size in the manifest, even if the file is much larger.
                 while size <= entry.size and (chunk := self._storage.call(stream.read, _CHUNK)):
                     digest.update(chunk)
                     size += len(chunk)
@@ -181,7 +185,7 @@ def _local_rows(folder: Path) -> Iterator[str]:
 
 
 def matches(path: Path, entry: FileEntry) -> bool:
-    """Whether a local file exists and has the size and SHA-256 of an entry."""
+    """Returns whether a local file exists and has the size and SHA-256 of an entry."""
     try:
         return path.stat().st_size == entry.size and hash_file(path) == entry
     except OSError:
@@ -192,30 +196,30 @@ def _open_plain_file(folder: Path, path: str) -> IO[bytes]:
     """Opens a file of a release for reading, following no symbolic links.
 
     Raises:
-        ArtifactError: The path leads through a symbolic link or to something else than a file.
+        ArtifactError: The path contains a symbolic link or is not a regular file.
         OSError: The file cannot be opened.
     """
     target = folder / path
     if target.resolve() != folder.resolve() / path:
         raise ArtifactError(f"{path}: symbolic links are not allowed in a release")
-    # Without O_NONBLOCK, opening a named pipe waits for a writer.
+    # Without O_NONBLOCK, opening a named pipe would wait for a writer.
     handle = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
-        raise ArtifactError(f"{path}: not a file")
+        raise ArtifactError(f"{path}: not a regular file")
     return os.fdopen(handle, "rb")
 
 
-def remove_left_overs(folder: Path, age: float, pattern: str = f"{PARTIAL}*") -> int:
-    """Removes unfinished files and folders that killed processes left.
+def remove_leftovers(folder: Path, age: float, pattern: str = f"{PARTIAL}*") -> int:
+    """Removes unfinished files and folders that killed processes left behind.
 
     Args:
-        folder: The folder to search, with its subfolders.
-        age: Seconds since they were last written to.
+        folder: The folder to search recursively.
+        age: The minimum age, in seconds since the last write.
         pattern: The pattern of their names.
 
     Returns:
-        How many were removed.
+        The number of files and folders that were removed.
     """
     removed, limit = 0, time.time() - age
     for path in folder.rglob(pattern):

@@ -1,7 +1,7 @@
-"""The verdict of the promotion gate on a release: its checks, what they found and what follows.
+"""The verdict of the promotion gate on a release: its checks, their findings and the decision.
 
-A release that is judged before it is published holds its verdict in the manifest (`Manifest.gate`).
-Verdicts on published releases are kept beside them; see `verdicts.py`.
+If a release is judged before it is published, the verdict is part of its manifest
+(`Manifest.gate`). Verdicts on published releases are stored next to them; see `verdicts.py`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _MAX_CHECKS, _MAX_TEXT = 200, 100_000
 
 
 class Decision(StrEnum):
-    """What the gate, or one of its checks, says about a promotion. The worst comes last."""
+    """The decision of the gate, or of one of its checks, from best to worst."""
 
     PROMOTE = "promote"
     ASK = "ask"
@@ -31,10 +31,10 @@ class Check:
     """One check of the gate.
 
     Attributes:
-        name: Its name, such as `ranking` or `spread of stars`.
-        decision: What it says.
-        text: What was found, in words.
-        figures: The figures behind it, by name.
+        name: The name, such as `ranking` or `spread of stars`.
+        decision: The decision of this check.
+        text: A description of the findings.
+        figures: The figures that the decision is based on, by name.
     """
 
     name: str
@@ -50,9 +50,9 @@ class Verdict:
     Attributes:
         release_id: The release.
         production_id: The release in production that it was compared with; "" if there was none.
-        at: When, RFC 3339.
-        decision: Whether to promote it, to ask a person, or to refuse it.
-        checks: All checks, in the order in which they were made.
+        at: The time of the verdict, RFC 3339.
+        decision: Whether to promote the release, to ask a person, or to refuse it.
+        checks: All checks, in the order in which they were run.
     """
 
     release_id: str
@@ -63,19 +63,19 @@ class Verdict:
 
     @classmethod
     def of(cls, release_id: str, production_id: str, at: str, checks: Sequence[Check]) -> Verdict:
-        """The verdict of some checks: the worst of what they say."""
+        """Creates a verdict from checks; its decision is the worst of their decisions."""
         decision = max((check.decision for check in checks), key=_ORDER.index)
         return cls(release_id, production_id, at, decision, tuple(checks))
 
     @property
     def reasons(self) -> list[str]:
-        """What the checks found that do not say `promote`, the worst first."""
+        """The findings of all checks whose decision is not `promote`, the worst first."""
         found = [check for check in self.checks if check.decision is not Decision.PROMOTE]
         found.sort(key=lambda check: -_ORDER.index(check.decision))
         return [f"{check.name}: {check.text}" for check in found]
 
     def lines(self) -> list[str]:
-        """The verdict for people: a line for each check, then the decision."""
+        """Returns the verdict as text: one line per check, then the decision."""
         against = self.production_id or "nothing, because no release is in production"
         width = max(len(check.name) for check in self.checks)
         return [
@@ -85,30 +85,30 @@ class Verdict:
         ]
 
     def with_check(self, check: Check) -> Verdict:
-        """The verdict with one more check, in place of an earlier one of that name."""
+        """Returns the verdict with an added check, which replaces an earlier one of that name."""
         others = [other for other in self.checks if other.name != check.name]
-        made = Verdict.of(self.release_id, self.production_id, self.at, [check, *others])
-        return replace(made, decision=max(made.decision, self.decision, key=_ORDER.index))
+        extended = Verdict.of(self.release_id, self.production_id, self.at, [check, *others])
+        return replace(extended, decision=max(extended.decision, self.decision, key=_ORDER.index))
 
 
 def parse_verdict(raw: object, where: str) -> Verdict:
-    """Reads the JSON of a verdict.
+    """Parses a verdict.
 
     Args:
-        raw: What `dataclasses.asdict` made of it, as JSON values.
-        where: Its place, for errors.
+        raw: The result of `dataclasses.asdict`, as JSON values.
+        where: The path of the value, for error messages.
 
     Raises:
-        ArtifactError: A value is missing, of another type or impossible.
+        ArtifactError: A value is missing, has the wrong type, or is not valid.
     """
     fields = Fields(raw, where)
     checks = []
-    for place, each in enumerate(fields.sequence("checks", _MAX_CHECKS)):
-        check = Fields(each, f"{where}, checks[{place}]")
+    for index, each in enumerate(fields.sequence("checks", _MAX_CHECKS)):
+        check = Fields(each, f"{where}, checks[{index}]")
         text = check.text("text", _MAX_TEXT)
         checks.append(Check(check.text("name"), _decision(check), text, check.numbers("figures")))
     if not checks:
-        raise fields.error("checks", "there is none")
+        raise fields.error("checks", "the list is empty")
     return Verdict(
         fields.text("release_id"),
         fields.text("production_id"),
@@ -123,4 +123,4 @@ def _decision(fields: Fields) -> Decision:
     try:
         return Decision(text)
     except ValueError:
-        raise fields.error("decision", f"{text[:100]!r} is no decision") from None
+        raise fields.error("decision", f"unknown decision {text[:100]!r}") from None

@@ -1,8 +1,8 @@
-"""Keeps the gate's verdicts on published releases beside them: `verdicts/<release id>.json`.
+"""Stores the gate's verdicts on published releases, in `verdicts/<release id>.json`.
 
-A published release is immutable, and a verdict depends on the release in production at that time.
-So only the verdict before the publication is part of the manifest; later ones are added here, the
-newest last.
+A published release is immutable, and a verdict depends on the release in production at the time.
+Therefore only a verdict before publication is part of the manifest. Later verdicts are appended to
+this file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _KEPT = 20
 
 
 def record_verdict(storage: Storage, verdict: Verdict) -> None:
-    """Adds a verdict to those of its release.
+    """Appends a verdict to the file of its release.
 
     Raises:
         ArtifactError: The file of verdicts is damaged.
@@ -39,7 +39,7 @@ def record_verdict(storage: Storage, verdict: Verdict) -> None:
 
 
 def recorded_verdicts(storage: Storage, release_id: str) -> list[Verdict]:
-    """The verdicts on a release since it was published, the oldest first.
+    """Returns the verdicts on a release since its publication, the oldest first.
 
     Raises:
         ArtifactError: The file of verdicts is damaged.
@@ -54,7 +54,7 @@ def recorded_verdicts(storage: Storage, release_id: str) -> list[Verdict]:
 
 
 def latest_verdict(storage: Storage, manifest: Manifest) -> Verdict | None:
-    """The newest verdict on a release; None if the gate has not judged it.
+    """Returns the latest verdict on a release; None if the gate has not judged it.
 
     Raises:
         ArtifactError: The file of verdicts is damaged.
@@ -65,7 +65,7 @@ def latest_verdict(storage: Storage, manifest: Manifest) -> Verdict | None:
 
 
 def delete_verdicts(storage: Storage, release_id: str) -> None:
-    """Deletes the verdicts on a release, if there are any.
+    """Deletes the verdicts on a release, if any.
 
     Raises:
         OSError: The store cannot be written to.
@@ -74,7 +74,7 @@ def delete_verdicts(storage: Storage, release_id: str) -> None:
 
 
 def judged_releases(storage: Storage) -> list[str]:
-    """The releases that have a file of verdicts, whether or not they still exist."""
+    """Returns the ids of releases with recorded verdicts, including deleted releases."""
     names = storage.names(FOLDER)
     return [
         name.removesuffix(_SUFFIX)

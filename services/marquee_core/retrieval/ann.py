@@ -1,4 +1,4 @@
-"""Approximate nearest neighbours: a Faiss inverted file, re-ranked by exact dot products."""
+"""Approximate nearest-neighbour search: a Faiss inverted file, re-ranked by exact dot products."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes
 
 ANN_FILE = "retrieval.faiss"
-# Items are sampled to train the centroids with a probability proportional to this power of their
-# distance from the mean. Users' best items are far from the mean, so the lists must be fine there.
+# The items that train the centroids are sampled with a probability proportional to this power of
+# their distance from the mean. Users' best items are far from the mean, so the lists must be small
+# there.
 _DISTANCE_POWER = 3
 
 
@@ -28,8 +29,8 @@ class AnnConfig:
         probes: Number of lists that a search scans.
         expansion: A search finds this many times the requested number of items with vectors
             quantised to 8 bits, and re-ranks them by exact dot products.
-        dense_share: If a smaller share of the items is eligible, all eligible items are ranked
-            exactly, because the scanned lists would contain too few of them.
+        dense_share: If a smaller share of the items than this is eligible, all eligible items are
+            ranked exactly, because the scanned lists would contain too few of them.
     """
 
     lists: int
@@ -71,22 +72,22 @@ class AnnIndex:
             faiss.ScalarQuantizer.QT_8bit,
             faiss.METRIC_INNER_PRODUCT,
         )
-        # By default Faiss normalises centroids for inner products, and so ignores vector lengths.
+        # By default Faiss normalises centroids for inner products, which ignores vector lengths.
         index.cp.spherical = False
         index.cp.seed = seed
         index.train(items[_training_sample(items, training_items, seed)])
         index.add(np.ascontiguousarray(items))
-        # Items were assigned to lists by distance; queries select lists by inner product.
+        # Items are assigned to lists by distance, but queries select lists by inner product.
         centroids.metric_type = faiss.METRIC_INNER_PRODUCT
         return cls(index, items, config)
 
     def with_probes(self, probes: int) -> AnnIndex:
-        """The same index with another number of lists to scan."""
+        """Returns the same index with a different number of lists to scan."""
         config = AnnConfig(**{**asdict(self.config), "probes": probes})
         return AnnIndex(self._index, self._items, config)
 
     def search(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Found]:
-        """Implements `ItemIndex.search`; may miss some of the best items."""
+        """Implements `ItemIndex.search` approximately: it may miss some of the best items."""
         import faiss
 
         selector = None
@@ -101,8 +102,8 @@ class AnnIndex:
             vectors, min(count * self.config.expansion, len(self._items)), params=parameters
         )
         return [
-            self._rank(vector, np.sort(places[places >= 0]).astype(np.int32), count)
-            for vector, places in zip(vectors, found, strict=True)
+            self._rank(vector, np.sort(items[items >= 0]).astype(np.int32), count)
+            for vector, items in zip(vectors, found, strict=True)
         ]
 
     def _rank(self, vector: Float32, items: Int32, count: int) -> Found:
@@ -119,7 +120,7 @@ class AnnIndex:
 
     @classmethod
     def load(cls, folder: Path, items: Float32, config: AnnConfig) -> Self:
-        """Memory-maps the index that `save` wrote.
+        """Memory-maps the index written by `save`.
 
         Args:
             folder: The model's folder.
@@ -127,8 +128,8 @@ class AnnIndex:
             config: Parameters of the inverted file.
 
         Raises:
-            ArtifactError: Faiss is not installed, or the file is missing or damaged or belongs to
-                other items or parameters.
+            ArtifactError: Faiss is not installed, the file is missing or damaged, or it belongs
+                to other items or parameters.
         """
         try:
             import faiss
@@ -149,15 +150,15 @@ class AnnIndex:
             raise ArtifactError(
                 f"{ANN_FILE}: the index must be an inverted file of {config.lists} lists"
             )
-        # Starting threads that prefetch lists takes many times longer than a search.
+        # Starting threads that prefetch lists takes much longer than a search.
         faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
         return cls(index, items, config)
 
 
 def _training_sample(items: Float32, count: int, seed: int) -> Int64:
-    """Samples items without replacement, distant ones with a higher probability.
+    """Samples items without replacement, those far from the mean with a higher probability.
 
-    Weighted sampling with exponential keys (Efraimidis and Spirakis, 2006).
+    This is weighted sampling with exponential keys (Efraimidis and Spirakis, 2006).
 
     Args:
         items: The item vectors (float32, items × d).

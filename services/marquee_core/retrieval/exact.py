@@ -1,4 +1,4 @@
-"""Finds the items of highest dot product, block by block, without storing all scores."""
+"""Finds the items with the highest dot products, block by block, without storing all scores."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from marquee_core.ratings import Profiles
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.scorer import Scorer
 
-# Size of the scores of one block, which should stay in a core's cache until they are compared.
+# Size of the scores of a block, which should fit in a core's cache.
 _BLOCK_BYTES = 1 << 20
 _MIN_BLOCK_ITEMS = 4096
-# A block has at least this many times `count` items, because each block costs a search per user.
+# A block has at least this many times `count` items, because of the fixed cost per block and user.
 _MIN_BLOCK_RATIO = 32
-# If at most this many items of a block are expected among the best, they are extracted one by one:
-# an argmax takes a quarter of the time of comparing all scores with the bound.
+# If a block is expected to contain at most this many of the best items, they are extracted one by
+# one: an argmax takes a quarter of the time of comparing all scores with the bound.
 _FEW = 3
 
 Found = tuple[Int32, Float32]
@@ -27,13 +27,13 @@ Found = tuple[Int32, Float32]
 
 @runtime_checkable
 class ScoresByProduct(Protocol):
-    """A scorer that may score by dot products of user vectors and item vectors."""
+    """A scorer whose scores may be dot products of user vectors and item vectors."""
 
     def item_products(self) -> Float32 | None:
-        """The item vectors (float32, items × d); None if the scores are not dot products."""
+        """Returns the item vectors (float32, items × d); None if scores are not dot products."""
 
     def user_products(self, profiles: Profiles) -> Float32:
-        """The vectors of users (float32, B × d); each user must have ratings."""
+        """Returns the vectors of users (float32, B × d); each user must have ratings."""
 
 
 class ItemIndex(Protocol):
@@ -45,12 +45,15 @@ class ItemIndex(Protocol):
         Args:
             vectors: User vectors (float32, B × d).
             count: Number of items for each user.
-            eligible: True for items that may be found (bool, items); None for all.
+            eligible: True for items that may be returned (bool, items); None for all.
+
+        Returns:
+            The best items of each user.
         """
 
 
 def item_products(scorer: Scorer) -> Float32 | None:
-    """The item vectors of a scorer whose scores are dot products; None for other scorers."""
+    """Returns a scorer's item vectors; None if its scores are not dot products."""
     return scorer.item_products() if isinstance(scorer, ScoresByProduct) else None
 
 
@@ -58,14 +61,14 @@ class ExactIndex:
     """Scores all items, block by block."""
 
     def __init__(self, items: Float32) -> None:
-        """Takes the item vectors (float32, items × d), and keeps a transposed copy of them.
+        """Takes the item vectors (float32, items × d), and stores a transposed copy of them.
 
         Products with a contiguous d × items matrix are up to twice as fast.
         """
         self._transposed = np.ascontiguousarray(items.T)
 
     def search(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Found]:
-        """Implements `ItemIndex.search` exactly; of equal scores the lower index comes first."""
+        """Implements `ItemIndex.search` exactly; ties are broken in favour of lower indexes."""
         users, items = len(vectors), self._transposed.shape[1]
         size = max(_MIN_BLOCK_ITEMS, _MIN_BLOCK_RATIO * count, _BLOCK_BYTES // (4 * max(1, users)))
         best = [_Best(count) for _ in range(users)]
@@ -79,13 +82,13 @@ class ExactIndex:
             mask = None if eligible is None else eligible[start : start + size]
             # After n blocks, about count / n of the best are expected in the next block.
             few_expected = eligible is None and start * _FEW >= count * size
-            # In most blocks no score exceeds a user's bound: comparing the highest is enough.
+            # In most blocks no score exceeds a user's bound, so only the highest is compared.
             highest = part.argmax(axis=1)
             hits = np.flatnonzero(part[all_users, highest] > bounds)
-            for user, place in zip(hits.tolist(), highest[hits].tolist(), strict=True):
+            for user, position in zip(hits.tolist(), highest[hits].tolist(), strict=True):
                 row = part[user]
                 if few_expected:
-                    bounds[user] = best[user].add_few(row, place, start)
+                    bounds[user] = best[user].add_few(row, position, start)
                     continue
                 top = _above(row, bounds[user], count, mask)
                 bounds[user] = best[user].add((top + start).astype(np.int32), row[top])
@@ -105,7 +108,7 @@ def _above(row: Float32, bound: float, count: int, eligible: Bool | None) -> Int
 
 
 class _Best:
-    """The best items of one user so far; blocks are added in ascending order of items."""
+    """Collects the best items of one user; blocks must be added in ascending order of items."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -113,7 +116,7 @@ class _Best:
         self._scores: list[Float32] = []
         self._added = 0  # items added since the last pruning
         self._bound = -np.inf
-        # A min-heap of (score, −index) of the best items; used once `add_few` is called.
+        # A min-heap of (score, −index) of the best items; used after the first call of `add_few`.
         self._heap: list[tuple[float, int]] = []
 
     def add(self, items: Int32, scores: Float32) -> float:
@@ -121,7 +124,8 @@ class _Best:
         self._items.append(items)
         self._scores.append(scores)
         self._added += len(items)
-        # Most blocks add few items: pruning each time costs more than a bound slightly too low.
+        # Most blocks add few items. Pruning each time would cost more than a bound that is
+        # slightly too low.
         if self._added >= self._count:
             self._prune()
         return self._bound
@@ -150,7 +154,7 @@ class _Best:
         return heap[0][0]
 
     def result(self) -> Found:
-        """The best items and their scores, best first."""
+        """Returns the best items and their scores, best first."""
         if not self._heap:
             return self._sorted()
         best = sorted(self._heap, reverse=True)
@@ -160,8 +164,8 @@ class _Best:
     def _prune(self) -> None:
         items, scores = np.concatenate(self._items), np.concatenate(self._scores)
         # A partition finds the count-th best score faster than a sort.
-        place = len(scores) - self._count
-        self._bound = float(np.partition(scores, place)[place])
+        position = len(scores) - self._count
+        self._bound = float(np.partition(scores, position)[position])
         is_best = scores >= self._bound
         self._items, self._scores, self._added = [items[is_best]], [scores[is_best]], 0
 

@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from marquee_core.arrays import Bool, Float32, Int32, Int64
 
-# From this number of scores on, blocks of `_BLOCK_SIZE` scores are compared by their maxima first.
+# With at least this many scores, the maxima of blocks of `_BLOCK_SIZE` scores are compared first.
 _LARGE = 16_384
 _BLOCK_SIZE = 256
 # The block size of `top_rows`.
 _ROW_BLOCK = 16
-# If a row has more candidates than this many times `count`, rows are searched one by one.
+# If a row has more than this many times `count` candidates, rows are searched one by one.
 _WIDE = 8
-# With a mask, first select this many times `count` scores, and mask only those.
+# With a mask, this many times `count` scores are selected first, and only those are masked.
 _SLACK = 4
 
 
 def top_indexes(scores: NDArray[Any], count: int, eligible: Bool | None = None) -> Int64:
-    """Returns the indexes of the highest scores, best first; of equal scores the lower index first.
+    """Returns the indexes of the highest scores, best first; ties are broken by lower index.
 
     Args:
         scores: Scores (floating point, n); NaN is never selected.
@@ -38,10 +38,10 @@ def top_indexes(scores: NDArray[Any], count: int, eligible: Bool | None = None) 
         return _best(scores, _usable(scores, eligible), count)
     if eligible is None:
         return _best(scores, _near_top(scores, count), count)
-    # Usually most items are eligible. Then it is cheaper to select more than `count` scores and
-    # mask those than to mask the whole catalogue.
-    wide = _best(scores, _near_top(scores, _SLACK * count), _SLACK * count)
-    selected = wide[eligible[wide]]
+    # Usually most items are eligible. It is then cheaper to select more than `count` scores and
+    # to mask those than to mask the whole catalogue.
+    candidates = _best(scores, _near_top(scores, _SLACK * count), _SLACK * count)
+    selected = candidates[eligible[candidates]]
     if len(selected) >= count:
         return selected[:count]
     return _best(scores, _usable(scores, eligible), count)
@@ -52,8 +52,8 @@ class TopRows:
     """The indexes of the highest scores of each row.
 
     Attributes:
-        indexes: The indexes, best first. Rows with fewer than others are padded with their first
-            index, or with 0 (int32, rows × at most the requested number).
+        indexes: The indexes, best first. Shorter rows are padded with their first index, or with 0
+            if they are empty (int32, rows × at most the requested number).
         counts: The number of indexes of each row (int64, rows).
     """
 
@@ -64,18 +64,18 @@ class TopRows:
         return len(self.counts)
 
     def __getitem__(self, row: int) -> Int32:
-        """The indexes of a row (int32)."""
+        """Returns the indexes of a row (int32)."""
         return self.indexes[row, : self.counts[row]]
 
 
 def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRows:
-    """Returns the indexes of the highest scores of each row, as `top_indexes` does for one.
+    """Returns the indexes of the highest scores of each row; see `top_indexes`.
 
-    Rows are compared by the maxima of short blocks first, for all rows at once.
+    The maxima of short blocks are compared first, vectorised over all rows.
 
     Args:
-        scores: Scores (float32, rows × n); −∞ is never selected, and a row with NaN has no highest
-            scores.
+        scores: Scores (float32, rows × n); −∞ is never selected, and a row with NaN yields no
+            indexes.
         count: Number of indexes to return for each row.
         eligible: True for the scores that may be selected (bool, rows × n); None for all.
     """
@@ -86,12 +86,12 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
     usable = scores if eligible is None else np.where(eligible, scores, np.float32(-np.inf))
     near = usable > -np.inf
     if blocks > 2 * count:
-        # At least `count` blocks have a maximum of `bound` or more, so the best scores do as well.
+        # At least `count` blocks have a maximum of `bound` or more, so the best scores do too.
         maxima = usable[:, : blocks * _ROW_BLOCK].reshape(rows, _ROW_BLOCK, blocks).max(axis=1)
         bound = np.partition(maxima, blocks - count, axis=1)[:, blocks - count]
         near &= usable >= bound[:, None]
     elif size > count:
-        # There are too few blocks, and as few scores.
+        # There are too few blocks to compare, but also few scores.
         near &= usable >= np.partition(usable, size - count, axis=1)[:, size - count, None]
     flat = np.flatnonzero(near)
     if rows == 1:
@@ -99,7 +99,7 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
         return TopRows(best[None], np.array([len(best)]))
     pool = pad_rows(flat // size, flat % size, rows)
     if pool.indexes.shape[1] > _WIDE * count:
-        # Many scores are equal, or the rows are short: sorting all of them would take long.
+        # Many scores are equal, or the rows are short, so sorting all candidates would take long.
         for row, near_row in enumerate(near.copy()):
             near[row] = False
             near[row, _best(usable[row], np.flatnonzero(near_row), count)] = True
@@ -113,7 +113,7 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
 
 
 def pad_rows(rows: Int64, values: Int64, count: int) -> TopRows:
-    """Arranges values as rows of one length.
+    """Arranges values as rows of equal length.
 
     Args:
         rows: The row of each value, ascending (int64, n).
@@ -121,7 +121,7 @@ def pad_rows(rows: Int64, values: Int64, count: int) -> TopRows:
         count: The number of rows.
 
     Returns:
-        The values of each row, padded with the first of them, or with 0.
+        The values of each row, padded with the row's first value, or with 0 if it is empty.
     """
     counts = np.bincount(rows, minlength=count)
     starts = np.cumsum(counts) - counts
@@ -140,7 +140,7 @@ def _usable(scores: NDArray[Any], eligible: Bool | None) -> Int64:
 
 
 def _near_top(scores: NDArray[Any], count: int) -> Int64:
-    """Returns the indexes of the blocks with the highest maxima, which contain the best scores.
+    """Returns the indexes in the blocks with the highest maxima, which contain the best scores.
 
     Each of the `count` best scores is in a block whose maximum is among the `count` highest
     maxima. The blocks are strided, so that NumPy computes their maxima over contiguous rows.

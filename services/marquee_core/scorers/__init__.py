@@ -1,7 +1,7 @@
-"""How each model scores: the one scoring implementation, used by the services and by evaluation.
+"""The scorers: one implementation of each model's scores, used by the services and by evaluation.
 
-One file per model, with its configuration and its scorer; a scorer also folds visitors in. The
-package imports the rest of `marquee_core`, and TensorFlow in `saved_model.py` only. Start with
-`scorer.py`, the interface, then `ease.py` for a short example. `hyperparameters.py` has the types
-of the configurations' fields.
+There is one file per model, with its configuration and its scorer. Scorers also fold in visitors.
+The package may import the modules at the top of `marquee_core`, but none of its other packages;
+only `saved_model.py` uses TensorFlow. Start with `scorer.py`, the interface, then read `ease.py`
+for a short example. `hyperparameters.py` defines the types of configuration fields.
 """

@@ -15,7 +15,7 @@ from marquee_core.ratings import Profiles, RatingsMatrix
 class Baseline:
     """Damped biases of items and users.
 
-    A user's bias is computed from the user's profile, so it is defined for visitors as well.
+    A user's bias is computed from the user's profile, so it is also defined for visitors.
 
     Attributes:
         mean: μ, the mean rating in stars.
@@ -31,13 +31,13 @@ class Baseline:
     def fit(
         cls, matrix: RatingsMatrix, user_damping: float, item_damping: float, sweeps: int
     ) -> Baseline:
-        """Fits the biases by alternating least squares: item biases, then user biases, repeatedly.
+        """Fits the item biases and the user biases by alternating least squares.
 
         Args:
             matrix: The training ratings.
             user_damping: λ_u, in ratings.
             item_damping: λ_i, in ratings.
-            sweeps: The number of times both are refitted; at least 1.
+            sweeps: The number of times that both are refitted; at least 1.
         """
         mean = float(matrix.ratings.mean(dtype=np.float64)) if matrix.rating_count else 0.0
         users, items = matrix.users, matrix.items
@@ -54,38 +54,38 @@ class Baseline:
         return cls(mean, item_bias.astype(np.float32), user_damping)
 
     def user_bias(self, profiles: Profiles) -> Float32:
-        """b_u of each user (float32, B; read-only); 0 for a user without ratings."""
-        return self._departures(profiles)[0]
+        """Returns b_u of each user (float32, B; read-only); 0 for a user without ratings."""
+        return self._deviations(profiles)[0]
 
     def residuals(self, profiles: Profiles) -> Float32:
-        """r − b_ui of each rating in the profiles, in stars (float32, nnz; read-only)."""
+        """Returns r − b_ui of each rating in the profiles, in stars (float32, nnz; read-only)."""
 
         def compute() -> Float32:
-            bias, departures = self._departures(profiles)
-            residuals: Float32 = departures - bias[profiles.rows]
+            bias, deviations = self._deviations(profiles)
+            residuals: Float32 = deviations - bias[profiles.rows]
             return residuals
 
-        return profiles.once(self, "residuals", compute)
+        return profiles.cached(self, "residuals", compute)
 
-    def _departures(self, profiles: Profiles) -> tuple[Float32, Float32]:
-        """b_u of each user (float32, B), and r − μ − b_i of each rating (float32, nnz)."""
+    def _deviations(self, profiles: Profiles) -> tuple[Float32, Float32]:
+        """Returns b_u of each user (float32, B), and r − μ − b_i of each rating (float32, nnz)."""
 
         def compute() -> tuple[Float32, Float32]:
-            departures: Float32 = profiles.ratings - np.float32(self.mean)
-            departures -= self.item_bias[profiles.items]
-            total = np.bincount(profiles.rows, departures, minlength=len(profiles))
-            return (total / (profiles.counts + self.user_damping)).astype(np.float32), departures
+            deviations: Float32 = profiles.ratings - np.float32(self.mean)
+            deviations -= self.item_bias[profiles.items]
+            total = np.bincount(profiles.rows, deviations, minlength=len(profiles))
+            return (total / (profiles.counts + self.user_damping)).astype(np.float32), deviations
 
-        return profiles.once(self, "departures", compute)
+        return profiles.cached(self, "deviations", compute)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """b_ui in stars (float32, B × C); arguments as for `Scorer.score`."""
+        """Returns b_ui in stars (float32, B × C); see `Scorer.score` for the arguments."""
         item_bias = self.item_bias if items is None else self.item_bias[items]
         scores: Float32 = self.user_bias(profiles)[:, None] + (item_bias + np.float32(self.mean))
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
-        """b_ui in stars of a few items of each user's own (float32, B × C).
+        """Returns b_ui of different items for each user, in stars (float32, B × C).
 
         Args:
             profiles: The profiles of B users.
@@ -102,7 +102,7 @@ class Baseline:
 
     @classmethod
     def load(cls, folder: Path, item_count: int) -> Baseline:
-        """Loads a baseline that `save` wrote; the array is memory-mapped.
+        """Loads a baseline written by `save`; the array is memory-mapped.
 
         Raises:
             ArrayError: A file is missing or damaged, or does not have one bias per item.

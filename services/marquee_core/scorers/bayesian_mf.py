@@ -1,4 +1,4 @@
-"""Bayesian matrix factorization: the mean prediction over many posterior samples."""
+"""Bayesian matrix factorization: predictions averaged over many posterior samples."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from marquee_core.scorers.sketch import Sketch
 from marquee_core.scorers.user_vectors import user_vectors
 
 _USERS = "users.npy"
-# Folded-in users whose vectors are kept: a few batches of them.
+# Number of folded-in users whose vectors are cached: a few batches.
 _MAX_FOLDED = 256
-# Dimensions of the sketch. With half as many, the best 20 items are among the best 64 of the sketch
-# on MovieLens 100K and 1M.
+# Rank of the sketch. On MovieLens 100K and 1M, half of this rank suffices for the best 20 items to
+# be among the best 64 of the sketch.
 _SKETCH_RANK = 48
 
 
@@ -50,9 +50,9 @@ class BayesianMFConfig(ModelConfig):
         burn_in: The number of sweeps at the start from which no samples are taken.
         samples: S, the number of samples taken after the burn-in, evenly spaced. Serving them
             takes 4 S (k + 1) (2 items + users) bytes.
-        max_linked: The limit on implicit feedback. If there are more users and more items than
-            this, only the users and the items with the most ratings count as implicit feedback.
-            Fitting decomposes a dense matrix of at most this many rows and columns.
+        max_linked: The maximum number of users or items used as implicit feedback. If there are
+            more of both, only the users and the items with the most ratings are used. Fitting
+            decomposes a dense matrix with at most this many rows and columns.
     """
 
     factors: PositiveInt = 16
@@ -69,7 +69,11 @@ class BayesianMFConfig(ModelConfig):
             raise ValueError(f"sweeps: {self.sweeps} is less than the sum of burn_in and samples")
 
     def takes_sample(self, sweep: int) -> bool:
-        """Whether a sample is taken after a sweep, counted from 0; it always is after the last."""
+        """Returns whether a sample is taken after a sweep. The last sweep always yields a sample.
+
+        Args:
+            sweep: The number of the sweep, counted from 0.
+        """
         spacing = (self.sweeps - self.burn_in) // self.samples
         until_last = self.sweeps - 1 - sweep
         return until_last % spacing == 0 and until_last // spacing < self.samples
@@ -78,9 +82,10 @@ class BayesianMFConfig(ModelConfig):
 class BayesianMFScorer:
     """Predicts the mean of μ + b_is + b_us + p_us · q_is over the samples s.
 
-    In each sample, a user's factors and bias are their expectation given the user's ratings and
-    the sample's other parameters. Fewer samples are needed than if they were drawn as well
-    (Rao–Blackwell). With the factors of all samples concatenated, the sum is one dot product.
+    In each sample, a user's factors and bias are replaced by their expectation given the user's
+    ratings and the sample's other parameters. This needs fewer samples than drawing them
+    (Rao–Blackwellisation). With the factors of all samples concatenated, the sum over the samples
+    is a single dot product.
     """
 
     output = Output.STARS
@@ -92,14 +97,15 @@ class BayesianMFScorer:
         users: Float32 | None,
         sketch: Sketch | None = None,
     ) -> None:
-        """Creates a scorer from posterior samples; see `of` to fold the known users in as well.
+        """Creates a scorer from posterior samples; `of` also folds in the known users.
 
         Args:
             config: The configuration.
             posterior: The samples of all parameters except those of the users.
             users: The vector of each known user, computed by `Posterior.fold`
                 (float32, users × (S k + 1)); None to fold them in when they are scored.
-            sketch: Approximates the products of users and items; None to do without.
+            sketch: Approximates the products of users and items; None to compute all scores
+                exactly.
         """
         self.config = config
         self._posterior = posterior
@@ -107,20 +113,19 @@ class BayesianMFScorer:
         self._offsets = posterior.offsets()
         self._factors = posterior.item_factors.reshape(len(self._offsets), -1)
         self._sketch = sketch
-        # A page with other items than the best of the ranking has its stars predicted in a call of
-        # their own.
+        # Ranking and predicting the stars of a page may be two calls for the same user.
         self._folded = FoldInCache(_MAX_FOLDED)
 
     @classmethod
     def of(cls, config: BayesianMFConfig, posterior: Posterior, data: ReleaseData) -> Self:
-        """Creates a scorer and folds all known users in, in the same way as visitors."""
+        """Creates a scorer, and folds in all known users in the same way as visitors."""
         users = posterior.fold(data.matrix.all_profiles())
         factors = posterior.item_factors.reshape(data.matrix.item_count, -1)
         return cls(config, posterior, users, Sketch.of(factors, users[:, :-1], _SKETCH_RANK))
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads a scorer written by `save`; the arrays are memory-mapped.
 
         Raises:
             ArtifactError: A file is missing or damaged.
@@ -148,11 +153,11 @@ class BayesianMFScorer:
             self._sketch.save(folder)
 
     def without_users(self) -> Self:
-        """See `FoldsOnRequest.without_users`: the users' vectors are left out."""
+        """See `FoldsOnRequest.without_users`; drops the vectors of the known users."""
         return type(self)(self.config, self._posterior, None, self._sketch)
 
     def vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user: looked up if it was trained, otherwise folded in.
+        """Returns the vector of each user: looked up if it was trained, otherwise folded in.
 
         Args:
             profiles: The profiles of B users.
@@ -169,15 +174,15 @@ class BayesianMFScorer:
         def all_vectors() -> Float32:
             return fold(profiles) if users is None else user_vectors(users, profiles, fold)
 
-        return profiles.once(self, "vectors", all_vectors)
+        return profiles.cached(self, "vectors", all_vectors)
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """See `ScoresPairs.score_pairs`."""
         vectors = self.vectors(profiles)
         scores = np.empty(items.shape, dtype=np.float32)
-        # User by user, because the gathered factors of one user fit in a core's cache.
-        for row, own in enumerate(items):
-            np.matmul(self._factors.take(own, axis=0), vectors[row, :-1], out=scores[row])
+        # One user at a time, because the gathered factors of one user fit in a core's cache.
+        for row, row_items in enumerate(items):
+            np.matmul(self._factors.take(row_items, axis=0), vectors[row, :-1], out=scores[row])
         scores += vectors[:, -1:]
         scores += self._offsets[items]
         return scores
@@ -188,7 +193,7 @@ class BayesianMFScorer:
         if items is not None:
             factors, offsets = factors[items], offsets[items]
         vectors = self.vectors(profiles)
-        # In this order BLAS reads the long matrix along its rows, which takes up to half the time.
+        # In this order BLAS reads the long matrix by rows, which is up to twice as fast.
         scores: Float32 = np.ascontiguousarray((factors @ vectors[:, :-1].T).T)
         scores += vectors[:, -1:]
         scores += offsets
@@ -205,25 +210,25 @@ class BayesianMFScorer:
         return scores
 
     def item_products(self) -> Float32 | None:
-        """See `ScoresByProduct.item_products`: those of the sketch, which are approximate."""
+        """See `ScoresByProduct.item_products`; the vectors of the sketch, which approximates."""
         if self._sketch is None:
             return None
         return np.hstack([self._sketch.basis, self._offsets[:, None]])
 
     def user_products(self, profiles: Profiles) -> Float32:
         """See `ScoresByProduct.user_products`; the last column is 1."""
-        assert self._sketch is not None  # noqa: S101 - `item_products` is not None
-        inside = self.vectors(profiles)[:, :-1] @ self._sketch.projection
-        return np.hstack([inside, np.ones((len(profiles), 1), np.float32)])
+        assert self._sketch is not None  # noqa: S101 - `item_products` did not return None
+        projected = self.vectors(profiles)[:, :-1] @ self._sketch.projection
+        return np.hstack([projected, np.ones((len(profiles), 1), np.float32)])
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`; the values are those of `Posterior.correlations`."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the correlations of `Posterior.correlations`."""
         row = self._posterior.correlations(item)
         row[item] = 1.0
         return row
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
-        """See `ExplainsByItems.rated_evidence`; `Posterior.contributions` has the formula."""
+        """See `ExplainsByItems.rated_evidence`; the formula is in `Posterior.contributions`."""
         rated = profile.items
         contributions, remainders = self._posterior.contributions(rated, profile.ratings, items)
         return [

@@ -25,15 +25,15 @@ def save_config(folder: Path, config: ModelConfig) -> None:
 
 
 def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
-    """Reads the configuration that `save_config` wrote.
+    """Reads a configuration written by `save_config`.
 
     Args:
         folder: The folder with the model's artifacts.
         config_type: The class of the configuration.
 
     Raises:
-        ArtifactError: The file is missing or damaged, has an unknown field, or has a value that is
-            out of range.
+        ArtifactError: The file is missing or damaged, or has an unknown field or a value out of
+            range.
     """
     try:
         return config_type(**parse_json((folder / _FILE).read_bytes(), _FILE))
@@ -42,13 +42,13 @@ def load_config(folder: Path, config_type: type[ConfigT]) -> ConfigT:
 
 
 def mark_folds_on_request(folder: Path) -> None:
-    """Records that the model was saved without what it keeps for known users."""
+    """Records that the model was saved without the data of known users."""
     (folder / _FOLDS_ON_REQUEST).touch()
 
 
 def folds_on_request(folder: Path) -> bool:
-    """Whether the model was saved without what it keeps for known users.
+    """Returns whether the model was saved without the data of known users.
 
-    The record tells a release that does without from one that lacks a file.
+    The marker file distinguishes such a model from one with a missing file.
     """
     return (folder / _FOLDS_ON_REQUEST).exists()

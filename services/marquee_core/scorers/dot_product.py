@@ -1,7 +1,8 @@
 """Rating predictors whose predictions are dot products of user and item vectors, in NumPy.
 
-Matrix factorization and the autoencoders are trained with TensorFlow, but a fitted one consists of
-a few arrays. Serving them needs no TensorFlow, whose overhead is larger than these products.
+Matrix factorization and the autoencoders are trained with TensorFlow, but a fitted model consists
+of a few arrays. They are served without TensorFlow, whose overhead per call exceeds the cost of
+these products.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ _KIND = "fold_in.json"
 
 
 class FoldIn(Protocol):
-    """Computes the vector of a user from ratings."""
+    """Computes a user's vector from the user's ratings."""
 
     def vector(self, items: Int32, ratings: Float32) -> Float32:
-        """The vector of a user (float32, d).
+        """Returns the vector of a user (float32, d).
 
         Args:
             items: The rated items, at least one (int32, n).
@@ -47,7 +48,7 @@ class RidgePenalties:
 
     Attributes:
         ridge: The L2 penalty of each factor.
-        ridge_per_rating: The L2 penalty of each factor that is added for each rating.
+        ridge_per_rating: The additional L2 penalty of each factor per rating.
         bias_ridge: The L2 penalty of the bias.
     """
 
@@ -76,7 +77,7 @@ class RidgeFoldIn:
         penalties = np.full(design.shape[1], self.penalties.bias_ridge, dtype=np.float32)
         penalties[:-1] = self.penalties.ridge + self.penalties.ridge_per_rating * len(items)
         if len(items) < design.shape[1]:
-            # With few ratings the dual problem is the smaller one (Saunders et al., 1998).
+            # With few ratings the dual problem is smaller (Saunders et al., 1998).
             weighted = design / penalties
             system = design @ weighted.T
             np.einsum("ii->i", system)[:] += 1.0
@@ -113,7 +114,7 @@ class EncoderFoldIn:
 
     Attributes:
         encoder: v (float32, items × h).
-        set_encoder: v', which encodes the items that are rated (float32, items × h).
+        set_encoder: v', which encodes the set of rated items (float32, items × h).
         bias: m (float32, h).
         item_means: μ + b_i of the baseline, in stars (float32, items).
         scale: The scaling of the input.
@@ -128,9 +129,9 @@ class EncoderFoldIn:
     def vector(self, items: Int32, ratings: Float32) -> Float32:
         """See `FoldIn.vector`."""
         scale, count = self.scale, len(items)
-        departures = ratings - self.item_means[items]
-        user_bias = departures.sum() / np.float32(count + scale.user_damping)
-        total = (departures - user_bias) @ self.encoder[items]
+        deviations = ratings - self.item_means[items]
+        user_bias = deviations.sum() / np.float32(count + scale.user_damping)
+        total = (deviations - user_bias) @ self.encoder[items]
         total += self.set_encoder[items].sum(axis=0)
         total *= np.float32(np.sqrt((scale.mean_count + scale.damping) / (count + scale.damping)))
         vector = np.empty(len(total) + 1, dtype=np.float32)
@@ -174,48 +175,48 @@ class DotProductScorer:
         self._fold_in = fold_in
         self._users = self.fold(data.matrix.all_profiles()) if users is None else users
         factors = item_vectors[:, :-1]
-        lengths = np.linalg.norm(factors, axis=1, keepdims=True)
-        self._unit: Float32 = (factors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        norms = np.linalg.norm(factors, axis=1, keepdims=True)
+        self._unit: Float32 = (factors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Whether a model's folder holds the arrays of such a scorer."""
+        """Returns whether a model's folder contains a scorer of this class."""
         return (folder / _FOLDER / _KIND).exists()
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads a scorer written by `save`; the arrays are memory-mapped.
 
         Raises:
             ArtifactError: A file is missing or damaged.
         """
-        own = folder / _FOLDER
+        arrays_folder = folder / _FOLDER
         items = data.matrix.item_count
-        item_vectors = load_array(own / "item_vectors.npy", np.float32, (items, None))
+        item_vectors = load_array(arrays_folder / "item_vectors.npy", np.float32, (items, None))
         width = item_vectors.shape[1]
-        offsets = load_array(own / "offsets.npy", np.float32, (items,))
-        users = load_array(own / "users.npy", np.float32, (data.matrix.user_count, width))
+        offsets = load_array(arrays_folder / "offsets.npy", np.float32, (items,))
+        users = load_array(arrays_folder / "users.npy", np.float32, (data.matrix.user_count, width))
         for name, array in (("item_vectors", item_vectors), ("offsets", offsets)):
             if not np.isfinite(array).all():
                 raise ArtifactError(f"{name}.npy: a value is not finite")
-        fold_in = _load_fold_in(own, item_vectors, offsets, data)
+        fold_in = _load_fold_in(arrays_folder, item_vectors, offsets, data)
         return cls(data, item_vectors, offsets, fold_in, users)
 
     def save(self, folder: Path) -> None:
         """Writes the arrays to a model's folder."""
-        own = folder / _FOLDER
-        own.mkdir(parents=True, exist_ok=True)
-        save_array(own / "item_vectors.npy", self._item_vectors)
-        save_array(own / "offsets.npy", self._offsets)
-        save_array(own / "users.npy", self._users)
-        self._fold_in.save(own)
+        arrays_folder = folder / _FOLDER
+        arrays_folder.mkdir(parents=True, exist_ok=True)
+        save_array(arrays_folder / "item_vectors.npy", self._item_vectors)
+        save_array(arrays_folder / "offsets.npy", self._offsets)
+        save_array(arrays_folder / "users.npy", self._users)
+        self._fold_in.save(arrays_folder)
 
     def fold(self, profiles: Profiles) -> Float32:
-        """Folds users in; the vector of a user without ratings is 0 (float32, B × d)."""
+        """Folds in users: returns their vectors, 0 for a user without ratings (float32, B × d)."""
         vectors = np.zeros((len(profiles), self._item_vectors.shape[1]), dtype=np.float32)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             if start < end:
-                vectors[place] = self._fold_in.vector(
+                vectors[row] = self._fold_in.vector(
                     profiles.items[start:end], profiles.ratings[start:end]
                 )
         return vectors
@@ -229,7 +230,7 @@ class DotProductScorer:
         scores += offsets
         empty = np.flatnonzero(profiles.counts == 0)
         if len(empty):
-            # Without ratings every rating predictor answers with the baseline.
+            # For a user without ratings, every rating predictor returns the baseline.
             scores[empty] = self._data.baseline.score(profiles.take(empty), items)
         return scores
 
@@ -253,21 +254,21 @@ class DotProductScorer:
         ones = np.ones((len(profiles), 1), np.float32)
         return np.hstack([self._vectors(profiles), ones])
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`: the cosines of the item vectors."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the cosine similarity of the item vectors."""
         row: Float32 = np.clip(self._unit @ self._unit[item], -1.0, 1.0)
         row[item] = 1.0
         return row
 
     def _vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user: looked up if it was trained, otherwise folded in."""
+        """Returns the vector of each user; see `user_vectors`."""
         return user_vectors(self._users, profiles, self.fold)
 
 
 def _load_fold_in(
     folder: Path, item_vectors: Float32, offsets: Float32, data: ReleaseData
 ) -> FoldIn:
-    """Loads the fold-in that was saved in a folder.
+    """Loads the fold-in from a folder.
 
     Raises:
         ArtifactError: A file is missing or damaged.

@@ -32,8 +32,8 @@ class EASEConfig(ItemWeightsConfig):
         dislike_decay: See `ItemWeightsConfig`.
         fitted_dislike: See `ItemWeightsConfig`.
         history_decay: See `ItemWeightsConfig`; it applies to scoring only, not to fitting.
-        regularisation: c in λ = c √n̄, where n̄ is the mean number of likes per item. λ follows the
-            standard deviation of a count, which is its square root.
+        regularisation: c in λ = c √n̄, where n̄ is the mean number of likes per item. λ scales like
+            the standard deviation of a count, its square root.
         max_items: See `ItemWeightsConfig`. The weights of m items take 4 m² bytes when serving
             and three times as much while fitting: 100 MB and 300 MB for 5,000 items.
         tail_sources: See `ItemWeightsConfig`.
@@ -75,7 +75,8 @@ class EASEScorer:
             config: The configuration.
             weights: B, between m items.
             precisions: The diagonal of P, the inverse matrix that B is computed from (float32, m).
-            tail_precisions: The same for the items of the tail (float32, t); None without a tail.
+            tail_precisions: The same for the items of the tail (float32, t); None if there is no
+                tail.
         """
         self.config = config
         self._weights = weights
@@ -87,12 +88,12 @@ class EASEScorer:
 
     @property
     def weights(self) -> ItemWeights:
-        """B, between the items that have weights."""
+        """B, the weights between items."""
         return self._weights
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads a scorer written by `save`; the arrays are memory-mapped.
 
         Raises:
             ArtifactError: A file is missing or damaged.
@@ -117,16 +118,16 @@ class EASEScorer:
         return self._histories.score(profiles, items)
 
     def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
-        """See `ScoresCore.score_core`: the items with dense weights."""
+        """See `ScoresCore.score_core`; the core consists of the items with dense weights."""
         core = self._weights.items
         return core, self._histories.score(profiles, core)
 
-    def similarities(self, item: int) -> Float32 | None:
-        """The partial correlation of an item with each item, given all other items.
+    def similarities(self, item: int) -> Float32:
+        """Returns the partial correlation of an item with each item, given all other items.
 
-        B itself is neither symmetric nor bounded: B_ij = −P_ij / P_jj, where P is the inverse
-        matrix that B is computed from. The partial correlation in the Gaussian model that EASE
-        fits is both: −P_ij / √(P_ii P_jj) = B_ij √(P_jj / P_ii).
+        See `Scorer.similarities`. In the Gaussian model that EASE fits, the partial correlation is
+        −P_ij / √(P_ii P_jj) = B_ij √(P_jj / P_ii), where P is the inverse matrix that B is computed
+        from. Unlike B_ij = −P_ij / P_jj, it is symmetric and bounded.
         """
         weights, tail = self._weights, self._weights.tail
         row = np.zeros(weights.item_count, dtype=np.float32)
@@ -135,11 +136,11 @@ class EASEScorer:
             scale = np.sqrt(self._precisions / self._precisions[position])
             row[weights.items] = weights.weights[position] * scale
             if tail is not None and len(tail):
-                own = tail.from_core
-                part = slice(own.indptr[position], own.indptr[position + 1])
-                others = own.indices[part]
+                from_core = tail.from_core
+                part = slice(from_core.indptr[position], from_core.indptr[position + 1])
+                others = from_core.indices[part]
                 scale = np.sqrt(self._tail_precisions[others] / self._precisions[position])
-                row[tail.items[others]] = own.data[part] * scale
+                row[tail.items[others]] = from_core.data[part] * scale
         elif in_tail >= 0 and tail is not None:
             part = tail.row(int(in_tail))
             sources = tail.sources[part]
@@ -150,7 +151,7 @@ class EASEScorer:
         return row
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
-        """See `ExplainsByItems.rated_evidence`: the contributions are x_j B_ji."""
+        """See `ExplainsByItems.rated_evidence`; the contributions are x_j B_ji."""
         return [
             self._histories.evidence(profile, item, self.similarities(item), count)
             for item in items.tolist()

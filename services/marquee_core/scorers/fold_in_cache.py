@@ -1,4 +1,4 @@
-"""Keeps the vectors of users who were folded in a moment ago."""
+"""A cache of the vectors of recently folded-in users."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from marquee_core.ratings import Profiles
 
 
 class FoldInCache:
-    """The vectors of the users who were folded in last, by their ratings.
+    """Caches the vectors of the most recently folded-in users, keyed by their ratings.
 
-    An answer asks the same scorer twice: for the ranking, and for the stars of the page. The
-    second time the vector is looked up. The order of ratings is not part of the key, so it must
-    not affect the vector.
+    A request may call the same scorer twice, for the ranking and for the stars of the page; the
+    second call finds the vector in the cache. The order of the ratings is not part of the key, so
+    it must not affect the vector.
     """
 
     def __init__(self, max_users: int) -> None:
@@ -29,7 +29,7 @@ class FoldInCache:
         return len(self._vectors)
 
     def get(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> Float32:
-        """The vectors of users (float32, B × d).
+        """Returns the vectors of users (float32, B × d).
 
         Args:
             profiles: The profiles of B users.
@@ -40,13 +40,13 @@ class FoldInCache:
             for start, end in pairwise(profiles.indptr.tolist())
         ]
         found = [self._vectors.get(key) for key in keys]
-        missing = [place for place, vector in enumerate(found) if vector is None]
+        missing = [row for row, vector in enumerate(found) if vector is None]
         if missing:
-            everyone = len(missing) == len(keys)
-            folded = fold(profiles if everyone else profiles.take(np.array(missing)))
-            for place, vector in zip(missing, folded, strict=True):
-                found[place] = self._vectors[keys[place]] = vector.copy()
-            # Other threads may evict at the same time.
+            is_all = len(missing) == len(keys)
+            folded = fold(profiles if is_all else profiles.take(np.array(missing)))
+            for row, vector in zip(missing, folded, strict=True):
+                found[row] = self._vectors[keys[row]] = vector.copy()
+            # Other threads may evict entries concurrently.
             while len(self._vectors) > self._max_users:
                 self._vectors.popitem(last=False)
         return np.stack([vector for vector in found if vector is not None])

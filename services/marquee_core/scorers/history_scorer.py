@@ -1,4 +1,4 @@
-"""Scores users' histories with weights between items."""
+"""Scores items from users' histories with a matrix of weights between items."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 
 @dataclass(frozen=True, eq=False)
 class HistoryScorer:
-    """Scores (x + w x̄)·B, where x is a user's history and x̄ the average one of training users.
+    """Scores (x + w x̄)·B, where x is a user's history and x̄ the mean history of training users.
 
-    The prior w x̄ stands in for the likes that a history of dislikes lacks: without it, the items
-    that have least to do with the dislikes would score highest, which are the obscure ones. See
+    The prior w x̄ substitutes for likes in a history that consists mostly of dislikes. Without it,
+    the items least related to the dislikes would score highest, and those are obscure items. See
     `prior_weights` for w.
 
     Attributes:
         weights: B, between m items.
-        config: The hyperparameters that turn ratings into histories.
+        config: The hyperparameters by which ratings are converted to histories.
         dislike_limit: See `ReleaseData.dislike_limit`.
-        prior: x̄, the share of each item of the core in the positive values of all training
-            users (float32, m).
+        prior: x̄, each core item's share of the positive values of all training users (float32,
+            m).
     """
 
     weights: ItemWeights
@@ -42,7 +42,7 @@ class HistoryScorer:
 
     @classmethod
     def of(cls, weights: ItemWeights, config: ItemWeightsConfig, data: ReleaseData) -> Self:
-        """Creates a scorer, with the mean history over the users of the training ratings."""
+        """Creates a scorer, and computes the mean history of the training users."""
         profiles = data.matrix.all_profiles()
         values = history_values(profiles, config, data.dislike_limit)
         liked = np.bincount(profiles.items, np.maximum(values, 0.0), minlength=weights.item_count)
@@ -72,7 +72,7 @@ class HistoryScorer:
     def evidence(
         self, profile: Profiles, item: int, similarities: Float32 | None, count: int
     ) -> RatedEvidence:
-        """The contribution x_j B_ji of each rated item j of a single user to the score of item i.
+        """Returns the contributions x_j B_ji of a user's rated items j to the score of item i.
 
         Args:
             profile: The profile of the user.

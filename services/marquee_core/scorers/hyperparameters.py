@@ -1,17 +1,17 @@
 """Types for the hyperparameters in a model's configuration.
 
-A configuration is a frozen dataclass. The annotation of a field states the range of its values
-and, for `marquee tune`, the part of the range to search:
+A configuration is a frozen dataclass. The annotation of a field states the range of valid values
+and the range that `marquee tune` searches:
 
     @dataclass(frozen=True)
     class IALSConfig(ModelConfig):
         factors: Annotated[PositiveInt, Search(16, 256)] = 32
 
-Values are checked when the configuration is made. A subclass annotates a field again to give it
-another default; the field keeps the inherited range and search space unless the annotation states
-others.
+Values are validated when the configuration is created. A subclass may redeclare a field to change
+its default; the field keeps the inherited range and search space unless the new annotation
+overrides them.
 
-Only the standard library is used, so a service that loads a configuration imports nothing more.
+The module uses only the standard library, to keep the imports of the services small.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from typing import Annotated, Any, TypeAlias, TypeVar, get_args, get_origin, get
 
 @dataclass(frozen=True)
 class Interval:
-    """The range of a hyperparameter; every value in it is finite.
+    """The range of a hyperparameter. Infinities and NaN are never part of it.
 
     Attributes:
-        at_least: The lowest value, if it is part of the range.
-        above: The lower limit, if it is not part of the range.
-        at_most: The highest value, if it is part of the range.
-        below: The upper limit, if it is not part of the range.
+        at_least: The inclusive lower bound.
+        above: The exclusive lower bound.
+        at_most: The inclusive upper bound.
+        below: The exclusive upper bound.
     """
 
     at_least: float = -math.inf
@@ -59,12 +59,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Search:
-    """The values of a hyperparameter that `marquee tune` tries.
+    """The search space of a hyperparameter for `marquee tune`.
 
     Attributes:
         low: The lowest value.
         high: The highest value.
-        log: Whether the logarithm of the value is searched evenly, rather than the value.
+        log: Whether to sample uniformly on a logarithmic scale instead of a linear one.
     """
 
     low: float
@@ -73,11 +73,11 @@ class Search:
 
 
 @dataclass(frozen=True)
-class SearchWithin:
-    """The search spaces for fields of a nested configuration.
+class NestedSearch:
+    """The search spaces of the fields of a nested configuration.
 
     Attributes:
-        spaces: The search space of each field to search, by field name.
+        spaces: The search spaces, by field name.
     """
 
     spaces: Mapping[str, Search]
@@ -86,7 +86,7 @@ class SearchWithin:
 FiniteFloat: TypeAlias = Annotated[float, Interval()]
 PositiveFloat: TypeAlias = Annotated[float, Interval(above=0)]
 NonNegativeFloat: TypeAlias = Annotated[float, Interval(at_least=0)]
-# The share of inputs or units that dropout leaves out; some have to stay.
+# The share of inputs or units that dropout removes; below 1, so that some remain.
 DropoutRate: TypeAlias = Annotated[float, Interval(at_least=0, below=1)]
 PositiveInt: TypeAlias = Annotated[int, Interval(at_least=1)]
 NonNegativeInt: TypeAlias = Annotated[int, Interval(at_least=0)]
@@ -97,12 +97,12 @@ class Hyperparameter:
     """The declaration of a numeric field of a configuration.
 
     Attributes:
-        whole: Whether its values are whole numbers.
-        interval: The range of its values.
-        search: The values that `marquee tune` tries; None to keep the default.
+        is_integer: Whether its values are integers.
+        interval: The range of valid values.
+        search: The search space of `marquee tune`; None if the field is not tuned.
     """
 
-    whole: bool
+    is_integer: bool
     interval: Interval = Interval()
     search: Search | None = None
 
@@ -110,20 +110,20 @@ class Hyperparameter:
         """Checks a value.
 
         Raises:
-            ValueError: The value is not a number of the right kind, or is outside the range.
+            ValueError: The value is not a number of the right type, or is out of range.
         """
         number = math.nan
         if not isinstance(value, bool) and isinstance(value, Real):
             number = float(value)
-        if number in self.interval and (isinstance(value, Integral) or not self.whole):
+        if number in self.interval and (isinstance(value, Integral) or not self.is_integer):
             return
-        expected = "a whole number" if self.whole else "a finite number"
+        expected = "an integer" if self.is_integer else "a finite number"
         raise ValueError(f"{name}: {value!r} is not {expected} {self.interval}".rstrip())
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The base class of model configurations: checks the range of every numeric field."""
+    """The base class of model configurations. It validates every numeric field."""
 
     def __post_init__(self) -> None:
         for name, declared in hyperparameters(type(self)).items():
@@ -131,9 +131,9 @@ class ModelConfig:
 
 
 def hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyperparameter]:
-    """The declarations of a configuration's numeric fields, by name and in field order.
+    """Returns the declarations of a configuration's numeric fields, by name and in field order.
 
-    Fields of other types, such as nested configurations and flags, are left out.
+    Fields of other types, such as nested configurations and flags, are omitted.
     """
     if config_type not in _declared:
         found: dict[str, Hyperparameter] = {}
@@ -148,16 +148,16 @@ def hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyperparamet
 
 
 def searched_hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyperparameter]:
-    """The hyperparameters that `marquee tune` searches, in field order.
+    """Returns the hyperparameters that `marquee tune` searches, in field order.
 
-    Those of a nested configuration are named by their path, for example `fold_in.ridge`.
+    Fields of a nested configuration are named by their path, for example `fold_in.ridge`.
     """
-    own = hyperparameters(config_type)
+    declared = hyperparameters(config_type)
     found: dict[str, Hyperparameter] = {}
     for name, hints in _annotations(config_type).items():
-        within = _last(SearchWithin, hints)
-        if name in own and own[name].search is not None:
-            found[name] = own[name]
+        within = _last(NestedSearch, hints)
+        if name in declared and declared[name].search is not None:
+            found[name] = declared[name]
         elif within is not None:
             nested = hyperparameters(_without_metadata(hints[-1]))
             for inner, search in within.spaces.items():
@@ -165,14 +165,14 @@ def searched_hyperparameters(config_type: type[ModelConfig]) -> Mapping[str, Hyp
     return found
 
 
-# The declarations of each class, since every configuration that is made is checked by them.
+# A cache, because every new configuration is validated.
 _declared: dict[type[ModelConfig], Mapping[str, Hyperparameter]] = {}
 
 MetadataT = TypeVar("MetadataT")
 
 
 def _annotations(config_type: type[ModelConfig]) -> Mapping[str, list[Any]]:
-    """The annotations of each field in the base classes and the class, the class's own last."""
+    """Returns the annotations of each field, from the base classes down to the class itself."""
     found: dict[str, list[Any]] = {field.name: [] for field in fields(config_type)}
     for base in reversed(config_type.__mro__):
         hints = get_type_hints(base, include_extras=True)
@@ -183,12 +183,12 @@ def _annotations(config_type: type[ModelConfig]) -> Mapping[str, list[Any]]:
 
 
 def _without_metadata(annotation: Any) -> Any:
-    """The type in an annotation, which may be `Annotated`."""
+    """Returns the type of an annotation, without the metadata of `Annotated`."""
     return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _last(kind: type[MetadataT], annotations: list[Any]) -> MetadataT | None:
-    """The last metadata of a kind in the annotations of a field; None if there is none."""
+    """Returns the last metadata of the given type in a field's annotations; None if none has it."""
     found = None
     for annotation in annotations:
         if get_origin(annotation) is Annotated:

@@ -1,7 +1,7 @@
 """iALS: matrix factorization of implicit feedback (Hu, Koren and Volinsky, 2008).
 
-A like is a preference of 1, and an unobserved item, with less confidence, one of 0. Dislikes are
-added to that: preferences of −1 with a confidence of their own.
+A like is a preference of 1, and an unobserved item is a preference of 0 with a lower confidence.
+As an extension, a dislike is a preference of −1 with a separate confidence.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ class IALSConfig(ModelConfig):
 
     Attributes:
         factors: k, the number of latent factors.
-        minimum_stars: The lowest rating that is a like, in stars, unless it is a dislike.
+        minimum_stars: The lowest rating that is a like, in stars. Dislikes take precedence.
         dislike_weight: d, the confidence in a dislike when users are scored, relative to that in a
-            like. Which ratings are dislikes follows from the rating scale: see
+            like. The rating scale determines which ratings are dislikes; see
             `marquee_core.ratings.dislike_limit`.
         dislike_decay: g; when users are scored, the confidence in a dislike with n later ratings of
             the same user is d (1 + n / 2)^−g.
-        fitted_dislike_weight: The confidence in a dislike while fitting; with 0 a dislike counts
-            as unobserved.
+        fitted_dislike_weight: The confidence in a dislike during fitting; with 0 a dislike is
+            treated as unobserved.
         unobserved_weight: α, the weight of the squared score of every (user, item) pair, relative
             to the squared error of a like.
-        regularisation: λ; a row with likes and dislikes of the total confidence n among m columns
+        regularisation: λ; a row of m columns whose likes and dislikes have the total confidence n
             has the L2 penalty λ (n + α m).
-        sweeps: The number of times both sides are solved for.
+        sweeps: The number of times that both sides are solved for.
     """
 
     factors: Annotated[PositiveInt, Search(16, 256)] = 32
@@ -72,9 +72,9 @@ class IALSConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class Prior:
-    """The average like of the training users, which stands in for likes that a user lacks.
+    """The average like of the training users, a substitute for missing likes of a user.
 
-    It plays the same part as the prior of `HistoryScorer`.
+    It has the same purpose as the prior of `HistoryScorer`.
 
     Attributes:
         normal: Σ_i p̄_i y_i y_iᵀ, where p̄_i is the share of item i in all likes (float64, k × k).
@@ -99,7 +99,7 @@ class Prior:
 def normal_equations(
     columns: Int32, values: Float32, factors: Float32, gram: Float64, config: IALSConfig
 ) -> tuple[Float64, Float64]:
-    """The linear system A x = b of one row, given the factors of the columns.
+    """Computes the linear system A x = b of one row, given the factors of the columns.
 
     A = α YᵀY + Σ_i |v_i| y_i y_iᵀ + λ (Σ_i |v_i| + α m) I and b = Σ_i v_i y_i over the observed
     columns i: a preference sign(v_i) with the confidence |v_i| (Rendle et al., 2022, equation 3
@@ -115,13 +115,13 @@ def normal_equations(
     Returns:
         A (float64, k × k) and b (float64, k).
     """
-    # In double precision, because a small penalty is below the rounding error of float32.
-    own = factors[columns].astype(np.float64)
+    # In double precision, because a small penalty would vanish in the rounding error of float32.
+    observed_factors = factors[columns].astype(np.float64)
     confidences = np.abs(values).astype(np.float64)
-    normal = config.unobserved_weight * gram + (own.T * confidences) @ own
+    normal = config.unobserved_weight * gram + (observed_factors.T * confidences) @ observed_factors
     likes = float(confidences.sum()) + config.unobserved_weight * len(factors)
     normal.flat[:: len(normal) + 1] += config.regularisation * likes
-    return normal, values.astype(np.float64) @ own
+    return normal, values.astype(np.float64) @ observed_factors
 
 
 def solve_rows(
@@ -138,7 +138,7 @@ def solve_rows(
         factors: Y, the factors of the columns (float32, m × k).
         gram: YᵀY (float64, k × k).
         config: The configuration with α and λ.
-        prior: The average like, and its weight in each row (float32, B); None to do without.
+        prior: The average like, and its weight in each row (float32, B); None for no prior.
 
     Returns:
         x, the factors of the rows (float32, B × k).
@@ -168,7 +168,7 @@ def solve_rows(
 def _add_prior(
     normal: Float64, right: Float64, prior: Prior, weight: float, config: IALSConfig
 ) -> None:
-    """Adds a prior with a weight to a linear system, in place."""
+    """Adds a weighted prior to a linear system, in place."""
     normal += weight * prior.normal
     normal.flat[:: len(normal) + 1] += config.regularisation * weight
     right += weight * prior.right
@@ -177,13 +177,16 @@ def _add_prior(
 def preference_values(
     ratings: Float32, config: IALSConfig, dislike_weight: float, dislike_limit: float
 ) -> Float32:
-    """1 for each like, −d for each dislike, 0 for other ratings (float32, the shape of `ratings`).
+    """Converts ratings to preferences: 1 for a like, −d for a dislike, 0 otherwise.
 
     Args:
         ratings: Ratings in stars (float32, any shape).
-        config: The configuration, which says what a like is.
+        config: The configuration, which defines a like.
         dislike_weight: d, the confidence in a dislike.
         dislike_limit: The highest rating that is a dislike, in stars; −∞ if there are none.
+
+    Returns:
+        The preferences (float32, the shape of `ratings`).
     """
     return feedback_values(ratings, config.minimum_stars, 0.0, -dislike_weight, dislike_limit)
 
@@ -191,7 +194,7 @@ def preference_values(
 class IALSScorer:
     """Scores x_u · y_i.
 
-    The factors of every user are solved for from the profile, so known users and visitors are
+    Every user's factors are solved for from the user's profile, so known users and visitors are
     scored by the same code.
     """
 
@@ -208,18 +211,18 @@ class IALSScorer:
         self.config = config
         self._factors = factors
         self._item_count = data.matrix.item_count
-        wide = factors.astype(np.float64)
-        self._gram: Float64 = wide.T @ wide
+        factors64 = factors.astype(np.float64)
+        self._gram: Float64 = factors64.T @ factors64
         self._dislike_limit = data.dislike_limit
         likes = self._values(data.matrix.all_profiles()) > 0
         counts = np.bincount(data.matrix.items[likes], minlength=self._item_count)
-        self._prior = Prior.of(counts / max(1, counts.sum()), wide)
-        lengths = np.linalg.norm(factors, axis=1, keepdims=True)
-        self._unit: Float32 = (factors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        self._prior = Prior.of(counts / max(1, counts.sum()), factors64)
+        norms = np.linalg.norm(factors, axis=1, keepdims=True)
+        self._unit: Float32 = (factors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote.
+        """Loads a scorer written by `save`.
 
         Raises:
             ArtifactError: A file is missing or damaged.
@@ -256,14 +259,14 @@ class IALSScorer:
         return self._user_factors(profiles)
 
     def _user_factors(self, profiles: Profiles) -> Float32:
-        """x of each user (float32, B × k)."""
+        """Solves for x of each user (float32, B × k)."""
         values = self._values(profiles)
         rows = histories(profiles, values, self._item_count)
         prior = self._prior, prior_weights(profiles, values)
         return solve_rows(rows, self._factors, self._gram, self.config, prior)
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`: the cosines of the factors."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the cosine similarity of the factors."""
         row: Float32 = np.clip(self._unit @ self._unit[item], -1.0, 1.0)
         row[item] = 1.0
         return row
@@ -271,21 +274,23 @@ class IALSScorer:
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """See `ExplainsByItems.rated_evidence`.
 
-        The score y_iᵀ A⁻¹ b is a sum over b: each rated item j contributes v_j y_iᵀ A⁻¹ y_j, and
-        the remainder is that of the prior.
+        The score y_iᵀ A⁻¹ b is linear in b: each rated item j contributes v_j y_iᵀ A⁻¹ y_j, and
+        the remainder is the contribution of the prior.
         """
         values = self._values(profile)
-        rated, own = profile.items[values != 0], values[values != 0]
+        rated, rated_values = profile.items[values != 0], values[values != 0]
         if not len(rated):
             nothing = np.empty(0, np.float32)
             return [RatedEvidence.largest(rated, None, nothing, 0.0, count) for _ in items]
-        normal, right = normal_equations(rated, own, self._factors, self._gram, self.config)
+        normal, right = normal_equations(
+            rated, rated_values, self._factors, self._gram, self.config
+        )
         prior = np.zeros_like(right)
         share = float(prior_weights(profile, values)[0])
         _add_prior(normal, prior, self._prior, share, self.config)
         # y_iᵀ A⁻¹ of all explained items (n × k).
         projected = np.linalg.solve(normal, self._factors[items].astype(np.float64).T).T
-        contributions = (projected @ self._factors[rated].astype(np.float64).T) * own
+        contributions = (projected @ self._factors[rated].astype(np.float64).T) * rated_values
         remainders = projected @ prior
         return [
             RatedEvidence.largest(
@@ -299,10 +304,10 @@ class IALSScorer:
         ]
 
     def _values(self, profiles: Profiles) -> Float32:
-        """The preference value of each rating when users are scored (float32, nnz)."""
+        """Returns the preference value of each rating for scoring (float32, nnz)."""
         config = self.config
         values = preference_values(
             profiles.ratings, config, config.dislike_weight, self._dislike_limit
         )
-        fades = recency_weights(profiles.later_counts, config.dislike_decay)
-        return np.where(values < 0, values * fades, values)
+        decay = recency_weights(profiles.later_counts, config.dislike_decay)
+        return np.where(values < 0, values * decay, values)

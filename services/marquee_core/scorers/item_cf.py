@@ -1,4 +1,4 @@
-"""Item-based collaborative filtering: predicts from the user's ratings of similar items."""
+"""Item-based collaborative filtering: predicts ratings from the user's ratings of similar items."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from marquee_core.scorers.sparse import (
     csr_matrix,
 )
 
-# Up to this number of items, only the neighbours of these items are read to score them.
+# Up to this number of items, scoring reads only the neighbours of these items.
 _MAX_PAIRS = 64
 
 
@@ -40,7 +40,7 @@ class ItemCFConfig(NeighbourConfig):
 
 
 def item_residuals(data: ReleaseData) -> CoRatings:
-    """Residuals r − b_ui of the training ratings, in stars; rows are items, columns are users."""
+    """Returns residuals r − b_ui of the training ratings, in stars, as items × users."""
     matrix = data.matrix
     residuals = data.baseline.residuals(matrix.all_profiles())
     by_user = csr_matrix(matrix.indptr, matrix.items, residuals, matrix.item_count)
@@ -52,8 +52,8 @@ class ItemCFScorer:
 
     The sum runs over the neighbours j of item i that the user rated; s_ij is the similarity, e_uj
     the residual r_uj − b_uj, S_i the total similarity of all neighbours of i, and δ the damping.
-    A prediction needs nothing of the user but the profile, so known users and visitors are scored
-    by the same code.
+    A prediction depends on the user's profile only, so known users and visitors are scored by the
+    same code.
     """
 
     output = Output.STARS
@@ -64,23 +64,23 @@ class ItemCFScorer:
         Args:
             data: The training ratings and their baseline.
             neighbours: The neighbours of each item.
-            config: The configuration that the neighbours were found with.
+            config: The configuration with which the neighbours were computed.
         """
         self.config = config
         self._baseline = data.baseline
         self._neighbours = neighbours
         similarities = neighbours.matrix()
-        # The same with the neighbours of each item in its column.
+        # Transposed: column i holds the neighbours of item i.
         self._of_items = similarities.T
-        # By column: for each rated item, the items that have it as a neighbour.
+        # Stored by column: for each rated item, the items that have it as a neighbour.
         self._similarities = similarities.tocsc()
         totals: Float32 = similarities.sum(axis=1)
-        # Without neighbours the numerator is 0; any positive denominator gives a quotient of 0.
+        # For an item without neighbours the numerator is 0, so any positive denominator will do.
         self._item_damping = np.where(totals > 0, config.damping * totals, 1.0).astype(np.float32)
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote.
+        """Loads a scorer written by `save`.
 
         Raises:
             ArtifactError: A file is missing or damaged.
@@ -98,12 +98,12 @@ class ItemCFScorer:
         if items is not None and len(items) <= _MAX_PAIRS:
             return self.score_pairs(profiles, np.tile(items, (len(profiles), 1)))
         scores = self._baseline.score(profiles)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             rated = profiles.items[start:end]
-            residuals = profiles.ratings[start:end] - scores[place, rated]
+            residuals = profiles.ratings[start:end] - scores[row, rated]
             weights = column_sums(self._similarities, rated, np.ones_like(residuals))
             weights += self._item_damping
-            scores[place] += column_sums(self._similarities, rated, residuals) / weights
+            scores[row] += column_sums(self._similarities, rated, residuals) / weights
         return scores if items is None else scores[:, items]
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
@@ -113,21 +113,20 @@ class ItemCFScorer:
             return scores
         all_residuals = self._baseline.residuals(profiles)
         residuals, is_rated = np.zeros((2, len(self._neighbours)), dtype=np.float32)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             rated = profiles.items[start:end]
             residuals[rated], is_rated[rated] = all_residuals[start:end], 1.0
-            order = np.argsort(items[place], kind="stable")
-            own = items[place, order]
-            # Only the neighbours of these items are read.
-            selected = SelectedColumns(self._of_items, own)
+            order = np.argsort(items[row], kind="stable")
+            sorted_items = items[row, order]
+            selected = SelectedColumns(self._of_items, sorted_items)
             weights = selected.products(is_rated)
-            weights += self._item_damping[own]
-            scores[place, order] += selected.products(residuals) / weights
+            weights += self._item_damping[sorted_items]
+            scores[row, order] += selected.products(residuals) / weights
             residuals[rated], is_rated[rated] = 0.0, 0.0
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`; 0 for items that are not neighbours."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; 0 for items that are not neighbours."""
         row = np.zeros(len(self._neighbours), dtype=np.float32)
         neighbours, similarities = self._neighbours.row(item)
         row[neighbours] = similarities

@@ -1,7 +1,7 @@
-"""Linear models with weights between items: the weights, and the histories they are applied to.
+"""The weights between items of linear models, and the histories that they are applied to.
 
-A history is the vector of a user's feedback: positive values are evidence for an item, and negative
-ones, which every dislike has, are evidence against it.
+A history is the vector of a user's feedback. Positive values are evidence for an item. Negative
+values, which only dislikes have, are evidence against it.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from marquee_core.scorers.tail_weights import TailWeights
 _ITEMS, _WEIGHTS = "items.npy", "weights.npy"
 # The number of later ratings at which the base of the history's power law has doubled.
 _HISTORY_OFFSET = 2.0
-# κ, the likes that the prior of a user without likes has for each dislike.
+# κ, the weight of the prior of a user without likes, in likes per dislike.
 _PRIOR_LIKES = 2.0
 
 
 def power_law_decay(distances: Int32, power: float, offset: float) -> Float32:
-    """Computes weights that decay with distance, (1 + n / offset)^−power (float32).
+    """Computes weights that decay with distance, (1 + n / offset)^−power.
 
-    A power law decays fast at first and slowly later. On MovieLens it ranks the next items better
-    than an exponential.
+    A power law decays quickly at first and slowly later. On MovieLens it predicts the next items
+    better than an exponential.
 
     Args:
-        distances: n, the number of ratings in between (int32, any shape).
+        distances: n, the number of intervening ratings (int32, any shape).
         power: The exponent; with 0 all weights are 1.
         offset: The distance at which the base has doubled.
 
@@ -60,13 +60,13 @@ def feedback_values(
     dislike: float,
     dislike_limit: float,
 ) -> Float32:
-    """Converts ratings to feedback: 1 for a like, less for indifference, least for a dislike.
+    """Converts ratings to feedback values: 1 for a like, lower values for other ratings.
 
-    The values never fall as the stars rise, provided that `dislike ≤ indifference ≤ 1`.
+    If `dislike ≤ indifference ≤ 1`, the values are non-decreasing in the stars.
 
     Args:
         ratings: Ratings in stars (float32, any shape).
-        minimum_stars: The lowest rating that is a like, in stars, unless it is a dislike.
+        minimum_stars: The lowest rating that is a like, in stars. Dislikes take precedence.
         indifference: The value of a rating that is neither a like nor a dislike.
         dislike: The value of a dislike.
         dislike_limit: The highest rating that is a dislike, in stars; −∞ if there are none.
@@ -80,10 +80,11 @@ def feedback_values(
 
 
 def recency_weights(later_counts: Int32, power: float) -> Float32:
-    """Computes the recency weights of a user's ratings, (1 + n / 2)^−power (float32).
+    """Computes the recency weights of a user's ratings, (1 + n / 2)^−power.
 
     Args:
-        later_counts: For each rating, how many of the user's ratings are later (int32, any shape).
+        later_counts: n, the number of the user's later ratings, for each rating (int32, any
+            shape).
         power: The exponent; with 0 all weights are 1.
 
     Returns:
@@ -94,25 +95,25 @@ def recency_weights(later_counts: Int32, power: float) -> Float32:
 
 @dataclass(frozen=True)
 class ItemWeightsConfig(ModelConfig):
-    """The hyperparameters that linear models with weights between items share.
+    """The hyperparameters shared by linear models with weights between items.
 
     Attributes:
         minimum_stars: The lowest rating that counts as a like, in stars.
         indifference: The value of a rating that is neither a like nor a dislike, where a like has
             the value 1.
-        dislike_weight: d; when users are scored, a dislike has the value −d. Which ratings are
-            dislikes follows from the rating scale: see `marquee_core.ratings.dislike_limit`.
+        dislike_weight: d; when users are scored, a dislike has the value −d. The rating scale
+            determines which ratings are dislikes; see `marquee_core.ratings.dislike_limit`.
         dislike_decay: g; when users are scored, a dislike with n later ratings of the same user has
             the recency weight (1 + n / 2)^−g.
-        fitted_dislike: The value of a dislike while fitting. With 1 the weights are learned from
-            all that users watched, whether they liked it or not.
+        fitted_dislike: The value of a dislike during fitting. With 1 the weights are learned from
+            everything that users watched, whether they liked it or not.
         history_decay: h; a rating with n later ratings of the same user has the recency weight
             (1 + n / 2)^−h, unless it is a dislike. With 0 the order of ratings has no effect.
         regularisation: The L2 regularisation of the weights, in a unit that the model defines.
-        max_items: The maximum number of items with dense weights; the items with the most likes
-            are chosen.
-        tail_sources: The number of these items from which each further item has weights; 0 to
-            leave the further items out.
+        max_items: The maximum number of items with dense weights, the core. The items with the
+            most likes are chosen.
+        tail_sources: The number of core items with a weight to each item of the tail; 0 to omit
+            the tail.
     """
 
     minimum_stars: FiniteFloat
@@ -128,17 +129,17 @@ class ItemWeightsConfig(ModelConfig):
 
 @dataclass(frozen=True, eq=False)
 class ItemWeights:
-    """Weights between items of a catalogue: dense ones in its core, and sparse ones in its tail.
+    """Weights between items of a catalogue: dense in its core and sparse in its tail.
 
-    In a large catalogue only the items with the most likes, its core, have dense weights. Other
-    items that somebody likes have weights from and to some of these. Items without weights score
-    0, and ratings of them are ignored.
+    In a large catalogue only the items with the most likes, the core, have dense weights. The other
+    items with likes, the tail, have weights from and to some items of the core. Items without
+    weights score 0, and ratings of them are ignored.
 
     Attributes:
         items: The items of the core, ascending (int32, m).
         weights: The weights from rated item (row) to scored item (column) (float32, m × m).
         item_count: The number of items in the catalogue.
-        tail: The weights of further items.
+        tail: The weights of the items of the tail.
         positions: The position of each catalogue item in `items`, or -1 (int32, items).
     """
 
@@ -151,11 +152,11 @@ class ItemWeights:
     def __post_init__(self) -> None:
         object.__setattr__(self, "positions", positions_of(self.items, self.item_count))
         if self.tail is None:
-            object.__setattr__(self, "tail", TailWeights.none(len(self.items)))
+            object.__setattr__(self, "tail", TailWeights.empty(len(self.items)))
 
     @property
     def coverage(self) -> tuple[int, int]:
-        """The number of items with dense weights, and of those with sparse weights."""
+        """The number of items with dense weights, and the number of items with sparse weights."""
         return len(self.items), len(self._tail)
 
     @property
@@ -182,7 +183,7 @@ class ItemWeights:
         rows, tail = histories(profiles, values, len(self.items), self.positions), self._tail
         scores = rows.times(self.weights)
         if len(tail) and tail.to_core is not None:
-            others = history_rows(profiles, values, len(tail), self.tail_positions)
+            others = history_matrix(profiles, values, len(tail), self.tail_positions)
             scores += (others @ tail.to_core).toarray()
         if len(self.items) == self.item_count:
             return scores if items is None else scores[:, items]
@@ -193,16 +194,16 @@ class ItemWeights:
                 whole[:, tail.items] = (rows.matrix() @ tail.from_core).toarray()
             return whole
         some = np.zeros((len(profiles), len(items)), dtype=np.float32)
-        places, tail_places = self.positions[items], self.tail_positions[items]
-        in_core, in_tail = np.flatnonzero(places >= 0), np.flatnonzero(tail_places >= 0)
-        some[:, in_core] = scores[:, places[in_core]]
+        positions, tail_positions = self.positions[items], self.tail_positions[items]
+        in_core, in_tail = np.flatnonzero(positions >= 0), np.flatnonzero(tail_positions >= 0)
+        some[:, in_core] = scores[:, positions[in_core]]
         if len(in_tail):
-            chosen = tail.by_item[tail_places[in_tail]]
+            chosen = tail.by_item[tail_positions[in_tail]]
             some[:, in_tail] = (rows.matrix() @ chosen.T).toarray()
         return some
 
     def from_items(self, rated: Int32, item: int) -> Float32:
-        """The weights B_ji from some items j to one item i, 0 where there is none (float32, n).
+        """Returns the weights B_ji from items j to item i; 0 where there is none (float32, n).
 
         Args:
             rated: The items j (int32, n).
@@ -215,20 +216,20 @@ class ItemWeights:
             in_core = positions >= 0
             weights[in_core] = self.weights[positions[in_core], scored]
             if tail.to_core is not None:
-                places = self.tail_positions[rated]
-                for place in np.flatnonzero(places >= 0):
-                    part = tail.row(int(places[place]))
-                    weights[place] = tail.backward[part][tail.sources[part] == scored].sum()
+                tail_positions = self.tail_positions[rated]
+                for source in np.flatnonzero(tail_positions >= 0):
+                    part = tail.row(int(tail_positions[source]))
+                    weights[source] = tail.backward[part][tail.sources[part] == scored].sum()
         elif in_tail >= 0:
             part = tail.row(in_tail)
             row = np.zeros(len(self.items) + 1, dtype=np.float32)
             row[tail.sources[part]] = tail.forward[part]
-            weights = row[positions]  # the last is of items outside the core: 0
+            weights = row[positions]  # position -1, outside the core, selects the last value: 0
         return weights
 
     @classmethod
     def load(cls, folder: Path, item_count: int) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads weights written by `save`; the arrays are memory-mapped.
 
         Raises:
             ArtifactError: A file is missing or damaged.
@@ -250,7 +251,7 @@ class ItemWeights:
 
 
 def history_values(profiles: Profiles, config: ItemWeightsConfig, dislike_limit: float) -> Float32:
-    """The value of each rating in the history of its user, weighted by recency (float32, nnz)."""
+    """Returns the recency-weighted value of each rating in its user's history (float32, nnz)."""
     values = feedback_values(
         profiles.ratings,
         config.minimum_stars,
@@ -268,16 +269,20 @@ def history_values(profiles: Profiles, config: ItemWeightsConfig, dislike_limit:
 
 
 def prior_weights(profiles: Profiles, values: Float32) -> Float32:
-    """The weight of the prior in each user's history, w = κ D² / (D + L) with κ = 2 (float32, B).
+    """Computes the weight of the prior in each user's history, w = κ D² / (D + L) with κ = 2.
 
-    D is the sum of the user's negative values, without their sign, and L that of the positive ones.
-    Users without dislikes have no prior. For those without likes it outweighs the dislikes by κ,
-    since it is spread over all items while the dislikes are concentrated. A larger κ would list the
-    most popular items whatever the dislikes are; a smaller one would list obscure items.
+    D is the absolute sum of the user's negative values, and L the sum of the positive ones. Users
+    without dislikes have no prior. For users without likes the prior outweighs the dislikes by the
+    factor κ, because it is spread over all items while the dislikes are concentrated. With a larger
+    κ the list would consist of the most popular items regardless of the dislikes, and with a
+    smaller one of obscure items.
 
     Args:
         profiles: The profiles of B users.
         values: The value of each rating (float32, nnz).
+
+    Returns:
+        The weights (float32, B).
     """
     rows, users = profiles.rows, len(profiles)
     against = np.bincount(rows, np.maximum(-values, 0.0), minlength=users)
@@ -288,14 +293,14 @@ def prior_weights(profiles: Profiles, values: Float32) -> Float32:
 def histories(
     profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
 ) -> SparseRows:
-    """The rated items of each user as a sparse row.
+    """Returns the rated items of each user as a sparse row.
 
     Args:
         profiles: The profiles of B users.
-        values: The value of each rating; ratings with the value 0 are left out (float32, nnz).
+        values: The value of each rating; ratings with the value 0 are dropped (float32, nnz).
         column_count: The number of columns.
-        positions: The column of each catalogue item, or -1 to leave it out (int32, items). None
-            if the columns are the catalogue items.
+        positions: The column of each catalogue item, or -1 to drop it (int32, items). None if the
+            columns are the catalogue items.
 
     Returns:
         The rows (float32, B × columns).
@@ -306,8 +311,8 @@ def histories(
     return SparseRows(indptr, columns[kept], values[kept], column_count)
 
 
-def history_rows(
+def history_matrix(
     profiles: Profiles, values: Float32, column_count: int, positions: Int32 | None = None
 ) -> RowMatrix:
-    """The same as `histories`, as a matrix of SciPy."""
+    """Returns the result of `histories` as a SciPy matrix (float32, B × columns)."""
     return histories(profiles, values, column_count, positions).matrix()

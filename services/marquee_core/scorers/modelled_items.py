@@ -1,8 +1,9 @@
-"""Models of a part of the catalogue, and their scores of the whole.
+"""Scorers of a whole catalogue, made from models of its rated items.
 
-Models grow with the items that they know. If most items of a large catalogue have no ratings,
-models are fitted and stored for the rated ones alone. The others have the scores that a model gives
-to an item that it has learned nothing about: the baseline's prediction, or 0 if it only ranks.
+The size of a model grows with its number of items. If most items of a large catalogue have no
+ratings, models are fitted and stored for the rated items only. The other items get the score of an
+item about which the model has learned nothing: the baseline's prediction for a rating predictor,
+and 0 for a ranker.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import (
     Approximates,
+    ComparesItems,
     ExplainsByItems,
     ExplainsByNeighbours,
     LoadScorer,
@@ -35,25 +37,27 @@ from marquee_core.scorers.scorer import (
 _FILE = "modelled_items.npy"
 
 
-def reduced(data: ReleaseData, items: Int32) -> ReleaseData:
-    """The data of some items, renumbered in their order.
+def restrict_to_items(data: ReleaseData, items: Int32) -> ReleaseData:
+    """Restricts the data of a catalogue to some items, which are renumbered from 0.
 
     Args:
         data: The data of a catalogue.
-        items: The items to keep, ascending; all ratings are of these (int32, m).
+        items: The items to keep, ascending, which include all rated items (int32, m).
     """
     matrix, recency = data.matrix, data.recency
-    own = positions_of(items, matrix.item_count)[matrix.items]
+    renumbered = positions_of(items, matrix.item_count)[matrix.items]
     return replace(
         data,
-        matrix=replace(matrix, items=own, item_count=len(items)),
+        matrix=replace(matrix, items=renumbered, item_count=len(items)),
         baseline=replace(data.baseline, item_bias=data.baseline.item_bias[items]),
         recency=None if recency is None else replace(recency, counts=recency.counts[items]),
     )
 
 
-def expanded(data: ReleaseData, items: Int32, item_count: int) -> ReleaseData:
-    """The data of a whole catalogue from that of its rated items; `reduced` is the inverse.
+def expand_to_catalogue(data: ReleaseData, items: Int32, item_count: int) -> ReleaseData:
+    """Expands the data of a catalogue's rated items to the whole catalogue.
+
+    This is the inverse of `restrict_to_items`.
 
     Args:
         data: The data of the items.
@@ -76,15 +80,15 @@ def expanded(data: ReleaseData, items: Int32, item_count: int) -> ReleaseData:
 
 
 def save_modelled_items(folder: Path, items: Int32) -> None:
-    """Notes in the folder of a model that it knows only these items (int32, ascending)."""
+    """Records in a model's folder that it covers only the given items (int32, ascending)."""
     save_array(folder / _FILE, items)
 
 
 def load_scorer(load: LoadScorer, folder: Path, data: ReleaseData) -> Scorer:
-    """Loads the scorer of a model, which may know only a part of the catalogue.
+    """Loads the scorer of a model that may cover only a part of the catalogue.
 
     Args:
-        load: Loads a scorer that knows all items of the data.
+        load: Loads a scorer that covers all items of the data.
         folder: The folder of the model's artifacts.
         data: The data of the release.
 
@@ -99,13 +103,13 @@ def load_scorer(load: LoadScorer, folder: Path, data: ReleaseData) -> Scorer:
         raise ArtifactError(f"{_FILE}: values must be ascending item indexes of the catalogue")
     if (positions_of(items, count)[data.matrix.items] < 0).any():
         raise ArtifactError(f"{_FILE}: a rated item is missing")
-    return over_catalogue(load(folder, reduced(data, items)), items, data)
+    return extend_to_catalogue(load(folder, restrict_to_items(data, items)), items, data)
 
 
-def over_catalogue(scorer: Scorer, items: Int32, data: ReleaseData) -> Scorer:
-    """A scorer of the whole catalogue from one of some of its items.
+def extend_to_catalogue(scorer: Scorer, items: Int32, data: ReleaseData) -> Scorer:
+    """Extends a scorer of some items to the whole catalogue.
 
-    It approximates and explains if the given scorer does.
+    The result implements the same optional protocols as the given scorer, such as `Approximates`.
 
     Args:
         scorer: The scorer of the items.
@@ -118,7 +122,7 @@ def over_catalogue(scorer: Scorer, items: Int32, data: ReleaseData) -> Scorer:
 
 
 class _CatalogueScorer:
-    """Scores a catalogue by a scorer of some of its items."""
+    """Scores the whole catalogue with a scorer of some of its items."""
 
     def __init__(self, scorer: Any, items: Int32, data: ReleaseData) -> None:
         self._scorer = scorer
@@ -133,73 +137,61 @@ class _CatalogueScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        own = self._own(profiles)
+        covered = self._covered(profiles)
         if items is None:
-            return self._over_all(profiles, self._scorer.score(own))
-        places = self._positions[items]
-        known = places >= 0
+            return self._over_all(profiles, self._scorer.score(covered))
+        positions = self._positions[items]
+        known = positions >= 0
         scores = self._unknown(profiles, items)
         if known.any():
-            scores[:, known] = self._scorer.score(own, places[known])
+            scores[:, known] = self._scorer.score(covered, positions[known])
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """See `ScoresPairs.score_pairs`."""
-        places = self._positions[items]
-        scores = score_pairs(self._scorer, self._own(profiles), np.maximum(places, 0))
-        unknown = places < 0
+        positions = self._positions[items]
+        scores = score_pairs(self._scorer, self._covered(profiles), np.maximum(positions, 0))
+        unknown = positions < 0
         if unknown.any():
             scores[unknown] = self._unknown_pairs(profiles, items)[unknown]
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`: an item that the model does not know is like no other."""
-        row = np.zeros(len(self._positions), np.float32)
-        place = int(self._positions[item])
-        found = self._scorer.similarities(max(place, 0))
-        if found is None:
-            return None
-        if place >= 0:
-            row[self._items] = found
-        row[item] = 1.0
-        return row
-
-    def _own(self, profiles: Profiles) -> Profiles:
-        """The profiles in the numbers of the scorer, without ratings of items it does not know."""
-        return profiles.once(self, "own items", lambda: self._renumbered(profiles))
+    def _covered(self, profiles: Profiles) -> Profiles:
+        """Returns the profiles with the item indexes of the scorer, limited to its items."""
+        return profiles.cached(self, "covered items", lambda: self._renumbered(profiles))
 
     def _renumbered(self, profiles: Profiles) -> Profiles:
-        places = self._positions[profiles.items]
-        known = places >= 0
+        positions = self._positions[profiles.items]
+        known = positions >= 0
         if known.all():
-            return replace(profiles, items=places)
+            return replace(profiles, items=positions)
         indptr = np.zeros_like(profiles.indptr)
         np.cumsum(np.bincount(profiles.rows[known], minlength=len(profiles)), out=indptr[1:])
         return replace(
             profiles,
             indptr=indptr,
-            items=places[known],
+            items=positions[known],
             ratings=profiles.ratings[known],
             later_counts=profiles.later_counts[known],
         )
 
-    def _over_all(self, profiles: Profiles, own: Float32) -> Float32:
-        """Scores of all items from those of the known ones (float32, B × items)."""
+    def _over_all(self, profiles: Profiles, known: Float32) -> Float32:
+        """Returns the scores of all items, given those of the known items (float32, B × items)."""
         scores = self._unknown(profiles, None)
-        scores[:, self._items] = own
-        # A row of NaN stays one: the model cannot score that user.
-        scores[np.isnan(own[:, :1]).any(axis=1)] = np.nan
+        scores[:, self._items] = known
+        # Keep a row of NaN, which means that the model cannot score the user.
+        scores[np.isnan(known[:, :1]).any(axis=1)] = np.nan
         return scores
 
     def _unknown(self, profiles: Profiles, items: Int32 | None) -> Float32:
-        """The scores of items that the model does not know (float32, B × C)."""
+        """Returns the scores of items that the model does not cover (float32, B × C)."""
         count = len(self._positions) if items is None else len(items)
         if self.output is Output.STARS:
             return self._data.baseline.score(profiles, items)
         return np.zeros((len(profiles), count), np.float32)
 
     def _unknown_pairs(self, profiles: Profiles, items: Int32) -> Float32:
-        """As `_unknown`, for other items of each user (float32, B × C)."""
+        """Returns the same as `_unknown`, for different items of each user (float32, B × C)."""
         if self.output is not Output.STARS:
             return np.zeros(items.shape, np.float32)
         baseline = self._data.baseline
@@ -209,13 +201,13 @@ class _CatalogueScorer:
 class _WithApproximation(_CatalogueScorer):
     def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
         """See `Approximates.approximate`."""
-        scorer, own = cast("Approximates", self._scorer), self._own(profiles)
+        scorer, covered = cast("Approximates", self._scorer), self._covered(profiles)
         if items is None:
-            everything = scorer.approximate(own)
+            everything = scorer.approximate(covered)
             return None if everything is None else self._over_all(profiles, everything)
-        places = self._positions[items]
-        known = places >= 0
-        found = scorer.approximate(own, places[known])
+        positions = self._positions[items]
+        known = positions >= 0
+        found = scorer.approximate(covered, positions[known])
         if found is None:
             return None
         scores = self._unknown(profiles, items)
@@ -223,34 +215,45 @@ class _WithApproximation(_CatalogueScorer):
         return scores
 
 
+class _WithSimilarities(_CatalogueScorer):
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; an unknown item is similar only to itself."""
+        row = np.zeros(len(self._positions), np.float32)
+        position = int(self._positions[item])
+        if position >= 0:
+            row[self._items] = cast("ComparesItems", self._scorer).similarities(position)
+        row[item] = 1.0
+        return row
+
+
 class _WithRatedEvidence(_CatalogueScorer):
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
-        """See `ExplainsByItems.rated_evidence`; other items' scores are all remainder."""
-        places = self._positions[items]
-        known = np.flatnonzero(places >= 0)
+        """See `ExplainsByItems.rated_evidence`; an item not covered has a remainder only."""
+        positions = self._positions[items]
+        known = np.flatnonzero(positions >= 0)
         scorer = cast("ExplainsByItems", self._scorer)
-        found = scorer.rated_evidence(self._own(profile), places[known], count)
+        found = scorer.rated_evidence(self._covered(profile), positions[known], count)
         nothing = np.empty(0, np.float32)
         remainders = self._unknown(profile, items)[0].tolist()
         evidence = [
             RatedEvidence(np.empty(0, np.int32), nothing, nothing, 0.0, score)
             for score in remainders
         ]
-        for place, own in zip(known.tolist(), found, strict=True):
-            evidence[place] = replace(own, items=self._items[own.items])
+        for position, entry in zip(known.tolist(), found, strict=True):
+            evidence[position] = replace(entry, items=self._items[entry.items])
         return evidence
 
 
 class _WithNeighbourEvidence(_CatalogueScorer):
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
-        """See `ExplainsByNeighbours.neighbour_evidence`: nobody rated the other items."""
-        places = self._positions[items]
-        known = np.flatnonzero(places >= 0)
+        """See `ExplainsByNeighbours.neighbour_evidence`; an item not covered has no ratings."""
+        positions = self._positions[items]
+        known = np.flatnonzero(positions >= 0)
         scorer = cast("ExplainsByNeighbours", self._scorer)
         evidence = [NeighbourEvidence(0, 0.0, 0.0)] * len(items)
-        found = scorer.neighbour_evidence(self._own(profile), places[known])
-        for place, own in zip(known.tolist(), found, strict=True):
-            evidence[place] = own
+        found = scorer.neighbour_evidence(self._covered(profile), positions[known])
+        for position, entry in zip(known.tolist(), found, strict=True):
+            evidence[position] = entry
         return evidence
 
 
@@ -262,6 +265,7 @@ class _WithWarmUp(_CatalogueScorer):
 
 _PARTS: tuple[tuple[type, type[_CatalogueScorer]], ...] = (
     (Approximates, _WithApproximation),
+    (ComparesItems, _WithSimilarities),
     (ExplainsByItems, _WithRatedEvidence),
     (ExplainsByNeighbours, _WithNeighbourEvidence),
     (WarmsUp, _WithWarmUp),
@@ -270,5 +274,5 @@ _PARTS: tuple[tuple[type, type[_CatalogueScorer]], ...] = (
 
 @lru_cache
 def _class_of(parts: tuple[type[_CatalogueScorer], ...]) -> Callable[..., Any]:
-    """A class with the abilities of the parts; protocols are recognised by a class's methods."""
+    """Returns a class that combines mixins, so that it implements their protocols."""
     return type("CatalogueScorer", parts or (_CatalogueScorer,), {})

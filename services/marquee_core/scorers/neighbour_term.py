@@ -1,4 +1,4 @@
-"""Item neighbourhoods as a term of another model's prediction, in NumPy alone."""
+"""Item neighbourhoods as a term of another model's prediction, without SciPy."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ _WEIGHT = "neighbour_weight.json"
 
 @dataclass(frozen=True, eq=False)
 class NeighbourTerm:
-    """w n_i with n_i = Σ_j s_ij e_uj / (Σ_j s_ij + D_i): what `ItemCFScorer` adds to the baseline.
+    """Computes w n_i with n_i = Σ_j s_ij e_uj / (Σ_j s_ij + D_i).
 
-    The sums run over the neighbours j of item i that the user rated.
+    The sums run over the neighbours j of item i that the user rated. n_i is the term that
+    `ItemCFScorer` adds to the baseline.
 
     Attributes:
         indptr: The start of each item's neighbours in the next two arrays, then their end (int64,
@@ -44,7 +45,7 @@ class NeighbourTerm:
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads a term written by `save`; the arrays are memory-mapped.
 
         Raises:
             ArtifactError: A file is missing or damaged, or the arrays are inconsistent.
@@ -76,7 +77,12 @@ class NeighbourTerm:
         (folder / _WEIGHT).write_text(json.dumps({"weight": self.weight}, allow_nan=False) + "\n")
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """w n of the same items for each of B users (float32, B × C)."""
+        """Returns w n of the same items for each of B users (float32, B × C).
+
+        Args:
+            profiles: The profiles of the users.
+            items: The items (int32, C); None for the whole catalogue.
+        """
         chosen = np.arange(len(self.damping), dtype=np.int32) if items is None else items
         scores = np.empty((len(profiles), len(chosen)), dtype=np.float32)
         for row in range(len(profiles)):
@@ -84,7 +90,7 @@ class NeighbourTerm:
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
-        """w n of a few items of each user's own (float32, B × C).
+        """Returns w n of different items for each of B users (float32, B × C).
 
         Args:
             profiles: The profiles of the users.
@@ -92,18 +98,18 @@ class NeighbourTerm:
         """
         users, size = items.shape
         catalogue = len(self.damping)
-        # For each user and item, the place of the user's rating of the item; -1 without one.
+        # For each user and item, the index of the user's rating of the item; -1 without one.
         rating_of = np.full(users * catalogue, -1, dtype=np.int32)
         rating_of[profiles.rows * catalogue + profiles.items] = np.arange(len(profiles.items))
-        places, counts = self._places(items.ravel())
+        entries, counts = self._entries(items.ravel())
         pairs = np.repeat(np.arange(users * size), counts)
-        ratings = rating_of[pairs // max(1, size) * catalogue + self.indices[places]]
-        # Few of the neighbours are rated.
+        ratings = rating_of[pairs // max(1, size) * catalogue + self.indices[entries]]
+        # Drop the neighbours that the user has not rated, which are most of them.
         rated = np.flatnonzero(ratings >= 0)
         ratings, pairs, similarities = (
             ratings[rated],
             pairs[rated],
-            self.similarities[places[rated]],
+            self.similarities[entries[rated]],
         )
         residuals = self.baseline.residuals(profiles)[ratings]
         weights = np.bincount(pairs, similarities, minlength=users * size)
@@ -111,8 +117,16 @@ class NeighbourTerm:
         means = self.weight * sums / (weights + self.damping[items.ravel()])
         return means.reshape(items.shape).astype(np.float32)
 
-    def _places(self, items: Int32) -> tuple[Int64, Int64]:
-        """Where the neighbours of each item are, item after item, and how many each item has."""
+    def _entries(self, items: Int32) -> tuple[Int64, Int64]:
+        """Returns the entries of the items' neighbours in `indices`, and their number per item.
+
+        Args:
+            items: The items (int32, n).
+
+        Returns:
+            The entries of the first item, then of the second, and so on (int64, nnz), and the
+            number of entries of each item (int64, n).
+        """
         first = self.indptr[items]
         counts = self.indptr[items + 1] - first
         starts = np.cumsum(counts) - counts

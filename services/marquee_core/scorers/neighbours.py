@@ -1,8 +1,8 @@
 """Similarities between rows of a residual matrix, and the nearest neighbours of each row.
 
-User-based and item-based filtering share this module. For user-based filtering the rows are users
-and the columns items, for item-based filtering the other way round. The entries are residuals:
-ratings minus the bias baseline.
+This module is used by user-based filtering, where rows are users and columns are items, and by
+item-based filtering, where rows are items and columns are users. The entries are residuals: ratings
+minus the bias baseline.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from marquee_core.scorers.sparse import ColumnMatrix, RowMatrix, SelectedColumns
 
 @dataclass(frozen=True)
 class NeighbourConfig(ModelConfig):
-    """The hyperparameters that user-based and item-based filtering share.
+    """The hyperparameters shared by user-based and item-based filtering.
 
     Attributes:
         neighbours: K, the maximum number of neighbours of a row.
@@ -81,11 +81,11 @@ class CoRatings:
 
     @classmethod
     def of(cls, rows: RowMatrix) -> Self:
-        """Builds both forms from a matrix stored by row."""
+        """Creates both representations from a matrix stored by row."""
         return cls(rows, rows.tocsc(), np.diff(rows.indptr).astype(np.float32))
 
     def row(self, index: int) -> tuple[Int32, Float32]:
-        """The columns of a row (int32, n) and its residuals (float32, n)."""
+        """Returns the columns of a row (int32, n) and its residuals (float32, n)."""
         part = slice(self.rows.indptr[index], self.rows.indptr[index + 1])
         return self.rows.indices[part], self.rows.data[part]
 
@@ -95,21 +95,21 @@ class CoRatings:
         return int(self.rows.shape[1])
 
     def rows_size(self, rows: Int32) -> int:
-        """The number of residuals in some rows."""
+        """Returns the number of residuals in some rows."""
         return int((self.rows.indptr[1:][rows] - self.rows.indptr[rows]).sum())
 
     def columns_size(self, columns: Int32) -> int:
-        """The number of residuals in some columns."""
+        """Returns the number of residuals in some columns."""
         return int((self.columns.indptr[1:][columns] - self.columns.indptr[columns]).sum())
 
     def sums(self, columns: Int32, values: Float32) -> CommonSums:
-        """Computes the sums of a vector and each row over their common columns.
+        """Computes the sums over the common columns of a vector and each row.
 
         Args:
             columns: The columns of the vector, distinct (int32, n).
             values: The values of the vector (float32, n).
         """
-        # Only the vector's columns are read, in place and once for each kind of sum, so the cost is
+        # Reads only the vector's columns, in place and once per sum, so the cost is proportional to
         # the number of co-ratings.
         selected = SelectedColumns(self.columns, columns)
         weights = np.ones_like(values)
@@ -125,23 +125,23 @@ class CoRatings:
 
     @cached_property
     def ones(self) -> Float32:
-        """1 at each place of `columns` (float32, nonzeros)."""
+        """1 for each entry of `columns` (float32, nnz)."""
         return np.ones_like(self.columns.data)
 
     @cached_property
     def _squares(self) -> Float32:
-        """y² at each place of `columns` (float32, nonzeros)."""
+        """y² for each entry of `columns` (float32, nnz)."""
         return np.square(self.columns.data)
 
     def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
         """Computes the similarities of vectors and rows, s = ρ · n / (n + λ) · J^q.
 
         ρ = Σ x y / √(Σ x² · Σ y²) is the Pearson correlation over the n common columns; only
-        positive correlations occur. The baseline has already centred the residuals. They are not
-        centred again on the common columns, because those are often few (Koren, 2010, section
+        positive correlations occur. The residuals are already centred by the baseline. They are
+        not centred again on the common columns, of which there are often few (Koren, 2010, section
         2.2). The second factor shrinks correlations based on few co-ratings (equation 2 there).
-        The third is significance weighting by J, the Jaccard index of the two sets of columns:
-        which users rated an item, or which items a user chose to rate, also reveals taste.
+        The third factor is significance weighting by J, the Jaccard index of the two sets of
+        columns, because the choice of items to rate also reveals taste.
 
         Args:
             sizes: The number of columns of the vector, or of each vector (float32, 1 or n).
@@ -149,7 +149,7 @@ class CoRatings:
             config: λ and q.
 
         Returns:
-            The similarities (float32, n), positive and at most 1; a tiny one may be rounded to 0.
+            The similarities, from 0 to 1; 0 only if a small value underflows (float32, n).
         """
         common = sums.counts
         result: Float32 = sums.products / np.sqrt(sums.squares * sums.vector_squares)
@@ -162,7 +162,7 @@ class CoRatings:
 def nearest(rows: Int32, similarities: Float32, count: int) -> tuple[Int32, Float32]:
     """Selects the rows with the highest positive similarities.
 
-    Among equal similarities, earlier rows come first.
+    Ties are broken in favour of lower row indexes.
 
     Args:
         rows: The rows, ascending (int32, n).
@@ -170,12 +170,12 @@ def nearest(rows: Int32, similarities: Float32, count: int) -> tuple[Int32, Floa
         count: The maximum number of rows to select.
 
     Returns:
-        The selected rows, ascending, and their similarities.
+        The selected rows, ascending (int32, k), and their similarities (float32, k).
     """
     least = np.float32(0)
     if count < len(rows):
-        place = len(rows) - count
-        least = np.maximum(np.partition(similarities, place)[place], least)
+        cut = len(rows) - count
+        least = np.maximum(np.partition(similarities, cut)[cut], least)
     best = similarities > least
     if least > 0:
         best[np.flatnonzero(similarities == least)[: count - np.count_nonzero(best)]] = True
@@ -212,12 +212,12 @@ class Neighbours:
         return len(self.indptr) - 1
 
     def row(self, index: int) -> tuple[Int32, Float32]:
-        """The neighbours of a row (int32, k) and their similarities (float32, k)."""
+        """Returns the neighbours of a row (int32, k) and their similarities (float32, k)."""
         part = slice(self.indptr[index], self.indptr[index + 1])
         return self.indices[part], self.similarities[part]
 
     def matrix(self) -> RowMatrix:
-        """The similarities as a matrix (float32, n × n)."""
+        """Returns the similarities as a matrix (float32, n × n)."""
         return csr_matrix(self.indptr, self.indices, self.similarities, len(self))
 
     def save(self, folder: Path) -> None:
@@ -228,10 +228,10 @@ class Neighbours:
 
     @classmethod
     def load(cls, folder: Path, count: int) -> Self:
-        """Loads the arrays that `save` wrote, memory-mapped.
+        """Loads neighbours written by `save`; the arrays are memory-mapped.
 
         Args:
-            folder: The folder that they were saved to.
+            folder: The folder.
             count: n, the expected number of rows.
 
         Raises:

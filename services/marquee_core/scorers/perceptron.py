@@ -1,7 +1,7 @@
-"""Deep and residual matrix factorization as they score, in NumPy.
+"""The scorer of deep and residual matrix factorization, in NumPy.
 
-They are trained with TensorFlow, but a fitted one consists of a few arrays, and its perceptron is
-small. TensorFlow's overhead per call is several times what these products cost.
+These models are trained with TensorFlow, but a fitted model consists of a few arrays, and its
+perceptron is small. TensorFlow's overhead per call is several times the cost of the products.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from marquee_core.scorers.user_vectors import user_vectors
 
 _FOLDER = "perceptron"
 _SCALARS = "scalars.json"
-# Pairs of users and items whose hidden layers are computed at once, to bound their memory.
+# The number of (user, item) pairs whose hidden layers are computed together, to bound their memory.
 _MAX_PAIRS = 16_384
 
 
@@ -50,7 +50,7 @@ class Layers:
 
 
 @dataclass(frozen=True, eq=False)
-class ItemSide:
+class ItemParameters:
     """The parameters of the items, and the prior of the users.
 
     Attributes:
@@ -73,9 +73,9 @@ class ItemSide:
 class PerceptronScorer:
     """Predicts c_i + b + w_f (p · q_i + s · z_i + MLP(p, s, q_i)) + w_n n_i, with u = (p, b, s).
 
-    (p, b) is the solution of a ridge regression on the user's ratings, where the uncertainty of q
-    adds to the ridge. s = Σ_j y_j / √(n + 1) encodes the set of the n rated items (Koren, 2008,
-    equation 15). n_i is what item neighbourhoods add to the baseline; see `NeighbourTerm`.
+    (p, b) is the solution of a ridge regression on the user's ratings, in which the variances of q
+    are added to the ridge. s = Σ_j y_j / √(n + 1) encodes the set of the n rated items (Koren,
+    2008, equation 15). n_i is the term of the item neighbourhoods; see `NeighbourTerm`.
     """
 
     output = Output.STARS
@@ -83,7 +83,7 @@ class PerceptronScorer:
     def __init__(
         self,
         data: ReleaseData,
-        side: ItemSide,
+        item_parameters: ItemParameters,
         layers: Layers,
         factor_weight: float = 1.0,
         neighbours: NeighbourTerm | None = None,
@@ -93,41 +93,41 @@ class PerceptronScorer:
 
         Args:
             data: The training ratings and their baseline.
-            side: The parameters of the items.
+            item_parameters: The parameters of the items.
             layers: The perceptron.
             factor_weight: w_f.
-            neighbours: The item neighbourhoods with w_n; None to do without.
+            neighbours: The item neighbourhoods with w_n; None for no such term.
             users: The vectors of the known users (float32, users × (k + 1 + e)); None to fold them
                 in.
         """
         self._data = data
-        self._side = side
+        self._items = item_parameters
         self._layers = layers
         self._factor_weight = np.float32(factor_weight)
         self._neighbours = neighbours
-        self._factor_count = side.factors.shape[1]
+        self._factor_count = item_parameters.factors.shape[1]
         self._users = self.fold(data.matrix.all_profiles()) if users is None else users
-        lengths = np.linalg.norm(side.factors, axis=1, keepdims=True)
-        self._unit: Float32 = (side.factors / np.where(lengths > 0, lengths, 1.0)).astype(
+        norms = np.linalg.norm(item_parameters.factors, axis=1, keepdims=True)
+        self._unit: Float32 = (item_parameters.factors / np.where(norms > 0, norms, 1.0)).astype(
             np.float32
         )
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Whether a model's folder holds the arrays of such a scorer."""
+        """Returns whether a model's folder contains a scorer of this class."""
         return (folder / _FOLDER / _SCALARS).exists()
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads a scorer written by `save`; the arrays are memory-mapped.
 
         Raises:
             ArtifactError: A file is missing or damaged.
         """
-        own = folder / _FOLDER
+        arrays_folder = folder / _FOLDER
         items = data.matrix.item_count
         try:
-            raw = parse_json((own / _SCALARS).read_bytes(), _SCALARS)
+            raw = parse_json((arrays_folder / _SCALARS).read_bytes(), _SCALARS)
             factor_weight = float(raw["factor_weight"])
             hidden_layers, has_products = int(raw["hidden_layers"]), bool(raw["products"])
             has_neighbours = bool(raw["neighbours"])
@@ -137,14 +137,14 @@ class PerceptronScorer:
             raise ArtifactError(f"{_SCALARS}: a number is out of range")
 
         def load(name: str, *shape: int | None) -> Float32:
-            array = load_array(own / f"{name}.npy", np.float32, shape)
+            array = load_array(arrays_folder / f"{name}.npy", np.float32, shape)
             if not np.isfinite(array).all():
                 raise ArtifactError(f"{name}.npy: a value is not finite")
             return array
 
         factors, set_inputs = load("factors", items, None), load("set_inputs", items, None)
         k, e = factors.shape[1], set_inputs.shape[1]
-        side = ItemSide(
+        item_parameters = ItemParameters(
             factors,
             load("variances", items, k),
             load("offsets", items),
@@ -164,22 +164,22 @@ class PerceptronScorer:
         layers = Layers(
             user_weights, item_part, product_weights, tuple(hidden), load("output", width)
         )
-        neighbours = NeighbourTerm.load(own, data) if has_neighbours else None
+        neighbours = NeighbourTerm.load(arrays_folder, data) if has_neighbours else None
         users = load("users", data.matrix.user_count, k + 1 + e)
-        return cls(data, side, layers, factor_weight, neighbours, users)
+        return cls(data, item_parameters, layers, factor_weight, neighbours, users)
 
     def save(self, folder: Path) -> None:
         """Writes the arrays to a model's folder."""
-        own = folder / _FOLDER
-        own.mkdir(parents=True, exist_ok=True)
-        side, layers = self._side, self._layers
+        arrays_folder = folder / _FOLDER
+        arrays_folder.mkdir(parents=True, exist_ok=True)
+        item_parameters, layers = self._items, self._layers
         arrays = {
-            "factors": side.factors,
-            "variances": side.variances,
-            "offsets": side.offsets,
-            "set_inputs": side.set_inputs,
-            "set_outputs": side.set_outputs,
-            "ridge": side.ridge,
+            "factors": item_parameters.factors,
+            "variances": item_parameters.variances,
+            "offsets": item_parameters.offsets,
+            "set_inputs": item_parameters.set_inputs,
+            "set_outputs": item_parameters.set_outputs,
+            "ridge": item_parameters.ridge,
             "user_weights": layers.user_weights,
             "item_part": layers.item_part,
             "output": layers.output,
@@ -191,35 +191,44 @@ class PerceptronScorer:
             arrays[f"hidden_weights_{layer}"] = weights
             arrays[f"hidden_biases_{layer}"] = biases
         for name, array in arrays.items():
-            save_array(own / f"{name}.npy", array)
+            save_array(arrays_folder / f"{name}.npy", array)
         if self._neighbours is not None:
-            self._neighbours.save(own)
+            self._neighbours.save(arrays_folder)
         scalars = {
             "factor_weight": float(self._factor_weight),
             "hidden_layers": len(layers.hidden),
             "products": layers.product_weights is not None,
             "neighbours": self._neighbours is not None,
         }
-        (own / _SCALARS).write_text(json.dumps(scalars, allow_nan=False) + "\n")
+        (arrays_folder / _SCALARS).write_text(json.dumps(scalars, allow_nan=False) + "\n")
 
     def fold(self, profiles: Profiles) -> Float32:
-        """Folds users in: (p, b, s) of each; 0 without ratings (float32, B × (k + 1 + e))."""
-        side, k = self._side, self._factor_count
-        vectors = np.zeros((len(profiles), k + 1 + side.set_inputs.shape[1]), dtype=np.float32)
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+        """Folds in users: returns (p, b, s) of each, or 0 for a user without ratings.
+
+        Args:
+            profiles: The profiles of B users.
+
+        Returns:
+            The vectors (float32, B × (k + 1 + e)).
+        """
+        item_parameters, k = self._items, self._factor_count
+        vectors = np.zeros(
+            (len(profiles), k + 1 + item_parameters.set_inputs.shape[1]), dtype=np.float32
+        )
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             if start == end:
                 continue
             items = profiles.items[start:end]
             design = np.ones((len(items), k + 1), dtype=np.float32)
-            design[:, :k] = side.factors[items]
+            design[:, :k] = item_parameters.factors[items]
             normal = design.T @ design
             diagonal = np.einsum("ii->i", normal)
-            diagonal += side.ridge
-            diagonal[:k] += side.variances[items].sum(axis=0)
-            targets = profiles.ratings[start:end] - side.offsets[items]
-            vectors[place, : k + 1] = np.linalg.solve(normal, targets @ design)
-            encoded = side.set_inputs[items].sum(axis=0)
-            vectors[place, k + 1 :] = encoded / np.float32(np.sqrt(len(items) + 1.0))
+            diagonal += item_parameters.ridge
+            diagonal[:k] += item_parameters.variances[items].sum(axis=0)
+            targets = profiles.ratings[start:end] - item_parameters.offsets[items]
+            vectors[row, : k + 1] = np.linalg.solve(normal, targets @ design)
+            encoded = item_parameters.set_inputs[items].sum(axis=0)
+            vectors[row, k + 1 :] = encoded / np.float32(np.sqrt(len(items) + 1.0))
         return vectors
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
@@ -229,14 +238,14 @@ class PerceptronScorer:
         vectors = self._vectors(profiles)
         for first in range(0, count, _MAX_PAIRS):
             part = slice(first, min(first + _MAX_PAIRS, count))
-            own = part if items is None else items[part]
+            chosen = part if items is None else items[part]
             for row in range(len(profiles)):
-                scores[row, part] = self._of_user(vectors[row], own)
+                scores[row, part] = self._score_user(vectors[row], chosen)
         if self._neighbours is not None:
             scores += self._neighbours.score(profiles, items)
         empty = np.flatnonzero(profiles.counts == 0)
         if len(empty):
-            # Without ratings every rating predictor answers with the baseline.
+            # For a user without ratings, every rating predictor returns the baseline.
             scores[empty] = self._data.baseline.score(profiles.take(empty), items)
         return scores
 
@@ -247,7 +256,7 @@ class PerceptronScorer:
         step = max(1, _MAX_PAIRS // max(1, items.shape[1]))
         for first in range(0, len(items), step):
             part = slice(first, first + step)
-            scores[part] = self._of_pairs(vectors[part], items[part])
+            scores[part] = self._score_user_items(vectors[part], items[part])
         if self._neighbours is not None:
             scores += self._neighbours.score_pairs(profiles, items)
         empty = np.flatnonzero(profiles.counts == 0)
@@ -256,33 +265,35 @@ class PerceptronScorer:
             scores[empty] = baseline.item_bias[items[empty]] + np.float32(baseline.mean)
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`: the cosines of the factors."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the cosine similarity of the factors."""
         row: Float32 = np.clip(self._unit @ self._unit[item], -1.0, 1.0)
         row[item] = 1.0
         return row
 
     def _vectors(self, profiles: Profiles) -> Float32:
-        """The vector of each user: looked up if it was trained, otherwise folded in."""
+        """Returns the vector of each user; see `user_vectors`."""
         return user_vectors(self._users, profiles, self.fold)
 
-    def _of_user(self, vector: Float32, items: Int32 | slice) -> Float32:
-        """The scores of one user without n (float32, C)."""
-        side, layers, k = self._side, self._layers, self._factor_count
+    def _score_user(self, vector: Float32, items: Int32 | slice) -> Float32:
+        """Returns the scores of one user, without the neighbour term (float32, C)."""
+        item_parameters, layers, k = self._items, self._layers, self._factor_count
         p, s = vector[:k], vector[k + 1 :]
-        q = side.factors[items]
+        q = item_parameters.factors[items]
         layer = np.concatenate([p, s]) @ layers.user_weights + layers.item_part[items]
         if layers.product_weights is not None:
             layer += q @ (p[:, None] * layers.product_weights)
-        additions = self._perceptron(layer) + q @ p + side.set_outputs[items] @ s
-        scores: Float32 = side.offsets[items] + vector[k] + self._factor_weight * additions
+        additions = self._perceptron(layer) + q @ p + item_parameters.set_outputs[items] @ s
+        scores: Float32 = (
+            item_parameters.offsets[items] + vector[k] + self._factor_weight * additions
+        )
         return scores
 
-    def _of_pairs(self, vectors: Float32, items: Int32) -> Float32:
-        """The scores of a few items of each user without n (float32, B × C)."""
-        side, layers, k = self._side, self._layers, self._factor_count
+    def _score_user_items(self, vectors: Float32, items: Int32) -> Float32:
+        """Returns the scores of each user's items, without the neighbour term (float32, B × C)."""
+        item_parameters, layers, k = self._items, self._layers, self._factor_count
         p, s = vectors[:, :k], vectors[:, k + 1 :]
-        q = side.factors[items]
+        q = item_parameters.factors[items]
         user = np.hstack([p, s]) @ layers.user_weights
         layer = layers.item_part[items]
         layer += user[:, None, :]
@@ -290,13 +301,20 @@ class PerceptronScorer:
             layer += q @ (p[:, :, None] * layers.product_weights)
         additions = self._perceptron(layer.reshape(-1, layer.shape[2])).reshape(items.shape)
         additions += (q @ p[:, :, None])[:, :, 0]
-        additions += (side.set_outputs[items] @ s[:, :, None])[:, :, 0]
-        scores: Float32 = side.offsets[items] + vectors[:, k, None]
+        additions += (item_parameters.set_outputs[items] @ s[:, :, None])[:, :, 0]
+        scores: Float32 = item_parameters.offsets[items] + vectors[:, k, None]
         scores += self._factor_weight * additions
         return scores
 
     def _perceptron(self, layer: Float32) -> Float32:
-        """The MLP from the first layer before its activation, which is overwritten: n × h → n."""
+        """Computes the output of the MLP from the first layer's pre-activations.
+
+        Args:
+            layer: The pre-activations, which are overwritten (float32, n × h).
+
+        Returns:
+            The output (float32, n).
+        """
         np.maximum(layer, 0.0, out=layer)
         for weights, biases in self._layers.hidden:
             layer = layer @ weights

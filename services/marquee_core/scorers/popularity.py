@@ -1,4 +1,4 @@
-"""Popularity, over all ratings or weighted by recency: the same ranking for every user."""
+"""Popularity, over all ratings or weighted by recency. It ranks items alike for every user."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class Recency:
-    """Recency-weighted rating counts: the weight of a rating halves with each half-life of age.
+    """Recency-weighted rating counts. The weight of a rating decays exponentially with its age.
 
     Attributes:
         half_life_days: The half-life, in days.
         counts: Σ 2^(−age / half-life) over the ratings of each item, where the age is the time
-            from the rating to the latest of all ratings (float32, items).
+            from the rating to the latest rating in the data (float32, items).
     """
 
     half_life_days: float
@@ -42,9 +42,9 @@ class Recency:
 
 
 def popularity_scores(counts: NDArray[Any]) -> Float32:
-    """The popularity of each item, log(1 + n) for n ratings (float32, items).
+    """Returns the popularity of each item, log(1 + n) for n ratings (float32, items).
 
-    The logarithm brings popularity to a scale similar to that of other scores in a linear blend.
+    The logarithm gives popularity a similar scale to the other scores of a linear blend.
 
     Args:
         counts: The number of ratings of each item, possibly weighted by recency (items).

@@ -2,9 +2,9 @@
 
 The model is BPMF (Salakhutdinov and Mnih, 2008) with biases, r = μ + b_u + b_i + p_u · q_i + noise,
 and with implicit feedback as side information as in Macau (Simm et al., 2017): the prior mean of
-x_u = (p_u, b_u) is m + Σ_j β_j / √n_u over the items j that the user rated, whatever the stars.
-The noise has the precision α γ_i. While fitting, α differs between users; the fold-in uses its
-expectation for a new user.
+x_u = (p_u, b_u) is m + Σ_j β_j / √n_u over all items j that the user rated, regardless of the
+stars. The noise has the precision α γ_i. During fitting, α differs between users; the fold-in uses
+its expectation for a new user.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.small_systems import solve_positive_definite
 
-# The designs of all items are kept in memory up to this size: 16,000 items with 60 samples.
+# The design matrices of all items are cached up to this size, which is that of 16,000 items with
+# 60 samples.
 _MAX_DESIGN_BYTES = 64 * 1024 * 1024
-# Users who are folded in together: their linear systems stay in the cache of a core.
+# Number of users folded in together, so that their linear systems fit in a core's cache.
 _FOLD_USERS = 16
 
 
@@ -36,8 +37,8 @@ class Posterior:
         item_factors: q_i (float32, items × S × k).
         item_biases: μ + b_i in stars (float32, items × S).
         item_noise: γ_i, the relative precision of an item's noise (float32, items × S).
-        links: β_j, what a rated item adds to the prior mean of a user (float32, items × S ×
-            (k + 1)).
+        links: β_j, the contribution of a rated item to the user's prior mean (float32,
+            items × S × (k + 1)).
         user_means: m, the prior mean of a user without ratings (float64, S × (k + 1)).
         user_precisions: Λ, the precision of the users' prior (float64, S × (k + 1) × (k + 1)).
         noise_precisions: α, the expected noise precision of a new user, in 1 / stars²
@@ -54,16 +55,16 @@ class Posterior:
 
     @classmethod
     def load(cls, folder: Path, items: int, samples: int, factors: int) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads samples written by `save`; the arrays are memory-mapped.
 
         Args:
-            folder: The folder that it was saved to.
+            folder: The folder.
             items: The number of items in the catalogue.
             samples: S.
             factors: k.
 
         Raises:
-            ArtifactError: A file is missing, has another shape, or holds an invalid value.
+            ArtifactError: A file is missing, has an unexpected shape, or contains an invalid value.
         """
         width = factors + 1
         shapes: dict[str, tuple[type[np.floating], tuple[int, ...]]] = {
@@ -97,25 +98,25 @@ class Posterior:
             save_array(folder / f"{field.name}.npy", getattr(self, field.name))
 
     def offsets(self) -> Float32:
-        """The mean of μ + b_i over the samples, in stars (float32, items)."""
+        """Returns the mean of μ + b_i over the samples, in stars (float32, items)."""
         offsets: Float32 = self.item_biases.mean(axis=1, dtype=np.float64).astype(np.float32)
         return offsets
 
     def fold(self, profiles: Profiles) -> Float32:
-        """Folds users in: computes their vectors from their ratings.
+        """Folds in users: computes their vectors from their ratings.
 
         In each sample E[x_u] = A⁻¹ (Λ (m + Σ_j β_j / √n) + α Σ z_i y_i), A = Λ + α Σ z_i z_iᵀ,
         with z_i = √γ_i (q_i, 1) and y_i = √γ_i (r_i − μ − b_i) over the rated items. This is the
         mean of the conditional distribution that the Gibbs sampler draws users from
         (Salakhutdinov and Mnih, 2008, equations 11 to 13); without ratings, it is the prior mean.
-        α is the same for all users: inferring it from each user's ratings does not improve the
-        predictions.
+        α is the same for all users, because inferring it from each user's ratings does not improve
+        the predictions.
 
         Args:
             profiles: The profiles of B users.
 
         Returns:
-            The concatenated p_u of all samples, then the sum of all b_u, everything divided by S
+            The concatenated p_u of all samples, followed by the sum of all b_u, all divided by S
             (float32, B × (S k + 1)).
         """
         samples, factors = self.item_factors.shape[1:]
@@ -133,7 +134,7 @@ class Posterior:
     ) -> tuple[Float64, Float64]:
         """Decomposes a user's predictions into the contributions of the rated items.
 
-        A prediction is linear in A⁻¹ and E[x_u] is linear in the terms of `fold`: rated item j
+        A prediction is linear in E[x_u], which is linear in the terms of `fold`: rated item j
         contributes the mean over the samples of (q_i, 1)ᵀ A⁻¹ (α z_j y_j + Λ β_j / √n).
 
         Args:
@@ -142,8 +143,8 @@ class Posterior:
             items: The predicted items (int32, t).
 
         Returns:
-            The contributions in stars (float64, t × n), and the remainder of each prediction,
-            which is the prediction for a user without ratings but with the same A (float64, t).
+            The contributions in stars (float64, t × n), and the remainder of each prediction: the
+            prediction for a user without ratings but with the same A (float64, t).
         """
         samples, factors = self.item_factors.shape[1:]
         observed = self._observed(rated, ratings)
@@ -162,20 +163,20 @@ class Posterior:
         return contributions, remainders + self.offsets()[items]
 
     def correlations(self, item: int) -> Float32:
-        """The correlation of p_u · q_i between an item and each item, over users from the prior.
+        """Returns the correlation of p_u · q_i and p_u · q_j over users drawn from the prior.
 
-        Σ_s q_i Σ q_j, normalised to 1 for i = j, where Σ is the prior covariance of p_u in sample
-        s. The result does not depend on the basis of each sample's factors.
+        The correlation of items i and j is Σ_s q_i Σ q_j, normalised to 1 for i = j, where Σ is the
+        prior covariance of p_u in sample s. It does not depend on the basis of a sample's factors.
 
         Args:
-            item: The index of the item.
+            item: i, the index of the item.
 
         Returns:
-            The correlations, -1 to 1 (float32, items).
+            The correlations with all items j, from -1 to 1 (float32, items).
         """
-        weighted, lengths = self._weighted_factors
+        weighted, norms = self._weighted_factors
         row = weighted @ self.item_factors[item].ravel()
-        row /= lengths * lengths[item]
+        row /= norms * norms[item]
         clipped: Float32 = np.clip(row, -1.0, 1.0)
         return clipped
 
@@ -187,35 +188,35 @@ class Posterior:
         covariances = covariances.astype(np.float32)
         weighted = np.einsum("isk,skl->isl", self.item_factors, covariances, optimize=True)
         squares = np.einsum("isl,isl->i", weighted, self.item_factors)
-        # An item whose factors are all 0 correlates with no other.
-        lengths = np.sqrt(np.where(squares > 0, squares, 1.0)).astype(np.float32)
-        return weighted.reshape(len(squares), -1), lengths
+        # An item whose factors are all 0 is uncorrelated with every other item.
+        norms = np.sqrt(np.where(squares > 0, squares, 1.0)).astype(np.float32)
+        return weighted.reshape(len(squares), -1), norms
 
     def _conditional_means(self, profiles: Profiles, part: slice) -> Float64:
-        """E[x_u] of some users in each sample (float64, (k + 1) × users × S)."""
+        """Computes E[x_u] of some users in each sample (float64, (k + 1) × users × S)."""
         bounds = list(pairwise(profiles.indptr.tolist()))[part]
         samples, width = self.user_means.shape
         precisions = self._precisions_by_sample
-        # The systems of all users and samples are solved at once, so these come last.
+        # The systems of all users and samples are solved together, so these axes come last.
         systems = np.empty((width, width + 1, len(bounds), samples))
         means = np.empty((len(bounds), samples, width))
-        for place, (start, end) in enumerate(bounds):
-            own, items = systems[:, :, place], profiles.items[start:end]
+        for user, (start, end) in enumerate(bounds):
+            system, items = systems[:, :, user], profiles.items[start:end]
             observed = self._observed(items, profiles.ratings[start:end])
             products = observed[:, :, :-1].transpose(0, 2, 1) @ observed
-            np.multiply(products.transpose(1, 2, 0), self.noise_precisions, out=own)
-            own[:, :width] += precisions
+            np.multiply(products.transpose(1, 2, 0), self.noise_precisions, out=system)
+            system[:, :width] += precisions
             links = np.ones(end - start, np.float32) @ self._links[items]
-            means[place] = links.reshape(samples, width)
-            means[place] /= np.sqrt(max(1, end - start))
+            means[user] = links.reshape(samples, width)
+            means[user] /= np.sqrt(max(1, end - start))
         means += self.user_means
         systems[:, width] += np.einsum("abs,usb->aus", precisions, means)
         solved = solve_positive_definite(systems.reshape(width, width + 1, -1))
         solved = solved.reshape(width, len(bounds), samples)
-        for place, (start, end) in enumerate(bounds):
+        for user, (start, end) in enumerate(bounds):
             if start == end:
-                # The prior mean, without the rounding of the solution.
-                solved[:, place] = self.user_means.T
+                # Exactly the prior mean, without the rounding errors of the solution.
+                solved[:, user] = self.user_means.T
         return solved
 
     @property
@@ -229,17 +230,17 @@ class Posterior:
         return np.ascontiguousarray(self.user_precisions.transpose(1, 2, 0))
 
     def _observed(self, items: Int32, ratings: Float32) -> Float32:
-        """z and y of `fold` for a user's n ratings (float32, S × n × (k + 2)).
+        """Returns z and y of `fold` for a user's n ratings (float32, S × n × (k + 2)).
 
-        They are stored by item, as the factors are: BLAS multiplies the transposed views without a
-        copy.
+        The array is stored by item, like the factors. BLAS multiplies the transposed views without
+        a copy.
         """
         design = self._design(items) if self._designs is None else self._designs.take(items, axis=0)
         design[:, :, -1] += design[:, :, -2] * ratings[:, None]
         return design.transpose(1, 0, 2)
 
     def _design(self, items: Int32 | slice) -> Float32:
-        """√γ_i (q_i, 1, −μ − b_i) of some items in all samples (float32, n × S × (k + 2))."""
+        """Computes √γ_i (q_i, 1, −μ − b_i) of items in all samples (float32, n × S × (k + 2))."""
         factors, roots = self.item_factors[items], np.sqrt(self.item_noise[items])
         design = np.empty((*roots.shape, factors.shape[2] + 2), dtype=np.float32)
         np.multiply(factors, roots[:, :, None], out=design[:, :, :-2])
@@ -249,5 +250,5 @@ class Posterior:
 
     @cached_property
     def _designs(self) -> Float32 | None:
-        """`_design` of all items, which takes long to compute; None in a large catalogue."""
+        """The cached `_design` of all items; None in a large catalogue."""
         return self._design(slice(None)) if self.links.nbytes <= _MAX_DESIGN_BYTES else None

@@ -1,4 +1,4 @@
-"""Scores with a TensorFlow SavedModel through its signatures.
+"""Scores items by calling the signatures of a TensorFlow SavedModel.
 
 A model computes a vector for each user and predicts ratings from the user vector and the fixed
 parameters of the items. Its signatures are:
@@ -13,12 +13,12 @@ parameters of the items. Its signatures are:
     folded_pairs(items int32[B, L], ratings float32[B, L], candidates int32[B, C])
         → float32[B, C]                                             optional
 
-`item_products` exists only in models whose scores are dot products: its product with a user vector
-extended by 1 is the score. `known_pairs` and `folded_pairs` predict a few items of its own for each
+`item_products` exists only in models whose scores are dot products: the score is its product with
+the user vector extended by 1. `known_pairs` and `folded_pairs` predict different items for each
 user, in stars, in one call.
 
-Batch sizes, profile lengths and numbers of candidates are padded to powers of two, so TensorFlow
-sees few distinct shapes.
+Batch sizes, profile lengths and numbers of candidates are padded to powers of two, which limits the
+number of distinct shapes that TensorFlow traces.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ import numpy as np
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
-from marquee_core.quiet_tensorflow import import_tensorflow
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.saved_model_check import check_saved_model
 from marquee_core.scorers.scorer import ReleaseData
 
@@ -43,17 +43,18 @@ SIGNATURES = ("user_vectors", "fold_in", "score_all", "score", "item_vectors")
 PRODUCTS = "item_products"
 KNOWN_PAIRS, FOLDED_PAIRS = "known_pairs", "folded_pairs"
 PADDING = -1
-# Users scored at once. With more, the activations of a perceptron exceed the processor's cache, and
-# TensorFlow's product with a sparse matrix becomes slower. Dot products only gain from more.
+# Number of users scored together. With more, the activations of a perceptron exceed the processor's
+# cache, and TensorFlow's sparse matrix product becomes slower. Dot products profit from larger
+# batches.
 MAX_BATCH = 16
 _PRODUCTS_BATCH = 32
 _MIN_LENGTH = 16
-# Of a request's ratings, padded.
+# Padded numbers of ratings in a request.
 _WARM_UP_LENGTHS = (16, 32, 64, 128, 256, 512, 1024)
-# Of pages, padded; one of the default size has 20 items.
+# Padded numbers of items on a page; the default page has 20 items.
 _WARM_UP_PAGES = (1, 2, 4, 8, 16, 32, 64, 128)
 _WARM_UP_PAGE = 32
-# The most calls that warming up makes for all items of a catalogue, together.
+# The maximum number of warm-up calls that cover all items of a catalogue.
 _MOST_PARTS = 100
 
 
@@ -88,16 +89,17 @@ class SavedModelScorer:
             if name in model.signatures:
                 self._functions[name] = model.signatures[name]
         self._max_batch = _PRODUCTS_BATCH if PRODUCTS in self._functions else MAX_BATCH
-        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-        self._item_vectors = (vectors / np.where(lengths > 0, lengths, 1.0)).astype(np.float32)
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        self._item_vectors = (vectors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
         """Loads a SavedModel.
 
         Raises:
-            ArtifactError: The folder holds no SavedModel, it contains what is not allowed, a
-                signature is missing, or the number of items is not that of the data.
+            ArtifactError: The folder contains no SavedModel, the model contains an operation or
+                object that is not allowed, a signature is missing, or the number of items is not
+                that of the data.
         """
         check_saved_model(folder)
         try:
@@ -111,15 +113,15 @@ class SavedModelScorer:
         count = self._data.matrix.item_count if items is None else len(items)
         scores = np.empty((len(profiles), count), dtype=np.float32)
         empty = profiles.counts == 0
-        for places, vectors_of, batch in self._batches(profiles):
-            for first in range(0, len(places), batch):
-                part = places[first : first + batch]
+        for rows, vectors_of, batch in self._batches(profiles):
+            for first in range(0, len(rows), batch):
+                part = rows[first : first + batch]
                 vectors = vectors_of(profiles.take(part))
                 scores[part] = self._scores(vectors, items)[: len(part)]
         if empty.any():
-            # Without ratings every rating predictor answers with the baseline.
-            places = np.flatnonzero(empty)
-            scores[places] = self._data.baseline.score(profiles.take(places), items)
+            # For a user without ratings, every rating predictor returns the baseline.
+            rows = np.flatnonzero(empty)
+            scores[rows] = self._data.baseline.score(profiles.take(rows), items)
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
@@ -130,12 +132,12 @@ class SavedModelScorer:
                 scores[row] = self.score(profiles.take(np.array([row])), items[row])[0]
             return scores
         rated = profiles.counts > 0
-        for places, function in (
+        for rows, function in (
             (np.flatnonzero(rated & ~profiles.needs_fold_in), self._known_pairs),
             (np.flatnonzero(rated & profiles.needs_fold_in), self._folded_pairs),
         ):
-            for first in range(0, len(places), MAX_BATCH):
-                part = places[first : first + MAX_BATCH]
+            for first in range(0, len(rows), MAX_BATCH):
+                part = rows[first : first + MAX_BATCH]
                 candidates = np.zeros((_padded(len(part)), items.shape[1]), dtype=np.int32)
                 candidates[: len(part)] = items[part]
                 scores[part] = function(profiles.take(part), candidates)[: len(part)]
@@ -152,26 +154,26 @@ class SavedModelScorer:
     def user_products(self, profiles: Profiles) -> Float32:
         """See `ScoresByProduct.user_products`; the last column is 1."""
         parts: list[tuple[Int64, Float32]] = []
-        for places, vectors_of, batch in self._batches(profiles):
-            for first in range(0, len(places), batch):
-                part = places[first : first + batch]
+        for rows, vectors_of, batch in self._batches(profiles):
+            for first in range(0, len(rows), batch):
+                part = rows[first : first + batch]
                 parts.append((part, vectors_of(profiles.take(part))[: len(part)]))
-        order = np.argsort(np.concatenate([places for places, _ in parts]), kind="stable")
+        order = np.argsort(np.concatenate([rows for rows, _ in parts]), kind="stable")
         vectors = np.concatenate([vectors for _, vectors in parts])[order]
         return np.hstack([vectors, np.ones((len(vectors), 1), np.float32)])
 
-    def similarities(self, item: int) -> Float32 | None:
-        """See `Scorer.similarities`: the cosines of the item vectors."""
+    def similarities(self, item: int) -> Float32:
+        """See `ComparesItems.similarities`; the cosine similarity of the item vectors."""
         row: Float32 = np.clip(self._item_vectors @ self._item_vectors[item], -1.0, 1.0)
         row[item] = 1.0
         return row
 
     def warm_up(self) -> None:
-        """Runs the signatures once with each shape that requests have, and once with each item.
+        """Runs the signatures once with each shape that requests use, and once with each item.
 
-        A model that fails for some of them only is found now. A model that scores pairs seldom
-        scores the whole catalogue, so large batches of that are left out: TensorFlow would keep the
-        memory of their activations.
+        This detects a model that fails for some shapes or items only. A model that scores pairs
+        seldom scores the whole catalogue, so that is not run with large batches: TensorFlow would
+        keep the memory of their activations.
         """
         has_pairs = FOLDED_PAIRS in self._functions
         size = 1
@@ -190,7 +192,7 @@ class SavedModelScorer:
         self._warm_up_items(has_pairs)
 
     def _warm_up_items(self, has_pairs: bool) -> None:
-        """Scores every item as a candidate, and folds in ratings of items from all parts."""
+        """Scores every item as a candidate, and folds in ratings of items across the catalogue."""
         count = self._data.matrix.item_count
         user = np.zeros(1, dtype=np.int32)
         vectors = self._call("user_vectors", users=user)
@@ -207,12 +209,12 @@ class SavedModelScorer:
     def _batches(
         self, profiles: Profiles
     ) -> tuple[tuple[Int64, Callable[[Profiles], Float32], int], ...]:
-        """Divides users with ratings into those with trained vectors and those to fold in.
+        """Splits users with ratings into those with trained vectors and those to fold in.
 
         Returns:
-            For each of the two groups: the places of the users in the profiles, the function that
-            computes their vectors, and how many users to score at once. Folding in takes memory
-            for each rating, so its batches are never larger than `MAX_BATCH`.
+            For each of the two groups: the rows of the users in the profiles (int64, n), the
+            function that computes their vectors, and the batch size. The memory of folding in
+            grows with the ratings, so its batch size is never larger than `MAX_BATCH`.
         """
         rated = profiles.counts > 0
         return (
@@ -231,7 +233,7 @@ class SavedModelScorer:
         return self._call(FOLDED_PAIRS, items=items, ratings=ratings, candidates=candidates)
 
     def fold(self, profiles: Profiles) -> Float32:
-        """Folds users in: their vectors, computed from their ratings (float32, B × d)."""
+        """Folds in users: computes their vectors from their ratings (float32, B × d)."""
         return self._folded_vectors(profiles)[: len(profiles)]
 
     def _folded_vectors(self, profiles: Profiles) -> Float32:
@@ -253,7 +255,7 @@ class SavedModelScorer:
 
 
 def _parts(count: int, size: int) -> list[Int32]:
-    """The numbers from 0 to `count`, in parts of `size`; the last part ends with the last ones."""
+    """Splits the indexes below `count` into parts of `size`; the last two parts may overlap."""
     if count <= size:
         return [np.arange(count, dtype=np.int32)]
     starts = [*range(0, count - size, size), count - size]
@@ -261,24 +263,24 @@ def _parts(count: int, size: int) -> list[Int32]:
 
 
 def _padded_users(profiles: Profiles) -> Int32:
-    """The indexes of known users, padded with user 0 (int32)."""
+    """Returns the indexes of known users, padded with user 0 (int32)."""
     users = np.zeros(_padded(len(profiles)), dtype=np.int32)
     users[: len(profiles)] = profiles.user_index
     return users
 
 
 def _padded_ratings(profiles: Profiles) -> tuple[Int32, Float32]:
-    """The rated items of users, padded with -1, and the ratings (int32, float32, B × L)."""
+    """Returns the users' rated items, padded with -1, and ratings (int32, float32; B × L)."""
     size = _padded(len(profiles))
     length = max(_MIN_LENGTH, _padded(int(profiles.counts.max())))
     items = np.full((size, length), PADDING, dtype=np.int32)
     ratings = np.zeros((size, length), dtype=np.float32)
-    places = np.arange(len(profiles.items)) - np.repeat(profiles.indptr[:-1], profiles.counts)
-    items[profiles.rows, places] = profiles.items
-    ratings[profiles.rows, places] = profiles.ratings
+    columns = np.arange(len(profiles.items)) - np.repeat(profiles.indptr[:-1], profiles.counts)
+    items[profiles.rows, columns] = profiles.items
+    ratings[profiles.rows, columns] = profiles.ratings
     return items, ratings
 
 
 def _padded(size: int) -> int:
-    """The smallest power of two that is at least `size`."""
+    """Returns the smallest power of two that is at least `size`."""
     return 1 << max(0, size - 1).bit_length()

@@ -1,8 +1,8 @@
-"""Holds a SavedModel to an allow-list before it is loaded, because a SavedModel is a program.
+"""Checks a SavedModel against an allow-list before it is loaded, because a SavedModel is a program.
 
-A TensorFlow graph may read and write files, open connections and call Python. Loading a SavedModel
-runs parts of it. This reads the description of the graph only, and refuses every operation but
-those that compute.
+A TensorFlow graph can read and write files, open connections and call Python, and loading a
+SavedModel runs parts of it. This check only parses the description of the graph. It rejects every
+operation that does more than compute.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from marquee_core.errors import ArtifactError
-from marquee_core.quiet_tensorflow import saved_model_message
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 
 _MAX_BYTES = 256 * 1024 * 1024
 
@@ -33,9 +33,9 @@ _COMPUTING = """
 ALLOWED_OPERATIONS = frozenset(_COMPUTING.split())
 """The operations that a served model may consist of."""
 
-# Every SavedModel has a function that saves its variables and one that restores them. They are
-# called from the main graph only, and loading does not run them: TensorFlow reads the variables by
-# the list of objects.
+# Every SavedModel has a function that saves its variables and one that restores them. Both are
+# called from the main graph only. Loading does not run them, because TensorFlow restores the
+# variables from the object graph.
 _SAVER_OPERATIONS = ALLOWED_OPERATIONS | {
     "AssignVariableOp",
     "DisableCopyOnRead",
@@ -68,32 +68,47 @@ def check_saved_model(folder: Path) -> None:
         folder: The folder of the SavedModel.
 
     Raises:
-        ArtifactError: It is missing or damaged, or contains an operation, an object or a file that
-            is not allowed.
+        ArtifactError: The model is missing or damaged, or contains an operation, an object or a
+            file that is not allowed.
     """
     path = folder / "saved_model.pb"
     try:
         if path.stat().st_size > _MAX_BYTES:
             raise ArtifactError(f"{folder.name}: the SavedModel has more than {_MAX_BYTES} bytes")
-        model = saved_model_message(path.read_bytes())
+        model = _parse(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ArtifactError(f"{folder.name}: damaged SavedModel: {error}") from error
     if len(model.meta_graphs) != 1:
         raise ArtifactError(f"{folder.name}: the SavedModel has {len(model.meta_graphs)} graphs")
-    for reason in _reasons(model.meta_graphs[0]):
+    for reason in _violations(model.meta_graphs[0]):
         raise ArtifactError(f"{folder.name}: the SavedModel {reason}, which is not allowed")
 
 
-def _reasons(graph: Any) -> Iterator[str]:
-    """What is not allowed in a graph, as parts of sentences."""
+def _parse(content: bytes) -> Any:
+    """Parses `saved_model.pb` as a protobuf message, without loading the model.
+
+    Raises:
+        ValueError: The content cannot be parsed.
+    """
+    import_tensorflow()
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    try:
+        return saved_model_pb2.SavedModel.FromString(content)
+    except Exception as error:  # protobuf's own errors
+        raise ValueError(str(error)) from error
+
+
+def _violations(graph: Any) -> Iterator[str]:
+    """Yields descriptions of the parts of a graph that are not allowed."""
     if graph.asset_file_def:
-        yield "has files of its own"
+        yield "has asset files"
     functions = {f.signature.name: f for f in graph.graph_def.library.function}
     savers = _savers(graph)
     for name, function in functions.items():
         allowed = _SAVER_OPERATIONS if name in savers else ALLOWED_OPERATIONS
-        yield from _refused(function.node_def, allowed)
-    yield from _refused(graph.graph_def.node, ALLOWED_OPERATIONS)
+        yield from _disallowed_operations(function.node_def, allowed)
+    yield from _disallowed_operations(graph.graph_def.node, ALLOWED_OPERATIONS)
     for node in graph.object_graph_def.nodes:
         kind = node.WhichOneof("kind")
         if kind not in _OBJECT_KINDS:
@@ -106,14 +121,14 @@ def _reasons(graph: Any) -> Iterator[str]:
             yield "has an object that restores itself"
 
 
-def _refused(nodes: Iterable[Any], allowed: frozenset[str]) -> Iterator[str]:
+def _disallowed_operations(nodes: Iterable[Any], allowed: frozenset[str]) -> Iterator[str]:
     for node in nodes:
         if node.op not in allowed:
             yield f"has the operation {node.op[:100]!r}"
 
 
 def _savers(graph: Any) -> set[str]:
-    """The functions that save and restore variables and that nothing else can call."""
+    """Returns the functions that save or restore variables and are not called from elsewhere."""
     saver_nodes = {
         graph.saver_def.save_tensor_name.partition(":")[0],
         graph.saver_def.restore_op_name,
@@ -121,11 +136,11 @@ def _savers(graph: Any) -> set[str]:
     called_by_saver: set[str] = set()
     called: set[str] = set(graph.object_graph_def.concrete_functions)
     for node in graph.graph_def.node:
-        names = _functions_of(node)
+        names = _called_functions(node)
         (called_by_saver if node.name in saver_nodes else called).update(names)
     for function in graph.graph_def.library.function:
         for node in function.node_def:
-            called.update(_functions_of(node))
+            called.update(_called_functions(node))
     for signature in graph.signature_def.values():
         for tensor in signature.outputs.values():
             if tensor.name.partition(":")[0] in saver_nodes:
@@ -133,7 +148,7 @@ def _savers(graph: Any) -> set[str]:
     return called_by_saver - called
 
 
-def _functions_of(node: Any) -> Iterator[str]:
+def _called_functions(node: Any) -> Iterator[str]:
     for value in node.attr.values():
         if value.HasField("func"):
             yield value.func.name

@@ -1,4 +1,4 @@
-"""The interface of scorers, which the services and the trainer's evaluation use."""
+"""The interface of scorers, which is used by the services and by the trainer's evaluation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from marquee_core.scorers.popularity import Recency
 
 @dataclass(frozen=True)
 class ReleaseData:
-    """The data of a release that all its models share.
+    """The data of a release that is shared by all of its models.
 
     Attributes:
         matrix: The training ratings.
@@ -40,8 +40,8 @@ class Scorer(Protocol):
     """A fitted model, ready to score.
 
     Unknown users and empty profiles are valid input. For a profile without ratings, a rating
-    predictor answers μ + b_i for each item, with the biases of the baseline or its own; a ranker
-    answers 0.
+    predictor returns μ + b_i for each item, with the baseline's item biases or its own, and a
+    ranker returns 0.
     """
 
     @property
@@ -51,37 +51,41 @@ class Scorer(Protocol):
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """Scores items for each of B users.
 
-        A user whose profile has `needs_fold_in` set is folded in: scored from the ratings in the
-        profile. For any other user a model may use what it learned about the user in training;
-        models such as EASE, SLIT and iALS keep nothing per user and always score from the profile.
+        A user whose profile has `needs_fold_in` set is folded in, that is, scored from the ratings
+        in the profile. For any other user a model may use the user's trained parameters. Models
+        such as EASE, SLIT and iALS have no parameters per user and always score from the profile.
 
         Args:
             profiles: The profiles of the users.
             items: The indexes of the items to score (int32, C); None for the whole catalogue.
 
         Returns:
-            The scores (float32, B × C), not clipped to the rating scale. The row of a user whom
-            the model cannot score is NaN.
+            The scores (float32, B × C), not clipped to the rating scale. A row is NaN if the model
+            cannot score the user.
         """
 
-    def similarities(self, item: int) -> Float32 | None:
-        """The similarity of an item to every item.
+
+@runtime_checkable
+class ComparesItems(Protocol):
+    """A scorer that has item similarities."""
+
+    def similarities(self, item: int) -> Float32:
+        """Returns the similarity of an item to every item.
 
         Args:
             item: The index of the item.
 
         Returns:
-            The similarities, from -1 to 1, with 1 for the item itself (float32, items). None if
-            the model has no item similarities.
+            The similarities, from -1 to 1, with 1 for the item itself (float32, items).
         """
 
 
 @runtime_checkable
 class ScoresPairs(Protocol):
-    """A scorer that scores a few items of its own for each user in one pass over a batch."""
+    """A scorer that can score different items for each user in one call."""
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
-        """Scores other items for each of B users.
+        """Scores different items for each of B users.
 
         Args:
             profiles: The profiles of the users.
@@ -94,9 +98,9 @@ class ScoresPairs(Protocol):
 
 @runtime_checkable
 class Approximates(Protocol):
-    """A scorer that can approximate its scores of many items with much less work.
+    """A scorer that can approximate its scores of many items at a much lower cost.
 
-    The approximation only finds the items that are then scored exactly.
+    The approximate scores are used only to find candidates, which are then scored exactly.
     """
 
     def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
@@ -107,17 +111,17 @@ class Approximates(Protocol):
             items: The indexes of the items (int32, C); None for the whole catalogue.
 
         Returns:
-            The scores, about as from `Scorer.score` (float32, B × C, which the caller may change);
-            None to score exactly.
+            The approximate scores, which the caller may modify (float32, B × C); None if the
+            scorer has no approximation.
         """
 
 
 @runtime_checkable
 class ScoresCore(Protocol):
-    """A scorer that scores a part of a large catalogue with much less work than the whole of it."""
+    """A scorer that can score the core of a large catalogue at a much lower cost than all items."""
 
     def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
-        """Scores the core of the catalogue, in which most users' best items are.
+        """Scores the core of the catalogue, which contains most users' best items.
 
         Args:
             profiles: The profiles of B users.
@@ -129,14 +133,14 @@ class ScoresCore(Protocol):
 
 @runtime_checkable
 class FoldsOnRequest(Protocol):
-    """A scorer that can do without what it keeps for each known user.
+    """A scorer that can drop the data it stores for each known user.
 
-    It then folds known users in whenever they are scored, as it does visitors: less memory and
-    smaller files, and more time for an answer.
+    It then folds in known users whenever they are scored, like visitors. This saves memory and
+    storage, but makes scoring slower.
     """
 
     def without_users(self) -> Scorer:
-        """The same scorer with nothing kept for known users; `save` leaves their files out."""
+        """Returns the same scorer without the data of known users, which `save` then omits."""
 
 
 @runtime_checkable
@@ -144,13 +148,13 @@ class WarmsUp(Protocol):
     """A scorer whose first calls are slower than later ones."""
 
     def warm_up(self) -> None:
-        """Makes the slow first calls, before there are requests."""
+        """Makes the slow first calls, so that no request has to."""
 
 
 def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
-    """Scores other items for each user; see `ScoresPairs.score_pairs`.
+    """Scores different items for each user; see `ScoresPairs.score_pairs`.
 
-    A scorer that is not `ScoresPairs` scores one user at a time.
+    If the scorer does not implement `ScoresPairs`, it is called for one user at a time.
     """
     if implements(type(scorer), ScoresPairs):
         return cast("ScoresPairs", scorer).score_pairs(profiles, items)
@@ -162,27 +166,27 @@ def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
 
 @lru_cache
 def implements(scorer: type, protocol: type) -> bool:
-    """Whether a class of scorers implements a protocol.
+    """Returns whether a class of scorers implements a protocol.
 
-    The answer is remembered: to ask anew for every call would cost more than some scores.
+    The result is cached, because the check takes longer than scoring a few items.
     """
     return issubclass(scorer, protocol)
 
 
 @dataclass(frozen=True)
 class RatedEvidence:
-    """How a user's rated items add up to a model's score of one item.
+    """The contributions of a user's rated items to a model's score of one item.
 
     Attributes:
-        items: The indexes of the rated items with the largest absolute contributions, those
-            largest first (int32, n).
+        items: The indexes of the rated items with the largest absolute contributions, largest
+            first (int32, n).
         similarities: The similarity of each to the scored item; 0 if the model has no item
             similarities (float32, n).
-        contributions: What each adds to the score, in the unit of the model's scores; may be
-            negative (float32, n).
-        total: What all rated items add to the score, those that are not among `items` included.
-        remainder: The part of the score that no rated item explains, such as the baseline's
-            prediction. The score is `total + remainder`, up to rounding.
+        contributions: The contribution of each to the score, in the unit of the model's scores;
+            may be negative (float32, n).
+        total: The contribution of all rated items, including those not listed in `items`.
+        remainder: The part of the score that is not explained by rated items, such as the
+            baseline's prediction. The score is `total + remainder`, up to rounding.
     """
 
     items: Int32
@@ -206,8 +210,8 @@ class RatedEvidence:
             rated: The indexes of all rated items that contribute (int32, n).
             similarities: The similarity of each to the scored item (float32, n); None if the model
                 has no item similarities.
-            contributions: What each adds to the score (float32 or float64, n).
-            remainder: The part of the score that no rated item explains.
+            contributions: The contribution of each to the score (float32 or float64, n).
+            remainder: The part of the score that is not explained by rated items.
             count: The maximum number of items to select.
         """
         order = np.argsort(-np.abs(contributions), kind="stable")[:count]
@@ -230,7 +234,7 @@ class NeighbourEvidence:
         count: The number of similar users who rated the item.
         mean_stars: The mean of their ratings, weighted by similarity, in stars; 0 if there are
             none.
-        contribution: What they add to the prediction, in stars; may be negative.
+        contribution: Their contribution to the prediction, in stars; may be negative.
     """
 
     count: int
@@ -240,7 +244,7 @@ class NeighbourEvidence:
 
 @runtime_checkable
 class ExplainsByItems(Protocol):
-    """A scorer whose scores are sums over the user's rated items, plus a remainder."""
+    """A scorer whose scores are sums over the user's rated items plus a remainder."""
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """Decomposes the score of each item into the contributions of the user's rated items.
@@ -248,7 +252,7 @@ class ExplainsByItems(Protocol):
         Args:
             profile: The profile of a single user.
             items: The indexes of the scored items (int32, n).
-            count: The maximum number of rated items to return for each.
+            count: The maximum number of rated items to return for each scored item.
 
         Returns:
             The evidence for each item.
@@ -265,6 +269,9 @@ class ExplainsByNeighbours(Protocol):
         Args:
             profile: The profile of a single user.
             items: The indexes of the predicted items (int32, n).
+
+        Returns:
+            The evidence for each item.
         """
 
 

@@ -1,9 +1,9 @@
-"""A low-rank sketch of scores that are long dot products, to find the best items with little work.
+"""A low-rank sketch of high-dimensional dot products, which finds the best items cheaply.
 
-The vectors of Bayesian MF have a thousand components, since they hold those of all samples. The
-scores of a whole catalogue nevertheless lie close to a space of a few dozen dimensions: the samples
-agree on most of what distinguishes users. The sketch scores the catalogue within that space, and
-only the items that come out best are then scored exactly.
+The vectors of Bayesian MF have about a thousand components, because they concatenate the factors of
+all posterior samples. The samples largely agree on what distinguishes users, so the scores of the
+whole catalogue lie close to a subspace of a few dozen dimensions. The sketch scores the catalogue
+in that subspace; only the best items are then scored exactly.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from marquee_core.arrays import Float32, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 
 _BASIS, _PROJECTION = "sketch_basis.npy", "sketch_projection.npy"
-# Users whose scores the space is fitted to.
+# The maximum number of users to whose scores the subspace is fitted.
 _MAX_USERS = 2_000
 # Random directions beyond the rank, and power iterations (Halko, Martinsson and Tropp, 2011).
 _OVERSAMPLING, _ITERATIONS = 16, 2
@@ -38,13 +38,13 @@ class Sketch:
 
     @classmethod
     def of(cls, items: Float32, users: Float32, rank: int, seed: int = 0) -> Self:
-        """Fits the space to the scores of users: the main left singular vectors of F Uᵀ.
+        """Fits the subspace to users' scores: the leading left singular vectors of F Uᵀ.
 
         Args:
             items: F, the vectors of the items (float32, items × d).
             users: U, the vectors of typical users (float32, users × d).
             rank: r, the maximum number of dimensions.
-            seed: Seed of the random directions that the iteration starts with.
+            seed: The seed of the random initial directions.
         """
         step = max(1, -(-len(users) // _MAX_USERS))
         sample = users[::step]
@@ -62,15 +62,15 @@ class Sketch:
 
     @classmethod
     def is_saved(cls, folder: Path) -> bool:
-        """Whether a folder holds a sketch; releases of older versions have none."""
+        """Returns whether a folder contains a sketch; releases of older versions do not."""
         return any((folder / name).exists() for name in (_BASIS, _PROJECTION))
 
     @classmethod
     def load(cls, folder: Path, items: int, width: int) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads a sketch written by `save`; the arrays are memory-mapped.
 
         Args:
-            folder: The folder that it was saved to.
+            folder: The folder.
             items: The number of items.
             width: d.
 
@@ -90,13 +90,13 @@ class Sketch:
         save_array(folder / _PROJECTION, self.projection)
 
     def products(self, vectors: Float32, items: Int32 | None = None) -> Float32:
-        """The approximate products of vectors with items (float32, B × C).
+        """Returns the approximate products of vectors with items (float32, B × C).
 
         Args:
             vectors: The vectors (float32, B × d).
             items: The indexes of the items (int32, C); None for all.
         """
-        inside: Float32 = vectors @ self.projection
+        projected: Float32 = vectors @ self.projection
         basis = self.basis if items is None else self.basis.take(items, axis=0)
-        products: Float32 = inside @ basis.T
+        products: Float32 = projected @ basis.T
         return products

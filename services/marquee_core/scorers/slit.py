@@ -1,6 +1,6 @@
-"""SLIT: a sequential linear ranker, which predicts the next items.
+"""SLIT: a sequential linear ranker, which predicts a user's next items.
 
-SLIT is one of the session-based item models of Choi, Kim, Lee, Shim and Lee (2021).
+SLIT is one of the session-aware linear item models of Choi, Kim, Lee, Shim and Lee (2021).
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ class SLITConfig(ItemWeightsConfig):
         regularisation: c in λ = c ḡ, where ḡ is the mean diagonal element of the Gram matrix.
         max_items: See `ItemWeightsConfig`. The weights of m items take 4 m² bytes when serving
             and six times as much while fitting: 100 MB and 600 MB for 5,000 items.
-        tail_sources: See `ItemWeightsConfig`. Ratings of the further items do not count.
-        target_decay: t; a target with n ratings between the moment and itself has the weight
-            (1 + n)^−t.
-        moments: The maximum number of moments of each user to learn from. They are evenly spaced
-            from the first moment to the last one that has later ratings.
+        tail_sources: See `ItemWeightsConfig`. Ratings of items of the tail are ignored.
+        target_decay: t; a target has the weight (1 + n)^−t if n ratings lie between the moment
+            and the target.
+        moments: The maximum number of moments in each user's history to learn from. They are
+            evenly spaced from the first moment to the last one that has later ratings.
     """
 
     minimum_stars: float = 3.0
@@ -56,7 +56,8 @@ class SLITConfig(ItemWeightsConfig):
 class SLITScorer:
     """Scores x·B, where x is the user's history and B the learned transition weights.
 
-    See `HistoryScorer`.
+    See `HistoryScorer`. It does not compare items: an item that often follows another is not
+    therefore similar to it.
     """
 
     output = Output.AFFINITY
@@ -67,7 +68,7 @@ class SLITScorer:
         Args:
             data: The training ratings.
             config: The configuration.
-            weights: B, from the items of a history to the items that come next.
+            weights: B, from the items of a history to the next items.
         """
         self.config = config
         self._weights = weights
@@ -75,12 +76,12 @@ class SLITScorer:
 
     @property
     def weights(self) -> ItemWeights:
-        """B, between the items that have weights."""
+        """B, the weights between items."""
         return self._weights
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote; the arrays are memory-mapped.
+        """Loads a scorer written by `save`; the arrays are memory-mapped.
 
         Raises:
             ArtifactError: A file is missing or damaged.
@@ -98,14 +99,10 @@ class SLITScorer:
         return self._histories.score(profiles, items)
 
     def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
-        """See `ScoresCore.score_core`: the items with dense weights."""
+        """See `ScoresCore.score_core`; the core consists of the items with dense weights."""
         core = self._weights.items
         return core, self._histories.score(profiles, core)
 
-    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """None: an item that often follows another is not therefore similar to it."""
-        return None
-
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
-        """See `ExplainsByItems.rated_evidence`: the contributions are x_j B_ji."""
+        """See `ExplainsByItems.rated_evidence`; the contributions are x_j B_ji."""
         return [self._histories.evidence(profile, item, None, count) for item in items.tolist()]

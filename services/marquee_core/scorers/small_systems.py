@@ -1,7 +1,7 @@
-"""Solves many small linear systems at once.
+"""Solves many small linear systems together.
 
-LAPACK solves one system after another, and for a matrix of 17 × 17 most of the time goes into the
-calls. Here each step of the factorisation is one operation over all systems.
+LAPACK solves one system per call, and for a 17 × 17 matrix the overhead of the calls dominates.
+Here each step of the factorisation is one vectorised operation over all systems.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import numpy as np
 
 from marquee_core.arrays import Float64
 
-# Up to this number of systems LAPACK is faster.
+# Up to this number of systems, LAPACK is faster.
 _FEW = 120
 
 
@@ -30,18 +30,18 @@ def solve_positive_definite(systems: Float64) -> Float64:
         LinAlgError: A solution is not finite.
     """
     few = systems.shape[2] <= _FEW
-    solved = _solve_in_turn(systems) if few else _solve_at_once(systems)
+    solved = _solve_with_lapack(systems) if few else _solve_vectorised(systems)
     if not np.isfinite(solved).all():
         raise np.linalg.LinAlgError("a solution is not finite")
     return solved
 
 
-def _solve_in_turn(systems: Float64) -> Float64:
+def _solve_with_lapack(systems: Float64) -> Float64:
     matrices, right = systems[:, :-1].transpose(2, 0, 1), systems[:, -1:].transpose(2, 0, 1)
     return np.linalg.solve(matrices, right)[:, :, 0].T.astype(np.float64, copy=False)
 
 
-def _solve_at_once(systems: Float64) -> Float64:
+def _solve_vectorised(systems: Float64) -> Float64:
     size = len(systems)
     inverse_pivots = np.empty((size, systems.shape[2]))
     for row in range(size):

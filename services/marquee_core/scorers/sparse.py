@@ -1,7 +1,8 @@
-"""Sparse matrices, and products with them that SciPy's own methods take longer for.
+"""Sparse matrices, and products with them that are faster than SciPy's methods.
 
-SciPy checks and copies whenever a matrix is made or sliced. For the few ratings of a user that
-takes longer than the products themselves, so its kernels are called directly here.
+SciPy validates and copies the arrays whenever a matrix is created or sliced. With the few ratings
+of a user, this takes longer than the products themselves, so this module calls SciPy's kernels
+directly.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from marquee_core.arrays import Float32, Int32, Int64, position_dtype
 RowMatrix: TypeAlias = "csr_array[np.float32, tuple[int, int]]"
 ColumnMatrix: TypeAlias = "csc_array[np.float32]"
 
-# From this number of values on, it is worth the time to sort them by column before a product.
+# With more values than this, sorting them by column before a product pays off.
 _MANY = 500
 
 
 def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> RowMatrix:
-    """Builds a SciPy matrix on the given arrays, without copying `values`.
+    """Creates a SciPy matrix from the given arrays, without copying `values`.
 
-    SciPy wants both index arrays in one type. Below 2³¹ values that is int32, and `indices` is not
-    copied either. From there on, where int32 pointers would wrap around, both are int64 copies.
+    SciPy requires both index arrays to have the same dtype. Below 2³¹ values that is int32, and
+    `indices` is not copied either. With more values, both index arrays are int64 copies.
 
     Args:
         indptr: Row pointers (int64, rows + 1).
@@ -43,10 +44,10 @@ def csr_matrix(indptr: Int64, indices: Int32, values: Float32, width: int) -> Ro
 
 
 class SelectedColumns:
-    """Some columns of a matrix, for sums over them.
+    """A selection of a matrix's columns that can be multiplied without copying them.
 
-    Slicing copies the columns, which takes SciPy longer than the multiplication. This class calls
-    SciPy's kernels on the columns in place.
+    Slicing a SciPy matrix copies the columns, which takes longer than the multiplication. This
+    class calls SciPy's kernels on the columns in place.
     """
 
     def __init__(self, matrix: ColumnMatrix, columns: Int32) -> None:
@@ -56,9 +57,9 @@ class SelectedColumns:
             matrix: m (float32, rows × columns).
             columns: The columns, ascending; a column may occur more than once (int32, n).
         """
-        # The kernels read the j-th column between the j-th and the next pointer. Alternate columns
-        # are ours; those between them are the gaps. The order is descending, so the pointers of a
-        # gap run backwards and the kernels read nothing there.
+        # The kernels read column j between pointer j and the next one. Here every other column is a
+        # selected one, and the columns in between are the gaps. The selection is in descending
+        # order, so the pointers of a gap are decreasing and the kernels read nothing there.
         pointers = np.empty(2 * len(columns) + 1, dtype=matrix.indptr.dtype)
         pointers[0:-1:2] = matrix.indptr[columns][::-1]
         pointers[1::2] = matrix.indptr[1:][columns][::-1]
@@ -122,7 +123,7 @@ def column_sums(
 
 @dataclass(frozen=True, eq=False)
 class SparseRows:
-    """A few sparse rows, such as the histories of a batch of users.
+    """Sparse rows, such as the histories of a batch of users.
 
     Attributes:
         indptr: Row pointers (int64, rows + 1).
@@ -137,11 +138,11 @@ class SparseRows:
     width: int
 
     def matrix(self) -> RowMatrix:
-        """The same rows as a matrix of SciPy."""
+        """Returns the rows as a SciPy matrix."""
         return csr_matrix(self.indptr, self.indices, self.data, self.width)
 
     def times(self, dense: Float32) -> Float32:
-        """The product with a dense matrix (float32, rows × k).
+        """Returns the product with a dense matrix (float32, rows × k).
 
         Args:
             dense: The dense matrix, contiguous by row (float32, columns × k).
@@ -153,7 +154,7 @@ class SparseRows:
         if count <= _MANY:
             csr_matvecs(*shape, pointers, self.indices, self.data, *flat)
             return product
-        # By column, a row of the dense matrix is read once for all rows that have a value there.
+        # Sorted by column, each row of the dense matrix is read only once.
         starts = np.empty(self.width + 1, dtype=np.int32)
         owners, values = np.empty_like(self.indices), np.empty_like(self.data)
         csr_tocsc(rows, self.width, pointers, self.indices, self.data, starts, owners, values)

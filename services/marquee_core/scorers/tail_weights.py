@@ -1,8 +1,8 @@
-"""Sparse weights of the items of a large catalogue that have no dense weights.
+"""Sparse weights for the tail of a large catalogue.
 
-The weights between m items take m² numbers, so only the most liked items, the core, have weights to
-each other. Every further item, of the tail, has weights from a few items of the core, by which it
-is scored, and to them, by which a rating of it counts.
+Dense weights between m items take m² numbers, so only the most liked items, the core, have them.
+Every item of the tail has weights from a few items of the core, by which it is scored, and weights
+to the same items, by which ratings of it affect the core's scores.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class TailWeights:
     Attributes:
         items: The items of the tail, ascending (int32, t).
         indptr: The start of each item's sources, then the end of the last one's (int64, t + 1).
-        sources: Positions of items in the core, ascending for each item (int32, n).
-        forward: The weights from these to the items of the tail (float32, n).
-        backward: The weights from the items of the tail to these (float32, n).
+        sources: The positions of source items in the core, ascending for each item (int32, n).
+        forward: The weights from the sources to the items of the tail (float32, n).
+        backward: The weights from the items of the tail to the sources (float32, n).
         core_count: m.
     """
 
@@ -43,18 +43,18 @@ class TailWeights:
     core_count: int
 
     @classmethod
-    def none(cls, core_count: int) -> Self:
-        """An empty tail."""
+    def empty(cls, core_count: int) -> Self:
+        """Returns an empty tail."""
         empty = np.empty(0, dtype=np.int32)
         values = np.empty(0, dtype=np.float32)
         return cls(empty, np.zeros(1, dtype=np.int64), empty, values, values, core_count)
 
     @classmethod
     def load(cls, folder: Path, item_count: int, core: Int32) -> Self:
-        """Loads what `save` wrote, memory-mapped; without files the tail is empty.
+        """Loads weights written by `save`, memory-mapped. The tail is empty if there are no files.
 
         Args:
-            folder: The folder that it was saved to.
+            folder: The folder.
             item_count: The number of items in the catalogue.
             core: The items of the core (int32, m).
 
@@ -62,7 +62,7 @@ class TailWeights:
             ArtifactError: A file is damaged, or the arrays are inconsistent.
         """
         if not (folder / _ITEMS).exists():
-            return cls.none(len(core))
+            return cls.empty(len(core))
         items = load_array(folder / _ITEMS, np.int32, (None,))
         in_range = not len(items) or 0 <= items.min() <= items.max() < item_count
         if not in_range or (np.diff(items) <= 0).any() or np.isin(items, core).any():
@@ -84,7 +84,7 @@ class TailWeights:
         return cls(items, indptr, sources, forward, backward, len(core))
 
     def save(self, folder: Path) -> None:
-        """Writes the arrays to a folder; an empty tail has none."""
+        """Writes the arrays to a folder; an empty tail writes none."""
         if not len(self.items):
             return
         save_array(folder / _ITEMS, self.items)
@@ -96,9 +96,13 @@ class TailWeights:
     def __len__(self) -> int:
         return len(self.items)
 
-    def row(self, place: int) -> slice:
-        """Where the sources and the weights of an item are."""
-        return slice(int(self.indptr[place]), int(self.indptr[place + 1]))
+    def row(self, position: int) -> slice:
+        """Returns the slice of `sources` and of the weights that belongs to an item.
+
+        Args:
+            position: The position of the item in the tail.
+        """
+        return slice(int(self.indptr[position]), int(self.indptr[position + 1]))
 
     @cached_property
     def by_item(self) -> RowMatrix:

@@ -32,7 +32,7 @@ from marquee_core.scorers.sparse import (
     csr_matrix,
 )
 
-# Up to this number of items, only the ratings of these items are read to score them.
+# Up to this number of items, scoring reads only the ratings of these items.
 _MAX_PAIRS = 64
 
 
@@ -41,8 +41,8 @@ class UserCFConfig(NeighbourConfig):
     """The hyperparameters of user-based collaborative filtering; see also `NeighbourConfig`.
 
     Attributes:
-        deviation_damping: λ_σ, the number of ratings at which a user's own standard deviation
-            counts as much as that of all users.
+        deviation_damping: λ_σ, the number of ratings at which a user's own variance has the same
+            weight as that of all users.
     """
 
     neighbours: int = 200
@@ -55,7 +55,7 @@ class UserCFConfig(NeighbourConfig):
 class UserResiduals:
     """Standardised residuals z = (r − b_ui) / σ_u of all users.
 
-    Users differ in the spread of their ratings; z makes them comparable (Herlocker et al., 1999).
+    Standardising makes users with different spreads comparable (Herlocker et al., 1999).
     σ_u² = (Σ e² + λ_σ σ²) / (n_u + λ_σ), where σ is the root mean square of all residuals e.
 
     Attributes:
@@ -84,16 +84,16 @@ class UserResiduals:
         rows, damping = profiles.rows, self.config.deviation_damping
         squares = np.bincount(rows, np.square(residuals), minlength=len(profiles))
         variances = (squares + damping * self._variance) / (profiles.counts + damping)
-        # If all residuals are 0, the variance is too; dividing by 1 leaves them 0.
+        # If all residuals are 0, so is the variance; dividing by 1 leaves the residuals 0.
         deviations = np.sqrt(np.where(variances > 0, variances, 1.0)).astype(np.float32)
         return residuals / deviations[rows], deviations
 
     def similarities(self, sizes: Float32, sums: CommonSums) -> Float32:
         """Computes the similarities of profiles and users.
 
-        The similarity is 0 for a user who rated no item outside the profile: such a user cannot
-        help to predict another item. A user is therefore never a neighbour of the user's own
-        profile, whether that comes from the matrix or from a visitor with the same ratings.
+        The similarity is 0 for a user who rated no item outside the profile, because such a user
+        contributes to no prediction. A user is therefore never a neighbour of the user's own
+        profile, nor of a visitor with the same ratings.
 
         Args:
             sizes: The number of items in the profile, or in each profile (float32, 1 or n).
@@ -143,14 +143,14 @@ class UserCFScorer:
         self._users = users
         self._neighbours = neighbours
         matrix = users.data.matrix
-        # z as items × users, stored by user; and ones at the same places.
+        # z as items × users, stored by user, and ones for the same entries.
         self._residuals = users.ratings.rows.T
         self._ones = users.ratings.ones
         self._stars = csr_matrix(matrix.indptr, matrix.items, matrix.ratings, matrix.item_count).T
 
     @classmethod
     def load(cls, folder: Path, data: ReleaseData) -> Self:
-        """Loads what `save` wrote.
+        """Loads a scorer written by `save`.
 
         Raises:
             ArtifactError: A file is missing or damaged.
@@ -169,7 +169,7 @@ class UserCFScorer:
             self._neighbours.save(folder)
 
     def without_users(self) -> Self:
-        """See `FoldsOnRequest.without_users`: the neighbours are left out."""
+        """See `FoldsOnRequest.without_users`; drops the neighbours of the known users."""
         return type(self)(self._users, None)
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
@@ -177,9 +177,9 @@ class UserCFScorer:
         if items is not None and len(items) <= _MAX_PAIRS:
             return self.score_pairs(profiles, np.tile(items, (len(profiles), 1)))
         scores = self._users.data.baseline.score(profiles)
-        for place, found in enumerate(self._nearest(profiles)):
+        for row, found in enumerate(self._nearest(profiles)):
             if len(found.users):
-                scores[place] += self._shifts(found)
+                scores[row] += self._shifts(found)
         return scores if items is None else scores[:, items]
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
@@ -189,28 +189,24 @@ class UserCFScorer:
             return scores
         ratings = self._users.ratings
         weights = np.zeros(len(self._users.deviations), dtype=np.float32)
-        for place, found in enumerate(self._nearest(profiles)):
+        for row, found in enumerate(self._nearest(profiles)):
             if not len(found.users):
                 continue
-            own = items[place]
-            if ratings.columns_size(own) > ratings.rows_size(found.users) + ratings.width:
-                scores[place] += self._shifts(found)[own]
+            row_items = items[row]
+            if ratings.columns_size(row_items) > ratings.rows_size(found.users) + ratings.width:
+                scores[row] += self._shifts(found)[row_items]
                 continue
-            order = np.argsort(own, kind="stable")
-            selected = SelectedColumns(ratings.columns, own[order])
+            order = np.argsort(row_items, kind="stable")
+            selected = SelectedColumns(ratings.columns, row_items[order])
             weights[found.users] = found.similarities
             totals = selected.products(weights, ratings.ones)
             totals += self.config.damping * found.similarities.sum()
-            scores[place, order] += found.deviation * selected.products(weights) / totals
+            scores[row, order] += found.deviation * selected.products(weights) / totals
             weights[found.users] = 0.0
         return scores
 
-    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """None: the model compares users, not items."""
-        return None
-
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
-        """See `ExplainsByNeighbours.neighbour_evidence`; for a single user."""
+        """See `ExplainsByNeighbours.neighbour_evidence`."""
         (found,) = self._nearest(profile)
         neighbours, similarities = found.users, found.similarities
         if not len(neighbours):
@@ -226,9 +222,9 @@ class UserCFScorer:
         return [NeighbourEvidence(int(count), mean, shift) for count, mean, shift in rows]
 
     def _nearest(self, profiles: Profiles) -> list[_Nearest]:
-        """The neighbours of each user.
+        """Returns the neighbours of each user.
 
-        Those of a known user are looked up; for a folded-in profile they are computed.
+        The neighbours of a known user are looked up; those of a folded-in profile are computed.
         """
         neighbours = self._neighbours
         is_folded = profiles.needs_fold_in | (neighbours is None)
@@ -237,19 +233,19 @@ class UserCFScorer:
         if is_folded.any():
             values, deviations = users.standardise(profiles)
         found = []
-        for place, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
-            user = known[place]
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+            user = known[row]
             if user >= 0 and neighbours is not None:
                 found.append(_Nearest(*neighbours.row(user), users.deviations[user]))
                 continue
             sums = users.ratings.sums(profiles.items[start:end], values[start:end])
-            similarities = users.similarities(sizes[place : place + 1], sums)
+            similarities = users.similarities(sizes[row : row + 1], sums)
             rows = nearest(sums.rows, similarities, self.config.neighbours)
-            found.append(_Nearest(*rows, deviations[place]))
+            found.append(_Nearest(*rows, deviations[row]))
         return found
 
     def _shifts(self, found: _Nearest) -> Float32:
-        """What the neighbours add to the baseline's prediction of each item (float32, items)."""
+        """Returns the neighbours' contribution to the prediction of each item (float32, items)."""
         similarities = found.similarities
         selected = SelectedColumns(self._residuals, found.users)
         weights = selected.sums(similarities, self._ones)

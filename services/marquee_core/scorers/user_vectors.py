@@ -1,4 +1,4 @@
-"""The vectors of users: those of training, and those of users who are folded in."""
+"""Looks up or computes the vectors of users."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from marquee_core.ratings import Profiles
 def user_vectors(
     trained: Float32, profiles: Profiles, fold: Callable[[Profiles], Float32]
 ) -> Float32:
-    """The vector of each user: looked up if it was trained, otherwise folded in (float32, B × d).
+    """Returns the vector of each user: the trained one, or one that is folded in if necessary.
 
     Args:
         trained: The vectors of the known users (float32, users × d).
         profiles: The profiles of B users.
         fold: Computes the vectors of profiles (float32, B × d).
+
+    Returns:
+        The vectors (float32, B × d).
     """
     needs_fold_in = profiles.needs_fold_in
     if needs_fold_in.all():

@@ -1,11 +1,11 @@
-"""Runs tasks in processes of this machine.
+"""Runs tasks in several processes on this machine.
 
     with closing(run_in_processes(work, tasks, processes=2)) as results:
-        for place, result in results:
+        for index, result in results:
             ...
 
-Each process has a pipe of its own, takes one task at a time, and ends when its pipe closes. So none
-outlives the process that started it by more than the time between two reports, however that ends.
+Each process has its own pipe, runs one task at a time, and exits when its pipe closes. If the
+parent process dies, its workers therefore exit no later than their next report.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from multiprocessing.connection import Connection, Pipe
 from types import MappingProxyType
 from typing import Any
 
-from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore
+from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore_report
 from marquee_core.tasks.worker import ERROR, READY, REPORT
 
 
 @dataclass
 class _Worker:
-    """A process that does tasks.
+    """A worker process.
 
     Attributes:
         process: The process.
         pipe: The pipe to it.
-        is_ready: Whether it has been sent the work.
-        place: The place of the task that it does; None if it does none.
+        is_ready: Whether it has received the work.
+        index: The index of the task in progress; None if the worker is idle.
     """
 
     process: subprocess.Popen[bytes]
     pipe: Connection
     is_ready: bool = False
-    place: int | None = None
+    index: int | None = None
 
     @classmethod
     def start(cls, environment: Mapping[str, str]) -> _Worker:
-        """Starts a process; it sends a message when it is ready."""
+        """Starts a process, which sends `READY` when it can receive the work."""
         ours, theirs = Pipe()
         number = theirs.fileno()
-        # Ctrl-C reaches all processes of a terminal. The one that runs the tasks ends the others.
+        # Ctrl-C reaches all processes of a terminal; the parent process ends the workers.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             process = subprocess.Popen(  # noqa: S603 # nosec B603
@@ -63,12 +63,12 @@ class _Worker:
         return cls(process, ours)
 
     def send(self, message: object) -> None:
-        """Sends the work or a task. If the process has died, `receive` notices."""
+        """Sends the work or a task. If the process has died, the next `receive` returns None."""
         with suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(message)
 
     def receive(self) -> tuple[str, Any] | None:
-        """Reads a message; None if the process has died."""
+        """Receives a message; returns None if the process has died."""
         try:
             message: tuple[str, Any] = self.pipe.recv()
         except (EOFError, OSError):
@@ -76,7 +76,7 @@ class _Worker:
         return message
 
     def end(self) -> int:
-        """Ends the process at once, unless it has ended; returns its exit status."""
+        """Kills the process if it is still running, and returns its exit status."""
         self.pipe.close()
         self.process.kill()
         return self.process.wait()
@@ -85,21 +85,22 @@ class _Worker:
 def run_in_processes(
     work: Work[A, R],
     tasks: Sequence[A],
-    on_report: OnReport = ignore,
+    on_report: OnReport = ignore_report,
     *,
     processes: int,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Generator[tuple[int, R], None, None]:
-    """Does tasks in several processes; see `RunTasks`.
+    """Runs tasks in several processes; see `RunTasks`.
 
-    If the caller closes the iterator or is interrupted, all processes are ended at once.
+    If the caller closes the iterator or is interrupted, all processes are killed.
 
     Args:
-        work: Does a task. Each process gets a copy, and keeps what the copy loads.
-        tasks: The tasks; the earlier ones begin first.
-        on_report: Receives what tasks report.
+        work: Performs a task. Each process gets one copy and uses it for all of its tasks, so
+            that data loaded for one task can be reused for the next.
+        tasks: The tasks, started in this order.
+        on_report: Receives the tasks' progress reports.
         processes: The maximum number of processes.
-        environment: Environment variables that differ from those of this process.
+        environment: Environment variables to set in addition to those of this process.
     """
     waiting = deque(range(len(tasks)))
     tries = [0] * len(tasks)
@@ -110,16 +111,16 @@ def run_in_processes(
             while len(workers) < min(processes, left):
                 workers.append(_Worker.start(environment))
             for worker in workers:
-                if worker.is_ready and worker.place is None and waiting:
-                    worker.place = waiting.popleft()
-                    tries[worker.place] += 1
-                    worker.send(tasks[worker.place])
+                if worker.is_ready and worker.index is None and waiting:
+                    worker.index = waiting.popleft()
+                    tries[worker.index] += 1
+                    worker.send(tasks[worker.index])
             ready = multiprocessing.connection.wait([worker.pipe for worker in workers])
             for worker in [worker for worker in workers if worker.pipe in ready]:
-                message, place = worker.receive(), worker.place
+                message, index = worker.receive(), worker.index
                 if message is None:
                     workers.remove(worker)
-                    _put_back(worker, tries, waiting)
+                    _requeue(worker, tries, waiting)
                     continue
                 kind, value = message
                 if kind == READY:
@@ -127,33 +128,33 @@ def run_in_processes(
                     worker.send(work)
                 elif kind == ERROR:
                     raise value
-                elif place is None:
+                elif index is None:
                     continue
                 elif kind == REPORT:
-                    on_report(place, value)
+                    on_report(index, value)
                 else:
-                    worker.place = None
+                    worker.index = None
                     left -= 1
-                    yield place, value
+                    yield index, value
     finally:
         for worker in workers:
             worker.end()
 
 
-def _put_back(worker: _Worker, tries: Sequence[int], waiting: deque[int]) -> None:
-    """Lets the task of a process that has died be begun again.
+def _requeue(worker: _Worker, tries: Sequence[int], waiting: deque[int]) -> None:
+    """Puts the task of a process that has died back into the queue.
 
     Raises:
-        TaskError: It has been begun too often, or the process has died before it could begin.
+        TaskError: The task has been started too often, or the process died before it was ready.
     """
-    status, place = worker.end(), worker.place
+    status, index = worker.end(), worker.index
     if not worker.is_ready:
-        raise TaskError(f"a process for tasks ended before it began (exit status {status})")
-    if place is None:
+        raise TaskError(f"a worker process died before it was ready (exit status {status})")
+    if index is None:
         return
-    if tries[place] >= MAX_TRIES:
+    if tries[index] >= MAX_TRIES:
         raise TaskError(
-            f"task {place + 1} ended its process {MAX_TRIES} times (exit status {status}; -9 is "
-            "usually too little memory)"
+            f"the worker process of task {index + 1} died {MAX_TRIES} times (exit status {status}; "
+            "-9 usually means that it ran out of memory)"
         )
-    waiting.appendleft(place)
+    waiting.appendleft(index)

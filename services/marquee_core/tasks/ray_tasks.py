@@ -1,7 +1,7 @@
-"""Runs tasks on a Ray cluster: the nodes need this package and what the tasks import.
+"""Runs tasks on a Ray cluster, whose nodes need this package and everything the tasks import.
 
-Ray itself begins a task again whose worker or node has died. The work is sent to the cluster once,
-and each worker process keeps what its copy loads, as a process of `processes.py` does.
+Ray retries a task whose worker or node has died. The work is sent to the cluster once, and each
+worker process uses one copy for all of its tasks, as in `processes.py`.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore
+from marquee_core.tasks.task import MAX_TRIES, A, OnReport, R, TaskError, Work, ignore_report
 
 LOCAL = "local"
 """The address that starts Ray on this machine."""
 
-# Seconds between two looks at what tasks report.
+# Seconds between two polls for the tasks' progress reports.
 _POLL_S = 0.2
 _CONNECT_S = 10.0
 
 
 class _Reports:
-    """An actor that collects what tasks report, until it is asked for it."""
+    """An actor that collects the tasks' progress reports until they are taken."""
 
     def __init__(self) -> None:
         self._reports: list[tuple[int, Any]] = []
 
-    def add(self, place: int, value: object) -> None:
-        self._reports.append((place, value))
+    def add(self, index: int, value: object) -> None:
+        self._reports.append((index, value))
 
     def take(self) -> list[tuple[int, Any]]:
         taken, self._reports = self._reports, []
@@ -37,16 +37,16 @@ class _Reports:
 
 
 @lru_cache(maxsize=2)
-def _work(held: _Held) -> Work[Any, Any]:
-    """The work of a run, fetched once by each worker process."""
+def _fetch_work(work_reference: _WorkReference) -> Work[Any, Any]:
+    """Returns the work of a run; each worker process fetches it once."""
     import ray
 
-    work: Work[Any, Any] = ray.get(held.reference)
+    work: Work[Any, Any] = ray.get(work_reference.reference)
     return work
 
 
-class _Held:
-    """A reference to the work; Ray would fetch a bare one for each task."""
+class _WorkReference:
+    """Wraps a reference to the work, because Ray resolves a bare reference for every task."""
 
     def __init__(self, reference: Any) -> None:
         self.reference = reference
@@ -55,14 +55,16 @@ class _Held:
         return hash(self.reference)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held) and other.reference == self.reference
+        return isinstance(other, _WorkReference) and other.reference == self.reference
 
 
-def _do(held: _Held, place: int, task: object, reports: Any) -> Any:
+def _run_task(work_reference: _WorkReference, index: int, task: object, reports: Any) -> Any:
     import ray
 
     sent: deque[Any] = deque(maxlen=1)
-    result = _work(held)(task, lambda value: sent.append(reports.add.remote(place, value)))
+    result = _fetch_work(work_reference)(
+        task, lambda value: sent.append(reports.add.remote(index, value))
+    )
     # Reports arrive in order, and the last of them before the result.
     ray.get(list(sent))
     return result
@@ -71,24 +73,24 @@ def _do(held: _Held, place: int, task: object, reports: Any) -> Any:
 def run_on_ray(
     work: Work[A, R],
     tasks: Sequence[A],
-    on_report: OnReport = ignore,
+    on_report: OnReport = ignore_report,
     *,
     address: str,
 ) -> Generator[tuple[int, R], None, None]:
-    """Does tasks on a Ray cluster; see `RunTasks`.
+    """Runs tasks on a Ray cluster; see `RunTasks`.
 
-    If the caller closes the iterator or is interrupted, all tasks are cancelled at once. Each task
-    takes one core of the cluster.
+    If the caller closes the iterator or is interrupted, all tasks are cancelled. Each task uses one
+    core of the cluster.
 
     Args:
-        work: Does a task.
-        tasks: The tasks; the earlier ones begin first.
-        on_report: Receives what tasks report, with some delay.
-        address: The address of the cluster: `auto` for the one of this machine or of the variable
-            RAY_ADDRESS, `local` to start one here.
+        work: Performs a task.
+        tasks: The tasks, started in this order.
+        on_report: Receives the tasks' progress reports, with some delay.
+        address: The address of the cluster: `auto` for the one on this machine or in the
+            environment variable RAY_ADDRESS, `local` to start one on this machine.
 
     Raises:
-        TaskError: There is no cluster at the address, or a worker has died again and again.
+        TaskError: There is no cluster at the address, or a worker has died repeatedly.
     """
     import ray
     from ray.exceptions import RayError, RayTaskError
@@ -104,19 +106,22 @@ def run_on_ray(
     reports = ray.remote(num_cpus=0)(_Reports).remote()
 
     def deliver() -> None:
-        for place, value in ray.get(reports.take.remote()):
-            on_report(place, value)
+        for index, value in ray.get(reports.take.remote()):
+            on_report(index, value)
 
     try:
-        do = ray.remote(num_cpus=1, max_retries=MAX_TRIES - 1)(_do)
-        held = _Held(ray.put(work))
-        pending = {do.remote(held, place, task, reports): place for place, task in enumerate(tasks)}
+        remote_task = ray.remote(num_cpus=1, max_retries=MAX_TRIES - 1)(_run_task)
+        work_reference = _WorkReference(ray.put(work))
+        pending = {
+            remote_task.remote(work_reference, index, task, reports): index
+            for index, task in enumerate(tasks)
+        }
         while pending:
             done, _ = ray.wait(list(pending), timeout=_POLL_S)
             deliver()
             for reference in done:
-                place = pending.pop(reference)
-                yield place, ray.get(reference)
+                index = pending.pop(reference)
+                yield index, ray.get(reference)
     except RayTaskError as error:
         cause = error.cause
         raise (cause if isinstance(cause, Exception) else TaskError(str(error))) from None
@@ -131,10 +136,10 @@ def run_on_ray(
 
 
 def _check_reachable(address: str) -> None:
-    """Checks that somebody listens at `host:port`; Ray itself would try for minutes.
+    """Checks that `host:port` accepts connections; Ray would retry for minutes.
 
     Raises:
-        OSError: Nobody does.
+        OSError: It does not.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if colon and port.isdecimal():
@@ -142,5 +147,5 @@ def _check_reachable(address: str) -> None:
 
 
 def _dashboard(address: str) -> bool | None:
-    """Ray's argument: no dashboard for a cluster that is started here; None for another one."""
+    """Returns the value of `include_dashboard`: False for a cluster that is started here."""
     return False if address == LOCAL else None

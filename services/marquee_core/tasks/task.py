@@ -1,4 +1,4 @@
-"""What tasks are, however they are run."""
+"""The interface of tasks and of the functions that run them."""
 
 from __future__ import annotations
 
@@ -11,39 +11,44 @@ A = TypeVar("A")
 R = TypeVar("R")
 
 MAX_TRIES = 3
-"""How often a task is begun whose process dies; one that kills its process would never end."""
+"""The maximum number of attempts for a task whose process dies."""
 
 Report: TypeAlias = Callable[[Any], None]
-"""Tells the process that started a task how far the task has come."""
+"""Sends a progress report to the process that started the task."""
 
 OnReport: TypeAlias = Callable[[int, Any], None]
-"""Receives the place of a task and what it reports."""
+"""Receives the index of a task and a progress report."""
 
 
-def ignore(place: int, value: Any) -> None:
-    """The `OnReport` of whoever wants no reports."""
+def ignore_report(index: int, value: Any) -> None:
+    """Ignores a progress report."""
 
 
 class TaskError(RuntimeError):
-    """A task cannot be done: its process has died again and again, or its error cannot be sent."""
+    """A task failed: its process died repeatedly, or its exception cannot be pickled."""
 
 
 class Work(Protocol[A_contra, R_co]):
-    """Does tasks, one after another, in a process of its own. It is sent there, as are tasks."""
+    """Performs tasks, one after another, in another process. Work and tasks must be picklable."""
 
     def __call__(self, task: A_contra, report: Report, /) -> R_co:
-        """Does one task."""
+        """Performs a task.
+
+        Args:
+            task: The task.
+            report: Sends a progress report.
+        """
 
 
 class RunTasks(Protocol):
-    """Runs tasks; `run_in_processes` and `run_on_ray` are two ways to do so."""
+    """Runs tasks; implemented by `run_in_processes` and `run_on_ray`."""
 
     def __call__(
         self, work: Work[A, R], tasks: Sequence[A], on_report: OnReport
     ) -> Generator[tuple[int, R], None, None]:
-        """Does all tasks, and yields the place and the result of each as it ends.
+        """Runs all tasks, and yields the index and the result of each as it finishes.
 
         Raises:
-            TaskError: A task cannot be done.
-            Exception: What a task has raised. The other tasks are then given up.
+            TaskError: A worker process died repeatedly.
+            Exception: The exception that a task raised. The other tasks are then abandoned.
         """

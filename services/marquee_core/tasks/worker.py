@@ -1,8 +1,8 @@
-"""The process that does tasks for `processes.py`: `python -m marquee_core.tasks.worker FD`.
+"""The worker process of `processes.py`: `python -m marquee_core.tasks.worker FD`.
 
-It says that it is ready, is sent the work and then one task after another, and ends when the pipe
-closes. Unlike a process of `multiprocessing`, it does not import the script of the process that
-starts it, which may be a notebook, or a script that would start everything again.
+It sends `READY`, receives the work and then one task after another, and exits when the pipe closes.
+Unlike a process of `multiprocessing`, it does not import the parent's main module, which may be a
+notebook, or a script without a main guard.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from multiprocessing.reduction import ForkingPickler
 from marquee_core.tasks.task import TaskError
 
 READY, REPORT, RESULT, ERROR = "ready", "report", "result", "error"
-"""The kinds of messages that it sends."""
+"""The kinds of messages that a worker sends."""
 
 
 def serve(pipe: Connection) -> None:
-    """Does tasks until the pipe closes."""
+    """Receives and runs tasks until the pipe closes."""
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pipe.send((READY, None))
         work = pipe.recv()
@@ -35,7 +35,7 @@ def serve(pipe: Connection) -> None:
 
 
 def _sendable(error: Exception) -> Exception:
-    """The error, or one with its text if it does not survive the way to another process."""
+    """Returns the error, or a `TaskError` with its text if it cannot be pickled."""
     with suppress(Exception):
         if str(ForkingPickler.loads(ForkingPickler.dumps(error))) == str(error):
             return error

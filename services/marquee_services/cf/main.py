@@ -6,27 +6,27 @@ from marquee_core.service_names import CF
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.cf.settings import CFSettings
 from marquee_services.scoring import main
-from marquee_services.server.trial_host import TrialHost
+from marquee_services.server.fork_server import ForkServer
 
 
-def trial_host(settings: CFSettings) -> TrialHost:
-    """Starts the process that tries releases; call it before the process has threads.
+def fork_server(settings: CFSettings) -> ForkServer:
+    """Starts the process for trial loads. Must be called before this process starts threads.
 
     Raises:
         OSError: The process cannot be started.
     """
-    return main.trial_host(settings, CF, CF_SCORERS)
+    return main.fork_server(settings, CF, CF_SCORERS)
 
 
-async def serve(settings: CFSettings, host: TrialHost | None) -> None:
+async def serve(settings: CFSettings, fork_server: ForkServer | None) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
 
     Args:
         settings: The server's settings.
-        host: Starts the processes in which releases are tried; None to load them at once.
+        fork_server: Starts the processes for trial loads; None to load releases without a trial.
 
     Raises:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
-    await main.serve(settings, CF, CF_SCORERS, host)
+    await main.serve(settings, CF, CF_SCORERS, fork_server)

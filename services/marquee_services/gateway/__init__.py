@@ -1,8 +1,8 @@
-"""The gateway: answers callers with scores that it collects from the CF and inference services.
+"""The gateway: serves the public API with scores from the CF and inference services.
 
-Imports neither SciPy nor TensorFlow. A request passes `servicer.py` and `validation.py`, then
-`answering/`, which uses `caching/`, `ranking/`, `releases/` and `backends/`. Start with
-`servicer.py`. To find your way:
+May import `server`, but neither SciPy nor TensorFlow. A request passes through `servicer.py` and
+`validation.py` to `answering/`, which uses `caching/`, `ranking/`, `releases/` and `backends/`.
+Start with `servicer.py`. Where to find what:
 
 - A visitor's profile is built in `ranking/subjects.py`; the scorers fold it in.
 - Deadlines: `ranking/deadline.py` for backends, `server/interceptor.py` for callers.

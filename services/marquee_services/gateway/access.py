@@ -1,4 +1,4 @@
-"""Which tokens the gateway accepts, and which scopes its methods need."""
+"""The tokens that the gateway accepts, and the scopes that its methods require."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marquee_services.server.reloading import Reloader
 from marquee_services.server.static_tokens import StaticTokens
 
 _FEEDBACK = feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name
-# All other methods need the scope `recommend`.
+# All other methods require the scope `recommend`.
 _SCOPES = {
     f"/{_FEEDBACK}/RecordFeedback": Scope.FEEDBACK,
     f"/{_FEEDBACK}/DeleteFeedback": Scope.FEEDBACK,
@@ -20,14 +20,14 @@ _SCOPES = {
 
 
 def access_control(settings: GatewaySettings, reloader: Reloader) -> AccessControl | None:
-    """What the gateway checks of its callers; None if it checks nothing.
+    """Creates the gateway's access control; returns None if callers are not checked.
 
     Args:
         settings: The gateway's settings.
-        reloader: Reads tokens and keys again when they change.
+        reloader: Reloads tokens and keys when they change.
 
     Raises:
-        OSError: A file of tokens or keys cannot be read or parsed.
+        OSError: A token or key file cannot be read or parsed.
     """
     verifiers: list[TokenVerifier] = []
     if settings.admin_token_file:
@@ -36,7 +36,7 @@ def access_control(settings: GatewaySettings, reloader: Reloader) -> AccessContr
     if settings.tokens_file:
         verifiers.append(StaticTokens(settings.tokens_file))
     if settings.jwt_keys:
-        # Needs the library PyJWT, and megabytes of memory.
+        # Imported here because it requires PyJWT, and megabytes of memory.
         from marquee_services.server.jwt_tokens import JSONWebTokens
 
         tokens = JSONWebTokens(settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience)

@@ -1,7 +1,7 @@
-"""Metrics of what is recommended: to whom, with which predicted stars, and how popular it is.
+"""Metrics of recommendations: kinds of subjects, predicted stars and popularity of items.
 
-Answers are only remembered when they are given; they are counted many at a time, or when the
-metrics are scraped, which costs a fraction of counting each.
+Answers are queued and counted many at a time, or when the metrics are scraped. This costs a
+fraction of counting each answer immediately.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from marquee_core.arrays import Bool, Float64, Int32, Int64
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.metrics import Metrics, counter
 
-# A stored answer is not parsed each time; one in so many is, and counts for all of them.
+# One in this many stored answers is parsed, and counts for all of them.
 SAMPLED_ONE_IN = 32
-_REMEMBERED = 256
+_MAX_PENDING = 256
 _POPULAR_SHARE = 0.1
 _STARS = np.arange(0.5, 5.51, 0.5)
 _KIND_PREFIX = "SUBJECT_KIND_"
@@ -32,15 +32,16 @@ _MAX_RELEASES = 4
 
 
 @dataclass
-class _OfRelease:
-    """What was counted for a release.
+class _ReleaseCounts:
+    """The counts of a release.
 
     Attributes:
-        is_popular: Whether an item is among the tenth with the most ratings (bool, items).
-        stars: Items by predicted stars: those up to each bound, and those above the last
-            (int64, bounds + 1).
+        is_popular: Whether an item is among the tenth of the catalogue with the most ratings
+            (bool, items).
+        stars: The number of items by predicted stars: in the interval up to each bound, and above
+            the last bound (int64, bounds + 1).
         star_sum: The sum of the predicted stars.
-        items: Recommended items that are popular, and others.
+        items: The numbers of recommended items that are popular, and of others.
     """
 
     is_popular: Bool
@@ -56,11 +57,11 @@ class _Answer(NamedTuple):
         counts: The counts of the release that answered.
         kind: The kind of the subject.
         items: The indexes of the recommended items (int32, n).
-        stars: Their predicted stars (float, n); None for none.
-        times: How many answers it stands for.
+        stars: Their predicted stars (float, n); None if there are none.
+        times: The number of answers that it represents.
     """
 
-    counts: _OfRelease
+    counts: _ReleaseCounts
     kind: int
     items: Int32
     stars: Float64 | None
@@ -68,7 +69,7 @@ class _Answer(NamedTuple):
 
 
 def _add(answers: Sequence[_Answer]) -> None:
-    """Counts answers of one release that stand for the same number of answers each."""
+    """Counts answers of one release, each of which represents the same number of answers."""
     found, times = answers[0].counts, answers[0].times
     popular = found.is_popular[np.concatenate([answer.items for answer in answers])]
     found.items[0] += times * int(popular.sum())
@@ -77,8 +78,8 @@ def _add(answers: Sequence[_Answer]) -> None:
     if predicted:
         stars = np.concatenate(predicted)
         stars = stars[np.isfinite(stars)]
-        places = np.searchsorted(_STARS, stars)
-        found.stars += times * np.bincount(places, minlength=len(found.stars))
+        buckets = np.searchsorted(_STARS, stars)
+        found.stars += times * np.bincount(buckets, minlength=len(found.stars))
         found.star_sum += times * float(stars.sum())
 
 
@@ -87,14 +88,14 @@ class AnswerMetrics:
 
     def __init__(self, metrics: Metrics) -> None:
         """Registers the metrics."""
-        # The first kind is the unspecified one.
+        # The first kind is UNSPECIFIED.
         self._kinds: dict[int, int] = dict.fromkeys(types_pb2.SubjectKind.values()[1:], 0)
         self._empty = 0
-        self._remembered: deque[_Answer] = deque()
+        self._pending: deque[_Answer] = deque()
         self._stored = 0
-        # The metrics are scraped in a thread of their own.
+        # The metrics are scraped in a separate thread.
         self._lock = threading.Lock()
-        self._releases: OrderedDict[str, _OfRelease] = OrderedDict()
+        self._releases: OrderedDict[str, _ReleaseCounts] = OrderedDict()
         metrics.read_on_scrape(self._read)
 
     def count(
@@ -108,13 +109,13 @@ class AnswerMetrics:
             items: The indexes of the recommended items (int32, n).
             stars: Their predicted stars (float, n); None if the release predicts none.
         """
-        self._remember(_Answer(self._of(release), kind, items, stars, 1))
+        self._add_pending(_Answer(self._counts_of(release), kind, items, stars, 1))
 
     def count_stored(self, release: GatewayRelease, body: bytes) -> None:
-        """Counts a stored answer, a sample of which is parsed.
+        """Counts a stored answer; only a sample of them is parsed.
 
         Args:
-            release: The release that the answer is of.
+            release: The release of the answer.
             body: The serialised RecommendResponse.
         """
         self._stored += 1
@@ -126,18 +127,18 @@ class AnswerMetrics:
         if release.predicts_stars:
             stars = np.array([item.predicted_stars for item in response.items])
         kind, times = response.subject_kind, SAMPLED_ONE_IN
-        self._remember(_Answer(self._of(release), kind, items, stars, times))
+        self._add_pending(_Answer(self._counts_of(release), kind, items, stars, times))
 
-    def _remember(self, answer: _Answer) -> None:
-        self._remembered.append(answer)
-        if len(self._remembered) >= _REMEMBERED:
-            self._count_remembered()
+    def _add_pending(self, answer: _Answer) -> None:
+        self._pending.append(answer)
+        if len(self._pending) >= _MAX_PENDING:
+            self._count_pending()
 
-    def _count_remembered(self) -> None:
+    def _count_pending(self) -> None:
         with self._lock:
             groups: dict[tuple[int, int], list[_Answer]] = {}
-            while self._remembered:
-                answer = self._remembered.popleft()
+            while self._pending:
+                answer = self._pending.popleft()
                 self._kinds[answer.kind] = self._kinds.get(answer.kind, 0) + answer.times
                 if len(answer.items):
                     groups.setdefault((id(answer.counts), answer.times), []).append(answer)
@@ -146,20 +147,20 @@ class AnswerMetrics:
             for answers in groups.values():
                 _add(answers)
 
-    def _of(self, release: GatewayRelease) -> _OfRelease:
+    def _counts_of(self, release: GatewayRelease) -> _ReleaseCounts:
         found = self._releases.get(release.release_id)
         if found is None:
             counts = release.rating_counts
             popular = np.zeros(len(counts), np.bool_)
             most = np.argsort(-counts, kind="stable")[: max(1, int(len(counts) * _POPULAR_SHARE))]
             popular[most] = True
-            found = self._releases[release.release_id] = _OfRelease(popular)
+            found = self._releases[release.release_id] = _ReleaseCounts(popular)
             while len(self._releases) > _MAX_RELEASES:
                 self._releases.popitem(last=False)
         return found
 
     def _read(self) -> Iterator[Metric]:
-        self._count_remembered()
+        self._count_pending()
         stars = HistogramMetricFamily(
             "marquee_predicted_stars",
             "Recommended items by predicted stars.",
@@ -179,13 +180,14 @@ class AnswerMetrics:
                 stars.add_metric([release_id], buckets, found.star_sum)
                 for name, count in zip(("popular", "other"), found.items, strict=True):
                     items[release_id, name] = count
-        text = "Number of answers by the kind of their subject."
+        text = "Number of answers by kind of subject."
         yield counter("marquee_subjects", text, kinds, ("kind",))
         yield counter("marquee_empty_answers", "Number of answers without items.", {(): empty})
         yield stars
         yield counter(
             "marquee_recommended_items",
-            "Recommended items: popular are the tenth of the catalogue with the most ratings.",
+            "Number of recommended items; popular are the tenth of the catalogue with the most "
+            "ratings.",
             items,
             ("release_id", "popularity"),
         )

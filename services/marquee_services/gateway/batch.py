@@ -10,7 +10,7 @@ from typing import TypeAlias
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.errors import Draining, ServiceError
 from marquee_services.gateway.answering.recommend import ComputedAnswer, Recommender
-from marquee_services.gateway.batch_lane import BatchLane, subject_cost
+from marquee_services.gateway.batch_budget import BatchBudget, subject_cost
 from marquee_services.gateway.caching.message_bytes import (
     SerializedResponse,
     length_delimited_tag,
@@ -21,13 +21,13 @@ from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.validation import validate_subject
-from marquee_services.server.lanes import LANE, Lane
+from marquee_services.server.priority import PRIORITY, Priority
 from marquee_services.server.status import reason_name
 
 # A message is sent once it has this many bytes. Sending a message of a stream costs about as much
 # as a call, so many small answers share one.
 _MESSAGE_BYTES = 64 * 1024
-# Stored answers are packed for so many seconds before other calls get their turn.
+# Stored answers are packed for this long before other tasks get a turn on the event loop.
 _SLICE_S = 0.001
 
 # A subject's position, and its answer as a serialised RecommendResponse, or its error.
@@ -76,14 +76,14 @@ async def recommend_batch(
     stored: Iterator[SerializedResponse | None],
     request: pb.BatchRecommendRequest,
     deadline: Deadline,
-    lane: BatchLane,
+    budget: BatchBudget,
     parallel: int,
     finish: Callable[[ComputedAnswer], SerializedResponse],
 ) -> AsyncIterator[SerializedResponse]:
-    """Answers the subjects of a batch, each as soon as its answer is known.
+    """Yields the answers to the subjects of a batch, each as soon as it is available.
 
-    If a subject cannot be answered, its error is sent in place of an answer. No further subject is
-    started until the caller has taken the last message, so a slow reader slows the work down.
+    If a subject cannot be answered, its error takes the place of the answer. No further subject is
+    started until the caller has read the last message, so a slow reader slows the work down.
 
     Args:
         recommender: Computes the answer to a subject.
@@ -91,34 +91,34 @@ async def recommend_batch(
             None if the answer must be computed.
         request: The batch, already validated except for its subjects.
         deadline: The deadline of the whole batch.
-        lane: The budget that all batches share.
-        parallel: How many subjects may wait for it or be computed at the same time.
-        finish: Completes each computed answer.
+        budget: The budget that all batches share.
+        parallel: The most subjects that may wait for the budget or be computed at the same time.
+        finish: Serialises a computed answer.
 
     Yields:
         Serialised BatchRecommendResponses.
 
     Raises:
-        Draining: The gateway shuts down. The subjects that were begun have been answered.
+        Draining: The gateway is shutting down. Subjects that were started have been answered.
     """
     subjects = enumerate(stored)
     tasks: set[asyncio.Task[_Answer]] = set()
     message = _Message()
     cost = subject_cost(request)
-    # Every task of the batch and every call that it makes inherits the lane.
-    LANE.set(Lane.BATCH)
+    # Inherited by every task of the batch and by every call that it makes.
+    PRIORITY.set(Priority.BATCH)
     slice_start = time.perf_counter()
     try:
         while True:
             while (
                 len(tasks) < parallel
-                and not lane.is_draining
+                and not budget.is_draining
                 and (subject := next(subjects, None)) is not None
             ):
                 position, answer = subject
                 if answer is None:
                     computing = _compute(
-                        recommender, request, position, deadline, lane, cost, finish
+                        recommender, request, position, deadline, budget, cost, finish
                     )
                     tasks.add(asyncio.create_task(computing))
                     continue
@@ -126,12 +126,12 @@ async def recommend_batch(
                 if message.size >= _MESSAGE_BYTES:
                     yield message.take()
                 if time.perf_counter() - slice_start > _SLICE_S:
-                    await lane.give_way()
+                    await budget.give_way()
                     slice_start = time.perf_counter()
             if message.size:
                 yield message.take()
             if not tasks:
-                if lane.is_draining and next(subjects, None) is not None:
+                if budget.is_draining and next(subjects, None) is not None:
                     raise Draining
                 return
             done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -149,7 +149,7 @@ async def recommend_batch(
 
 
 def _single_request(request: pb.BatchRecommendRequest, position: int) -> pb.RecommendRequest:
-    """The Recommend request for one subject of a batch."""
+    """Returns the Recommend request for one subject of a batch."""
     return pb.RecommendRequest(
         subject=request.subjects[position],
         page_size=request.page_size,
@@ -162,7 +162,7 @@ async def _compute(
     request: pb.BatchRecommendRequest,
     position: int,
     deadline: Deadline,
-    lane: BatchLane,
+    budget: BatchBudget,
     cost: int,
     finish: Callable[[ComputedAnswer], SerializedResponse],
 ) -> _Answer:
@@ -171,7 +171,7 @@ async def _compute(
     try:
         rated = RatedItems.of(single.subject)
         validate_subject(single.subject, rated, field)
-        async with lane.slot(cost):
+        async with budget.slot(cost):
             answer = await recommender.recommend(
                 single, RequestKey.of(single), rated, deadline, field=field, paged=False
             )

@@ -1,4 +1,4 @@
-"""`FeedbackService` of a gateway without a feedback log."""
+"""Implements `FeedbackService` in a gateway without a feedback log."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from marquee_services.server.interceptor import Context
 
 
 class DisabledFeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
-    """Refuses every call."""
+    """Refuses all calls with FEEDBACK_DISABLED."""
 
     async def RecordFeedback(
         self, request: pb.RecordFeedbackRequest, context: Context

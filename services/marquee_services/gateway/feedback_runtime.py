@@ -1,6 +1,6 @@
-"""Starts and stops what a gateway with a feedback log needs, and reports its state.
+"""Starts and stops the writer and the follower of the feedback log, and reports their state.
 
-Imported only if the gateway has a feedback log, because it needs the extra `feedback`.
+Imported only if the gateway has a feedback log, because it requires the extra `feedback`.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.metrics import Metrics
 
-# How long a thread keeps the interpreter's lock while another one waits for it: by default 5 ms. A
-# call takes the lock several times, and may wait so long each time while the threads below handle a
-# batch of events. Shorter intervals cost more CPU time for switches than they save.
+# How long a thread keeps the interpreter's lock while another one waits for it; the default is
+# 5 ms. A call takes the lock several times, and may wait this long each time while the threads
+# below process a batch of events. Even shorter intervals would cost more CPU time than they save.
 _SWITCH_INTERVAL_S = 0.0001
 
 
@@ -43,7 +43,7 @@ class FeedbackRuntime:
         fresh: FreshFeedback,
         metrics: Metrics,
     ) -> None:
-        """Starts both.
+        """Starts the writer and the follower.
 
         Args:
             settings: The gateway's settings.
@@ -75,19 +75,19 @@ class FeedbackRuntime:
 
     @property
     def ready(self) -> bool:
-        """Whether the gateway may answer; see `FeedbackFollower.ready`."""
+        """Whether the gateway may serve; see `FeedbackFollower.ready`."""
         return self._follower.ready
 
     def set_releases(self, manifests: Sequence[Manifest]) -> None:
-        """See `FeedbackFollower.set_releases`."""
+        """Sets the loaded releases; see `FeedbackFollower.set_releases`."""
         self._follower.set_releases(manifests)
 
     def has_read_for(self, manifest: Manifest) -> bool:
-        """See `FeedbackFollower.has_read_for`."""
+        """Returns whether the log was read for a release; see `FeedbackFollower.has_read_for`."""
         return self._follower.has_read_for(manifest)
 
     def status(self) -> pb.FeedbackStatus:
-        """The state of the feedback log, for GetStatus."""
+        """Returns the state of the feedback log, for GetStatus."""
         return pb.FeedbackStatus(
             healthy=self._follower.healthy,
             log_position=self._fresh.position,
@@ -100,7 +100,7 @@ class FeedbackRuntime:
         )
 
     async def stop(self) -> None:
-        """Finishes the waiting writes, and ends the threads."""
+        """Finishes the queued writes, and stops the threads."""
         self.servicer.close()
         await asyncio.to_thread(self.list_counter.stop)
         await asyncio.to_thread(self._writer.stop)

@@ -1,4 +1,4 @@
-"""`FeedbackService` over gRPC: validates each request, and writes to or reads from the log."""
+"""Implements `FeedbackService`: validates each request, and writes to or reads from the log."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from marquee_services.server.interceptor import Context
 _log = structlog.get_logger()
 _READERS = 2
 _KINDS = {int(kind): kind for kind in FeedbackKind}
-# Later than any clock: stands for the time at which the log receives an event.
+# Later than any clock; the log replaces it with the time at which it receives the event.
 _LATER = (1 << 63) - 1
 _SHOWN_ID = 40  # characters of an item id in an error
-_MAX_ACTOR = 256  # characters, as the column of the audit table
+_MAX_ACTOR = 256  # characters, like the column of the audit table
 
 
 class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
-    """Serves the feedback API of a gateway that has a feedback log."""
+    """Serves the feedback API of a gateway with a feedback log."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             log: The log, for reading.
             writer: Writes to the log.
             releases: The releases; the one in service determines the rating scale.
-            metrics: Counts the events by what became of them.
+            metrics: Counts the events by outcome.
         """
         self._log = log
         self._writer = writer
@@ -102,7 +102,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
     async def ForgetUser(
         self, request: pb.ForgetUserRequest, context: Context
     ) -> pb.ForgetUserResponse:
-        """Deletes everything about a user."""
+        """Deletes all data about a user."""
         validate(request)
         user_id, actor = request.user_id, f"{caller_name()} at {context.peer()}"[:_MAX_ACTOR]
         deleted = await self._writer.run(lambda log: log.forget(user_id, actor))
@@ -117,34 +117,34 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         """Returns a page of a user's events."""
         validate(request)
         digest = request_digest(b"ListFeedback", request.user_id.encode())
-        before = _place(PageToken.verify(request.page_token, digest))
+        before = _page_start(PageToken.verify(request.page_token, digest))
         size = request.page_size or DEFAULT_PAGE_SIZE
         user_id = request.user_id
         found = await self._read(lambda: self._log.list_user(user_id, size + 1, before))
         token = ""
         if len(found) > size:
             last = found[size - 1]
-            assert last.event is not None  # noqa: S101 - the list has events only
+            assert last.event is not None  # noqa: S101 - the list contains only events
             token = PageToken("", str(last.event.time_us), (), digest, last.position).encode()
         return pb.ListFeedbackResponse(
             events=[_message(entry) for entry in found[:size]], next_page_token=token
         )
 
     def close(self) -> None:
-        """Ends the threads that read."""
+        """Stops the threads that read from the log."""
         self._readers.shutdown(wait=False, cancel_futures=True)
 
     async def _read(self, work: Callable[[], list[LogEntry]]) -> list[LogEntry]:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, work)
         except LogUnavailable as error:
-            raise FeedbackUnavailable("the feedback log does not answer") from error
+            raise FeedbackUnavailable("the feedback log does not respond") from error
 
     def _check_scale(self, request: pb.RecordFeedbackRequest) -> None:
         """Checks that ratings are on the scale of the release in service, if there is one.
 
         Raises:
-            InvalidFields: A rating is not.
+            InvalidFields: A rating is outside the scale.
         """
         try:
             release = self._releases.serving
@@ -161,10 +161,10 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             return
         violations = [
             FieldViolation(
-                f"events[{place}].stars",
+                f"events[{position}].stars",
                 f"{limits}, not {event.stars:g} (item {event.item_id[:_SHOWN_ID]!r})",
             )
-            for place, event in enumerate(request.events)
+            for position, event in enumerate(request.events)
             if event.HasField("stars") and not data.rating_min <= event.stars <= high
         ]
         if violations:
@@ -172,7 +172,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
 
 
 def event_of(message: pb.FeedbackEvent) -> FeedbackEvent:
-    """Converts a validated event; the log replaces a time that is later than its own."""
+    """Converts a validated event; the log replaces a time that is in its future."""
     value = message.stars if message.HasField("stars") else message.share_watched
     time_us = message.time.ToMicroseconds() if message.HasField("time") else _LATER
     return FeedbackEvent(
@@ -188,7 +188,7 @@ def event_of(message: pb.FeedbackEvent) -> FeedbackEvent:
 
 def _message(entry: LogEntry) -> pb.FeedbackEvent:
     event = entry.event
-    assert event is not None  # noqa: S101 - the list has events only
+    assert event is not None  # noqa: S101 - the list contains only events
     when = Timestamp()
     when.FromMicroseconds(event.time_us)
     return pb.FeedbackEvent(
@@ -203,11 +203,11 @@ def _message(entry: LogEntry) -> pb.FeedbackEvent:
     )
 
 
-def _place(token: PageToken | None) -> tuple[int, int] | None:
-    """Where the next page begins: time and position of the last event of the page before.
+def _page_start(token: PageToken | None) -> tuple[int, int] | None:
+    """Returns where a page starts: the time and position of the last event of the previous page.
 
     Raises:
-        PageTokenMismatch: The token is not one of this method.
+        PageTokenMismatch: The token does not belong to this method.
     """
     if token is None:
         return None
@@ -215,6 +215,6 @@ def _place(token: PageToken | None) -> tuple[int, int] | None:
         time_us = int(token.release_id)
     except ValueError as error:
         raise PageTokenMismatch("damaged") from error
-    if abs(time_us) >= _LATER:  # no database holds it
+    if abs(time_us) >= _LATER:  # No database can store it.
         raise PageTokenMismatch("damaged")
     return time_us, token.offset

@@ -1,15 +1,9 @@
-"""Starts and stops the gateway, and puts its parts together.
-
-`_update_release_in_service` switches to a promoted release once it is ready; `releases/serving.py`
-decides when that is.
-"""
+"""Starts the gateway: puts its parts together, and serves until it is told to stop."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -36,13 +30,14 @@ from marquee_services.gateway.answering.stored_answers import StoredAnswers
 from marquee_services.gateway.backends.backend import Backend
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.backends.monitor import BackendMonitor
-from marquee_services.gateway.batch_lane import BatchLane
+from marquee_services.gateway.batch_budget import BatchBudget
 from marquee_services.gateway.caching.answer_cache import AnswerCache
 from marquee_services.gateway.caching.counting_lru import CountingLRU, cache_metrics
 from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.feedback_disabled_servicer import DisabledFeedbackServicer
+from marquee_services.gateway.gateway import Gateway
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.releases.gate_watch import GateWatch
 from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
@@ -53,19 +48,18 @@ from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.adaptive_limit import AdaptiveLimit
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.fork_server import ForkServer
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.poll_log import PollLog
 from marquee_services.server.reloading import Reloader
 from marquee_services.server.runtime import (
-    BoundServer,
     create_server,
     methods_of,
     until_signalled,
 )
 from marquee_services.server.settings import is_loopback
 from marquee_services.server.state_metrics import certificate_metrics, release_metrics
-from marquee_services.server.trial import LoadForTrial, Trial, start_trial_host
-from marquee_services.server.trial_host import TrialHost
+from marquee_services.server.trial import ReleaseTrial, TrialLoader, start_fork_server
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -76,66 +70,8 @@ SERVICE, FEEDBACK_SERVICE = _DESCRIPTOR.full_name, _FEEDBACK_DESCRIPTOR.full_nam
 _MIB = 1024 * 1024
 
 
-@dataclass
-class Gateway:
-    """A running gateway.
-
-    Attributes:
-        bound: The gRPC server, which is listening.
-        follower: Loads the promoted release.
-        backends: The CF and the inference service.
-        releases: The loaded releases, and the one in service.
-        routing: Routes requests to the arms of an experiment.
-        metrics: The gateway's metrics.
-        fresh: The feedback of users since the releases were trained.
-        feedback: Writes and follows the feedback log; None if the gateway has none.
-        batch_lane: The budget of the batches.
-        computing: Admits the single calls whose answers must be computed.
-        lookups: Searches the catalogue.
-    """
-
-    bound: BoundServer
-    follower: ReleaseFollower[GatewayRelease]
-    backends: Sequence[AnyBackend]
-    releases: Releases
-    routing: Routing
-    metrics: Metrics
-    fresh: FreshFeedback
-    feedback: FeedbackRuntime | None
-    batch_lane: BatchLane
-    computing: AdaptiveLimit
-    lookups: Lookups
-    _tasks: list[asyncio.Task[None]]
-
-    def run_aside(self, work: Coroutine[Any, Any, None]) -> None:
-        """Does something without waiting for it; `stop` ends it if it is not done by then."""
-        task = asyncio.create_task(work)
-        self._tasks.append(task)
-        task.add_done_callback(self._tasks.remove)
-
-    async def stop(self, grace: float) -> None:
-        """Refuses new calls, lets calls in progress finish, and stops the background tasks.
-
-        Args:
-            grace: Seconds that calls in progress may still take.
-        """
-        self.batch_lane.is_draining = True
-        await self.bound.stop(grace)
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
-        for backend in self.backends:
-            await backend.close()
-        if self.feedback is not None:
-            await self.feedback.stop()
-        self.lookups.close()
-
-
 def new_monitor() -> BackendMonitor:
-    """Measures what a gateway does, from the calls to its methods to those to its backends."""
+    """Creates the metrics of a gateway: of its own calls, and of its calls to backends."""
     return BackendMonitor(Metrics(methods_of(_DESCRIPTOR, _FEEDBACK_DESCRIPTOR)))
 
 
@@ -143,26 +79,25 @@ async def start(
     settings: GatewaySettings,
     backends: Sequence[AnyBackend] | None = None,
     store: ReleaseStore | None = None,
-    trial: Trial | None = None,
+    trial: ReleaseTrial | None = None,
     with_experiments: bool = True,
     monitor: BackendMonitor | None = None,
     local_followers: Sequence[ReleaseFollower[Any]] = (),
 ) -> Gateway:
-    """Starts a gateway. Its health is NOT_SERVING until a release is in service.
+    """Starts a gateway. Its health status is NOT_SERVING until a release is in service.
 
     Args:
         settings: The gateway's settings.
-        backends: The CF and the inference service; None to call those of the settings.
-        store: The release store; None to open that of the settings.
-        trial: Tries releases before they are loaded; None to load them at once.
-        with_experiments: Whether the experiment that runs in the store applies.
-        monitor: That of the backends; None for a new one.
-        local_followers: Load the releases of backends in this process; the metrics include them.
+        backends: The CF and the inference service; None to connect to those of the settings.
+        store: The release store; None to open the one of the settings.
+        trial: Loads releases on trial first; None to load them without a trial.
+        with_experiments: Whether to follow the experiments in the store.
+        monitor: The monitor of the backends; None to create one.
+        local_followers: The followers of backends in this process, for the metrics.
 
     Raises:
         CertificateError: A certificate cannot be used.
-        OSError: The gateway cannot listen on the address, or a file of tokens or keys cannot be
-            used.
+        OSError: The gateway cannot listen on the address, or a token or key file cannot be used.
         StoreURLError: The URL of the store cannot be used.
         ValueError: The URL of the feedback log cannot be used.
     """
@@ -179,54 +114,23 @@ async def start(
     monitor = monitor or new_monitor()
     metrics = monitor.metrics
     if backends is None:
-        backends = (
-            Backend(CF, settings.cf_target, settings, certificates, monitor),
-            Backend(INFERENCE, settings.inference_target, settings, certificates, monitor),
-        )
+        backends = _connect(settings, certificates, monitor)
     monitor.watch(backends)
-    follower: ReleaseFollower[GatewayRelease] = ReleaseFollower(
-        store,
-        lambda release_id: load_gateway_release(store, release_id, settings.cache),
-        settings.poll_interval,
-        settings.keep_releases,
-        copies=ReleaseCopies(store, settings.cache),
-        scrub_interval=settings.scrub_interval,
-        trial=trial,
-        with_experiments=with_experiments,
-        poll_log=PollLog(GATEWAY),
-    )
+    follower = _follower(settings, store, trial, with_experiments)
     releases = Releases(follower, backends)
     router = Router({backend.name: backend for backend in backends})
-    answer_cache = AnswerCache(settings.answer_cache_mib * _MIB)
-    list_cache = ListCache(settings.list_cache_mib * _MIB)
-    page_scorer = PageScorer(
-        router,
-        list_cache,
-        settings.dense_limit,
-        settings.candidates,
-    )
+    answer_cache, list_cache = _caches(settings, metrics)
+    page_scorer = PageScorer(router, list_cache, settings.dense_limit, settings.candidates)
     answer_metrics = AnswerMetrics(metrics)
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
     metrics.read_on_scrape(release_metrics((follower, *local_followers), releases.published_at))
     gate_watch = GateWatch(store)
     metrics.read_on_scrape(gate_watch.metrics)
-    caches: dict[str, CountingLRU[Any, Any]] = {
-        "answers": answer_cache.entries,
-        "lists": list_cache.entries,
-    }
-    metrics.read_on_scrape(lambda: cache_metrics(caches))
     if certificates is not None:
         metrics.read_on_scrape(certificate_metrics((certificates,)))
     feedback = _start_feedback(settings, releases, fresh, metrics)
-    computing = AdaptiveLimit(
-        settings.min_computing,
-        settings.max_computing,
-        settings.latency_tolerance,
-        settings.unhurried_latency,
-        settings.min_in_flight,
-    )
-    metrics.watch_limit(computing)
-    batch_lane = BatchLane(
+    computing = _computing_limit(settings, metrics)
+    batch_budget = BatchBudget(
         settings.batch_parallel, lambda seconds: bound.calls.had_single_within(seconds)
     )
     counter = None if feedback is None else feedback.list_counter
@@ -261,12 +165,12 @@ async def start(
             backends,
             lambda: None if feedback is None else feedback.status(),
             lambda: experiment_status(routing, follower, counter),
-            is_open=is_loopback(settings.listen) and not settings.checks_tokens,
+            shows_addresses_to_all=is_loopback(settings.listen) and not settings.checks_tokens,
         ),
         settings=settings,
         metrics=metrics,
         computing=computing,
-        batch_lane=batch_lane,
+        batch_budget=batch_budget,
     )
     feedback_servicer = DisabledFeedbackServicer() if feedback is None else feedback.servicer
 
@@ -285,7 +189,8 @@ async def start(
             reloader,
             request_limits=REQUEST_LIMITS,
             exempt=frozenset({"GetStatus"}),
-            wait_unread=servicer.wait_unread,
+            early_admission=servicer.early_admission,
+            guarded=settings.connection_guard,
         )
     except BaseException:
         if feedback is not None:
@@ -303,13 +208,68 @@ async def start(
         metrics,
         fresh,
         feedback,
-        batch_lane,
+        batch_budget,
         computing,
         lookups,
         tasks,
     )
-    tasks.append(asyncio.create_task(_update_release_in_service(gateway, settings, store)))
+    gateway.run_in_background(
+        gateway.update_release_in_service(
+            store.storage, min(settings.probe_interval, settings.poll_interval) / 2
+        )
+    )
     return gateway
+
+
+def _connect(
+    settings: GatewaySettings, certificates: Certificates | None, monitor: BackendMonitor
+) -> tuple[Backend, ...]:
+    return (
+        Backend(CF, settings.cf_target, settings, certificates, monitor),
+        Backend(INFERENCE, settings.inference_target, settings, certificates, monitor),
+    )
+
+
+def _follower(
+    settings: GatewaySettings,
+    store: ReleaseStore,
+    trial: ReleaseTrial | None,
+    with_experiments: bool,
+) -> ReleaseFollower[GatewayRelease]:
+    return ReleaseFollower(
+        store,
+        lambda release_id: load_gateway_release(store, release_id, settings.cache),
+        settings.poll_interval,
+        settings.keep_releases,
+        copies=ReleaseCopies(store, settings.cache),
+        scrub_interval=settings.scrub_interval,
+        trial=trial,
+        with_experiments=with_experiments,
+        poll_log=PollLog(GATEWAY),
+    )
+
+
+def _caches(settings: GatewaySettings, metrics: Metrics) -> tuple[AnswerCache, ListCache]:
+    answer_cache = AnswerCache(settings.answer_cache_mib * _MIB)
+    list_cache = ListCache(settings.list_cache_mib * _MIB)
+    caches: dict[str, CountingLRU[Any, Any]] = {
+        "answers": answer_cache.entries,
+        "lists": list_cache.entries,
+    }
+    metrics.read_on_scrape(lambda: cache_metrics(caches))
+    return answer_cache, list_cache
+
+
+def _computing_limit(settings: GatewaySettings, metrics: Metrics) -> AdaptiveLimit:
+    computing = AdaptiveLimit(
+        settings.min_computing,
+        settings.max_computing,
+        settings.latency_tolerance,
+        settings.unhurried_latency,
+        settings.min_in_flight,
+    )
+    metrics.watch_limit(computing)
+    return computing
 
 
 def _start_feedback(
@@ -317,60 +277,32 @@ def _start_feedback(
 ) -> FeedbackRuntime | None:
     if not settings.feedback:
         return None
-    # Needs the extra `feedback`, and tens of megabytes of memory.
+    # Imported here because it requires the extra `feedback`, and tens of megabytes of memory.
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
 
     return FeedbackRuntime(settings, releases, fresh, metrics)
 
 
-async def _update_release_in_service(
-    gateway: Gateway, settings: GatewaySettings, store: ReleaseStore
-) -> None:
-    """Puts releases in service as they and the backends become ready, until cancelled.
-
-    Health becomes SERVING with the first release, and once the feedback log has been read and the
-    releases of an experiment are loaded.
-    """
-    feedback, is_serving, has_release = gateway.feedback, False, False
-    while True:
-        if feedback is not None:
-            feedback.set_releases([release.manifest for release in gateway.releases.held])
-        release = gateway.releases.update()
-        gateway.routing.update()
-        if release is not None:
-            for backend in gateway.backends:
-                backend.keep_loaded(release.release_id)
-            gateway.metrics.set_release(release.release_id)
-            gateway.run_aside(gateway.releases.read_verdict(store.storage))
-            gateway.computing.forget()
-            has_release = True
-        is_ready = gateway.routing.is_settled and (feedback is None or feedback.ready)
-        if not is_serving and has_release and is_ready:
-            await gateway.bound.set_serving(True)
-            is_serving = True
-        await asyncio.sleep(min(settings.probe_interval, settings.poll_interval) / 2)
+def fork_server(settings: GatewaySettings) -> ForkServer:
+    """Starts the process for trial loads. Must be called before this process starts threads."""
+    return start_fork_server({GATEWAY: trial_loader(settings)})
 
 
-def trial_host(settings: GatewaySettings) -> TrialHost:
-    """Starts the process that tries releases; call it before the process has threads."""
-    return start_trial_host({GATEWAY: trial_loader(settings)})
-
-
-def trial_loader(settings: GatewaySettings) -> LoadForTrial:
-    """What loads the gateway's part of a release on trial."""
+def trial_loader(settings: GatewaySettings) -> TrialLoader:
+    """Returns a function that loads the gateway's part of a release on trial."""
     return lambda release_id: load_gateway_release(
         settings.open_store(), release_id, settings.cache
     )
 
 
-async def serve(settings: GatewaySettings, host: TrialHost | None) -> None:
+async def serve(settings: GatewaySettings, fork_server: ForkServer | None) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
 
     Args:
         settings: The gateway's settings.
-        host: Starts the processes in which releases are tried; None to load them at once.
+        fork_server: Starts the processes for trial loads; None to load releases without a trial.
     """
-    trial = None if host is None else Trial(GATEWAY, settings, host)
+    trial = None if fork_server is None else ReleaseTrial(GATEWAY, settings, fork_server)
     gateway = await start(settings, trial=trial)
     try:
         await until_signalled(gateway.bound.reloader.reload)

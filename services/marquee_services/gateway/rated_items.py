@@ -1,4 +1,4 @@
-"""The ratings of a request's subject, read once: reading them takes longer than checking them."""
+"""The ratings of a request's subject, read from the message once because reading them is slow."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from marquee.v1 import types_pb2
 
 @dataclass(frozen=True, slots=True)
 class RatedItems:
-    """The items that a subject rates, in the request's order.
+    """The ratings of a subject, in the order of the request.
 
     Attributes:
-        ids: The ids of the items.
-        stars: The rating of each in stars.
+        ids: The ids of the rated items.
+        stars: The rating of each item in stars.
     """
 
     ids: list[str]

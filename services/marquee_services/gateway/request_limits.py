@@ -1,4 +1,4 @@
-"""How large the gateway's requests may be, by method; `validation.py` judges their contents."""
+"""Limits on the size of the gateway's requests by method; `validation.py` checks their contents."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from marquee_services.gateway import validation
 from marquee_services.server.request_limits import ElementLimits, RequestLimits
 
 _KIB = 1024
-# Of a look-up: an id or a query and a page token, and some room.
+# Enough for the request of a look-up: an id or a query, and a page token.
 _LOOKUP_BYTES = 16 * _KIB
-# The gateway reads at most so many fields of a request: the ratings of the largest batch with
-# their parts, its subjects, and both lists of a filter.
+# Enough for the largest valid request: the ratings of the largest batch with their fields, its
+# subjects, and both id lists of a filter.
 _MAX_FIELDS = 4 * validation.MAX_BATCH_RATINGS
 
 
 def _fields(message: Any, **limits: ElementLimits) -> Mapping[int, ElementLimits]:
-    """Limits by the numbers of a message's fields."""
+    """Returns limits by the field numbers of a message, from limits by field name."""
     descriptor: Descriptor = message.DESCRIPTOR
     return {descriptor.fields_by_name[name].number: found for name, found in limits.items()}
 

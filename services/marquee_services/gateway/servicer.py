@@ -1,7 +1,7 @@
-"""`RecommenderService` over gRPC: validates each request, calls the package that answers it.
+"""Implements `RecommenderService`: validates each request and calls the package that answers it.
 
-Deadlines of calls, limits on load and the mapping of errors to statuses are in
-`marquee_services.server.interceptor`, which surrounds these methods.
+`marquee_services.server.interceptor` wraps these methods: it enforces deadlines and limits on load,
+and maps errors to statuses.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from marquee_services.gateway.answering.stored_answers import (
     microseconds_since,
 )
 from marquee_services.gateway.batch import recommend_batch
-from marquee_services.gateway.batch_lane import BatchLane, subject_cost
+from marquee_services.gateway.batch_budget import BatchBudget, subject_cost
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
 from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.ranking.deadline import Deadline
@@ -36,8 +36,8 @@ from marquee_services.server.metrics import Metrics
 
 # Methods whose answers are always computed.
 _COMPUTED = frozenset({"PredictRatings", "SimilarItems"})
-# Below this share of stored answers, Recommend calls count as computed. The share is that of about
-# the last hundred calls.
+# Below this share of stored answers among about the last hundred Recommend calls, a call is assumed
+# to need computation.
 _FEW_STORED = 0.05
 _SHARE_STEP = 0.02
 
@@ -56,21 +56,21 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         settings: GatewaySettings,
         metrics: Metrics,
         computing: AdaptiveLimit,
-        batch_lane: BatchLane,
+        batch_budget: BatchBudget,
     ) -> None:
         """Creates a servicer.
 
         Args:
-            stored_answers: Answers Recommend and BatchRecommend where no scoring is needed.
-            recommender: Computes the other answers to Recommend and BatchRecommend.
+            stored_answers: Answers Recommend and BatchRecommend when no scoring is needed.
+            recommender: Computes all other answers to Recommend and BatchRecommend.
             predictor: Answers PredictRatings.
             similar_items: Answers SimilarItems.
             lookups: Answers SearchItems and GetItem.
             status: Answers GetStatus.
-            settings: The gateway's settings; the servicer uses its deadlines and batch limits.
+            settings: The gateway's settings; the servicer uses the deadlines and batch limits.
             metrics: Counts answers by origin, and degraded answers by reason.
-            computing: Admits the single calls whose answers must be computed.
-            batch_lane: The budget of the batches.
+            computing: Admits single calls whose answers must be computed.
+            batch_budget: The budget that all batches share.
         """
         self._stored_answers = stored_answers
         self._recommender = recommender
@@ -81,25 +81,26 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self._settings = settings
         self._metrics = metrics
         self._computing = computing
-        self._batch_lane = batch_lane
+        self._batch_budget = batch_budget
         # The recent share of Recommend calls that need no computation.
         self._stored_share = 1.0
         self._answers = {origin: metrics.answers.labels(origin) for origin in AnswerOrigin}
 
-    def wait_unread(self, method: str) -> AbstractAsyncContextManager[None] | None:
-        """Where a call waits before its request is read, if it would have to wait all the same.
+    def early_admission(self, method: str) -> AbstractAsyncContextManager[None] | None:
+        """Returns where a call is queued before its request is read, if it would be queued anyway.
 
         Args:
             method: The name of the method.
 
         Returns:
-            What surrounds the call; None if it need not wait, or may need no computation.
+            The context in which the call runs, which waits for a slot when it is entered. None if
+            the call can start immediately, or may be answered without computation.
         """
         is_computed = method in _COMPUTED or (
             method == "Recommend" and self._stored_share < _FEW_STORED
         )
         if is_computed and self._computing.must_wait:
-            return self._computing.early_place(method)
+            return self._computing.early_slot(method)
         return None
 
     async def Recommend(  # type: ignore[override]  # the interceptor sends serialised responses
@@ -114,10 +115,13 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             message, origin = stored
             self._answers[origin].inc()
             return message
-        # Reasons cost about as much as the ranking, and are the first to go.
-        without_reasons, in_short = self._computing.has_refused, self._computing.is_exhausted
+        # Reasons cost about as much as the ranking, so they are left out first.
+        without_reasons = self._computing.has_refused
+        without_slow_models = self._computing.is_exhausted
         name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
-        async with self._admitted(context, name, subject_cost(request), is_whole=not in_short):
+        async with self._admitted(
+            context, name, subject_cost(request), is_complete=not without_slow_models
+        ):
             rated = RatedItems.of(request.subject)
             answer = await self._recommender.recommend(
                 validate(request, rated),
@@ -125,7 +129,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
                 rated,
                 self._deadline(context),
                 leave_out_reasons=without_reasons,
-                leave_out_models=in_short,
+                leave_out_models=without_slow_models,
             )
         self._answers[AnswerOrigin.COMPUTED].inc()
         return self._completed(answer, start)
@@ -141,7 +145,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             self._stored_answers.batch(request, start),
             request,
             self._deadline(context),
-            self._batch_lane,
+            self._batch_budget,
             self._settings.batch_parallel,
             lambda answer: self._completed(answer, start),
         ):
@@ -150,7 +154,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     async def PredictRatings(
         self, request: pb.PredictRatingsRequest, context: Context
     ) -> pb.PredictRatingsResponse:
-        """Predicts the ratings that a subject would give to items."""
+        """Predicts a subject's ratings of items."""
         start = time.perf_counter()
         async with self._admitted(context, "PredictRatings"):
             response = await self._predictor.predict(validate(request), self._deadline(context))
@@ -170,50 +174,50 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     async def SearchItems(
         self, request: pb.SearchItemsRequest, context: Context
     ) -> pb.SearchItemsResponse:
-        """Finds items by the words of their titles."""
+        """Searches items by the words of their titles."""
         return await self._lookups.search(validate(request))
 
     async def GetItem(self, request: pb.GetItemRequest, context: Context) -> pb.GetItemResponse:
-        """Answers the metadata and rating statistics of an item."""
+        """Returns the metadata and rating statistics of an item."""
         return self._lookups.item(validate(request))
 
     async def GetStatus(
         self, request: pb.GetStatusRequest, context: Context
     ) -> pb.GetStatusResponse:
-        """Answers the gateway's state."""
+        """Returns the gateway's state."""
         return self._status.status()
 
     @asynccontextmanager
     async def _admitted(
-        self, context: Context, name: str, cost: int = 1, is_whole: bool = True
+        self, context: Context, name: str, cost: int = 1, is_complete: bool = True
     ) -> AsyncIterator[None]:
-        """Surrounds the computation of an answer, unless it must be refused.
+        """Returns a context in which an answer is computed, once the call is admitted.
 
         Args:
             context: The call.
-            name: The class of calls among which latencies are compared.
-            cost: What the answer costs.
-            is_whole: Whether the answer is computed with all models.
+            name: The class of calls within which latencies are compared.
+            cost: The cost of the answer.
+            is_complete: Whether the answer is computed with all models.
 
         Raises:
-            Busy: Too many answers are being computed.
+            Busy: The call is refused because too many answers are being computed.
         """
         seconds = time_left(context, self._settings.default_deadline)
-        async with self._computing.admit(name, cost, seconds, is_whole):
+        async with self._computing.admit(name, cost, seconds, is_complete):
             yield
 
     def _deadline(self, context: Context) -> Deadline:
-        """How long the backends may take for a call."""
+        """Returns the time that the backends have for a call."""
         seconds = time_left(context, self._settings.default_deadline)
         return Deadline(seconds, self._settings.deadline_reserve)
 
     def _completed(self, answer: ComputedAnswer, start: float) -> SerializedResponse:
-        """Sets the time that an answer took, and counts the reasons for which it is degraded."""
+        """Serialises an answer with the time it took, and counts its degraded reasons."""
         self._count_degraded(answer.degraded_reasons)
         return answer.response(microseconds_since(start))
 
     def _finish(self, source: types_pb2.AnswerSource, start: float) -> None:
-        """Sets the time that an answer took, and counts the reasons for which it is degraded."""
+        """Sets the time that an answer took, and counts its degraded reasons."""
         source.server_time_us = microseconds_since(start)
         self._count_degraded(source.degraded_reasons)
 

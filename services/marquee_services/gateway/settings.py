@@ -1,4 +1,4 @@
-"""The gateway's settings: where it listens, what it calls, and its limits."""
+"""The gateway's settings: its address, its backends and its limits."""
 
 from __future__ import annotations
 
@@ -21,25 +21,27 @@ class GatewaySettings(ServerSettings):
         "", "PEM file of the CA that signs the backends' certificates; empty: connect without TLS."
     )
     backend_cert: str = setting(
-        "", "PEM file of the certificate chain that the gateway shows to the backends (mTLS)."
+        "", "PEM file of the certificate chain that the gateway presents to the backends (mTLS)."
     )
     backend_key: str = setting("", "PEM file of the private key of --backend-cert.")
     backend_timeout: float = setting(
         0.5,
-        "Seconds that a backend has to answer; later answers are left out of the ensemble.",
+        "Seconds that a backend has to answer; without an answer, its models are left out of the "
+        "ensemble.",
         low=0.005,
     )
     deadline_reserve: float = setting(
         0.05,
-        "Seconds of a call's deadline that backends may not use, to leave time for the answer.",
+        "Seconds before a call's deadline at which backends must have answered, to leave time for "
+        "the gateway.",
         low=0,
     )
     probe_interval: float = setting(
-        1.0, "Seconds between two probes of a backend's health and releases.", low=0.05
+        1.0, "Seconds between probes of a backend's health and releases.", low=0.05
     )
     resolve_interval: float = setting(
         2.0,
-        "Seconds between two look-ups of a backend's host; each of its addresses is a replica.",
+        "Seconds between DNS look-ups of a backend's host; each of its addresses is a replica.",
         low=0.05,
     )
     max_batch: int = setting(
@@ -47,12 +49,12 @@ class GatewaySettings(ServerSettings):
     )
     max_waiting: int = setting(
         2048,
-        "Most users waiting for a replica of a backend; further users are answered without it.",
+        "Most users queued for a replica of a backend; further users are answered without it.",
         low=1,
     )
     dense_limit: int = setting(
         20_000,
-        "Largest catalogue, in items, that is scored as a whole; for larger ones the models "
+        "Largest catalogue, in items, that is scored completely; for larger ones, the models "
         "retrieve candidates first.",
         low=0,
     )
@@ -61,7 +63,7 @@ class GatewaySettings(ServerSettings):
     )
     list_cache_mib: int = setting(
         16,
-        "MiB of memory for the scores of lists whose further pages may be requested.",
+        "MiB of memory for the scores of lists of which further pages may be requested.",
         low=0,
         high=65536,
         alias="list-memory",
@@ -69,8 +71,8 @@ class GatewaySettings(ServerSettings):
     )
     answer_cache_mib: int = setting(
         16,
-        "MiB of memory for cached answers to known users, valid until the release changes; "
-        "0 caches none.",
+        "MiB of memory for cached answers to known users, which are valid until the release "
+        "changes; 0 turns the cache off.",
         low=0,
         high=65536,
         alias="answer-memory",
@@ -78,51 +80,58 @@ class GatewaySettings(ServerSettings):
     )
     precomputed_pages: bool = setting(
         True,
-        "Answer plain requests of known users with the pages that were precomputed with the "
-        "release.",
+        "Answer requests of known users without options from the pages that were precomputed with "
+        "the release.",
         alias="first-pages",
         env_alias="MARQUEE_GATEWAY_FIRST_PAGES",
     )
     max_streams: int = setting(
         32,
-        "Most calls in progress on one connection; gRPC clients hold further ones back. It bounds "
-        "how long calls wait before they can be answered or refused.",
+        "Most calls in progress on one connection; gRPC clients queue further ones. Limits how "
+        "long calls wait before they can be answered or refused.",
         low=1,
+    )
+    connection_guard: bool = setting(
+        True,
+        "End connections on which far more calls are reset, or never send their request, than are "
+        "answered. Turn it off behind a proxy that puts calls of many callers on one connection.",
     )
     max_computing: int = setting(
         256,
-        "Most answers to single calls that are computed at once. Under overload the limit adapts "
-        "to the latency; calls that wait for too long are refused with RESOURCE_EXHAUSTED.",
+        "Most answers to single calls that are computed at the same time. Under overload the limit "
+        "adapts to the latency, and calls that wait for too long are refused with "
+        "RESOURCE_EXHAUSTED.",
         low=1,
     )
     min_computing: int = setting(
-        8, "Fewest answers to single calls that may be computed at once under overload.", low=1
+        8, "Lower bound of the limit that adapts to the latency under overload.", low=1
     )
     min_in_flight: int = setting(
         32,
-        "Up to so many calls whose answers must be computed, computing or waiting, there is no "
-        "overload, and none is refused: as many as a caller with one connection may have.",
+        "Up to this many single calls whose answers are computed or queued, there is no overload, "
+        "and none is refused. The default is what one connection may have in progress.",
         low=0,
     )
     latency_tolerance: float = setting(
         2.5,
-        "How many times the 99th percentile without load that of answers under load may be.",
+        "Tolerated 99th percentile of the latency under load, as a multiple of the one without "
+        "load.",
         low=1.1,
         high=100,
     )
     unhurried_latency: float = setting(
-        0.02, "Mean latency in seconds up to which no fewer calls are computed at once.", low=0
+        0.02, "Mean latency in seconds up to which the adaptive limit is never reduced.", low=0
     )
     batch_parallel: int = setting(
         16,
-        "Subjects of all BatchRecommends together that are computed at the same time; subjects "
+        "Most subjects of all BatchRecommend calls that are computed at the same time; subjects "
         "with large pages or reasons count several times.",
         low=1,
         high=4096,
     )
     max_searches: int = setting(
         64,
-        "Most searches of large catalogues that wait for each other; further ones are refused.",
+        "Most expensive searches of the catalogue in progress or queued; further ones are refused.",
         low=1,
     )
     max_request_bytes: int = setting(
@@ -130,55 +139,55 @@ class GatewaySettings(ServerSettings):
     )
     feedback: str = setting(
         "",
-        "Feedback log: `sqlite` (a file beside the store), sqlite:///PATH or postgresql://…; "
-        "empty: no feedback is recorded or used. A URL with a password belongs in the variable.",
+        "Feedback log: `sqlite` (a file next to the store), sqlite:///PATH or postgresql://…; "
+        "empty: no feedback is recorded or used. Put a URL with a password in the variable.",
         env="MARQUEE_FEEDBACK",
     )
     feedback_poll_interval: float = setting(
-        0.1, "Seconds between two reads of the feedback log.", low=0.01, high=60
+        0.1, "Seconds between reads of the feedback log.", low=0.01, high=60
     )
     feedback_timeout: float = setting(
         2.0, "Seconds that a call waits for the feedback log.", low=0.1, high=60
     )
     feedback_memory_mib: int = setting(
         64,
-        "MiB of memory for users' feedback since the release was trained; beyond it, users who "
-        "changed longest ago are answered by the release alone.",
+        "MiB of memory for users' feedback since the release was trained; beyond it, the feedback "
+        "of the users with the oldest changes is ignored.",
         low=1,
         high=65536,
     )
     experiment_count_interval: float = setting(
         1.0,
-        "Seconds between two writes of how many lists each user of an experiment got; a killed "
-        "gateway loses at most the counts of this time.",
+        "Seconds between writes of the numbers of lists per user of an experiment; a killed "
+        "gateway loses at most the counts of this interval.",
         low=0.05,
         high=60,
     )
     tokens_file: str = setting(
         "",
-        "File of bearer tokens: a line `NAME SCOPE[,SCOPE] TOKEN` each, with the scopes recommend, "
-        "feedback and admin. Calls without a valid token are then refused.",
+        "File of bearer tokens, one `NAME SCOPE[,SCOPE] TOKEN` per line, with the scopes "
+        "recommend, feedback and admin. Calls without a valid token are then refused.",
     )
     jwt_keys: str = setting(
         "",
         "Public keys of the JSON Web Tokens to accept: a file (JWKS or PEM) or the https URL of a "
         "JWKS. Calls without a valid token are then refused.",
     )
-    jwt_issuer: str = setting("", "Issuer that JSON Web Tokens must name.")
-    jwt_audience: str = setting("", "Audience that JSON Web Tokens must name.")
+    jwt_issuer: str = setting("", "Required issuer of JSON Web Tokens.")
+    jwt_audience: str = setting("", "Required audience of JSON Web Tokens.")
     rate_limit: float = setting(
         0.0,
-        "Calls a second that each identity (holder of a token, or address without one) may make; "
+        "Calls per second that each identity (token holder, or address without a token) may make; "
         "0 sets no limit.",
         low=0,
     )
     rate_burst: int = setting(
-        100, "Calls that an identity may make at once under --rate-limit.", low=1
+        100, "Most calls in a burst of one identity under --rate-limit.", low=1
     )
     admin_token_file: str = setting(
         "",
-        "File with a bearer token of the scope admin, which ForgetUser and ListFeedback need, for "
-        "gateways that check no other tokens.",
+        "File with a bearer token with the scope admin, which ForgetUser and ListFeedback require, "
+        "for gateways that check no other tokens.",
         alias="feedback-admin-token-file",
         env_alias="MARQUEE_GATEWAY_FEEDBACK_ADMIN_TOKEN_FILE",
     )
@@ -199,10 +208,10 @@ class GatewaySettings(ServerSettings):
 
     @property
     def feedback_url(self) -> str:
-        """The URL of the feedback log; "" for none."""
+        """The URL of the feedback log; "" if there is none."""
         return log_url(self.feedback, self.store)
 
     @property
     def checks_tokens(self) -> bool:
-        """Whether every call needs a valid token."""
+        """Whether every call requires a valid token."""
         return bool(self.tokens_file or self.jwt_keys)

@@ -1,7 +1,7 @@
-"""Validates the public request messages before any other work; the proto files state the limits.
+"""Validates public requests before any other work; the proto files document the limits.
 
-All violations of a request are collected, so that the caller gets them in one error. What depends
-on a release, such as the rating scale, is checked where the request is resolved.
+All violations of a request are collected, so that the caller gets them in one error. Constraints
+that depend on a release, such as the rating scale, are checked when the request is resolved.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class _Checker:
         self.require(value.isprintable(), field, "contains characters that are not printable")
 
     def id(self, field: str, value: str, *, allow_empty: bool = False) -> None:
-        """Ids of users and items are any text but NUL, which databases cannot hold."""
+        """Checks the id of a user or item: any text without NUL, which databases cannot store."""
         self.require(allow_empty or bool(value), field, "empty")
         self.require(len(value) <= MAX_ID_LENGTH, field, f"longer than {MAX_ID_LENGTH} characters")
         self.require("\0" not in value, field, "contains a NUL character")
@@ -96,7 +96,7 @@ class _Checker:
 
 
 def _are_distinct_ids(values: Sequence[str]) -> bool:
-    """Whether `_Checker.id` and `_Checker.distinct` would find no violation."""
+    """Returns whether `_Checker.id` and `_Checker.distinct` would find no violation."""
     return (
         len(set(values)) == len(values)
         and all(values)
@@ -109,7 +109,7 @@ def _ratings(check: _Checker, field: str, rated: Sequence[str], stars: Sequence[
     for position, (item_id, value) in enumerate(zip(rated, stars, strict=True)):
         prefix = f"{field}.ratings[{position}]"
         check.id(f"{prefix}.item_id", item_id)
-        # Whether the rating is on the release's scale is checked by `resolve_subject`.
+        # `resolve_subject` checks that the rating is on the release's scale.
         check.require(math.isfinite(value), f"{prefix}.stars", "not a finite number")
     check.distinct(f"{field}.ratings", rated)
 
@@ -121,7 +121,7 @@ def _subject(check: _Checker, field: str, subject: types_pb2.Subject) -> None:
     check.count(f"{field}.ratings", len(subject.ratings), 0, MAX_RATINGS)
     found = check.rated or RatedItems.of(subject)
     rated, stars = found.ids[:MAX_RATINGS], found.stars[:MAX_RATINGS]
-    # Almost all requests are valid, and one check of all ratings takes a tenth of the time.
+    # Almost all requests are valid, and this check of all ratings takes a tenth of the time.
     if not (_are_distinct_ids(rated) and math.isfinite(sum(stars))):
         _ratings(check, field, rated, stars)
     liked = subject.liked_item_ids
@@ -130,7 +130,7 @@ def _subject(check: _Checker, field: str, subject: types_pb2.Subject) -> None:
         check.require(
             liked[position] not in rated,
             f"{field}.liked_item_ids[{position}]",
-            "is among the ratings as well",
+            "is also among the ratings",
         )
 
 
@@ -148,7 +148,7 @@ def _filter(check: _Checker, field: str, item_filter: types_pb2.ItemFilter) -> N
 def _options(check: _Checker, options: pb.RecommendOptions, page_size: int) -> None:
     max_size = MAX_PAGE_SIZE_WITH_REASONS if options.include_reasons else MAX_PAGE_SIZE
     check.count("page_size", page_size, 0, max_size)
-    if not options.ByteSize():  # All options have their defaults, as in most requests.
+    if not options.ByteSize():  # All options have defaults, as in most requests.
         return
     _filter(check, "options.filter", options.filter)
     if options.HasField("min_predicted_stars"):
@@ -168,10 +168,10 @@ def _recommend(check: _Checker, request: pb.RecommendRequest) -> None:
 def _batch_recommend(check: _Checker, request: pb.BatchRecommendRequest) -> None:
     check.count("subjects", len(request.subjects), 1, MAX_BATCH_SUBJECTS)
     if check.violations:
-        return  # Too many to look at.
+        return  # There may be too many to check.
     total = sum(len(s.ratings) + len(s.liked_item_ids) for s in request.subjects)
     check.require(
-        total <= MAX_BATCH_RATINGS, "subjects", f"more than {MAX_BATCH_RATINGS} ratings in all"
+        total <= MAX_BATCH_RATINGS, "subjects", f"more than {MAX_BATCH_RATINGS} ratings in total"
     )
     _options(check, request.options, request.page_size)
 
@@ -212,7 +212,7 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
     check.require(known, f"{field}.kind", "not a kind of feedback")
     is_rating = event.kind == feedback_pb.FEEDBACK_KIND_RATING
     is_play = event.kind == feedback_pb.FEEDBACK_KIND_PLAY
-    # Whether the rating is on the release's scale is checked by the feedback servicer.
+    # The feedback servicer checks that the rating is on the release's scale.
     unlimited = -math.inf, math.inf
     for name, value, (low, high), is_needed in (
         ("stars", event.stars if event.HasField("stars") else None, unlimited, is_rating),
@@ -235,14 +235,14 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
 
 def _record_feedback(check: _Checker, request: feedback_pb.RecordFeedbackRequest) -> None:
     check.count("events", len(request.events), 1, MAX_EVENTS)
-    for place, event in enumerate(request.events[:MAX_EVENTS]):
-        # Almost all events are valid, and most are ratings; this takes a third of the time.
+    for position, event in enumerate(request.events[:MAX_EVENTS]):
+        # Almost all events are valid, and most are ratings: this check takes a third of the time.
         if not _is_plain_rating(event):
-            _event(check, f"events[{place}]", event)
+            _event(check, f"events[{position}]", event)
 
 
 def _is_plain_rating(event: feedback_pb.FeedbackEvent) -> bool:
-    """Whether `_event` would find no violation, for ratings; False for others."""
+    """Returns whether an event is a rating in which `_event` would find no violation."""
     user_id, item_id, event_id = event.user_id, event.item_id, event.event_id
     return (
         event.kind == feedback_pb.FEEDBACK_KIND_RATING
@@ -303,7 +303,7 @@ def validate(request: _M, rated: RatedItems | None = None) -> _M:
 
     Args:
         request: The request.
-        rated: The ratings of its subject, if they have been read already.
+        rated: The ratings of the subject, if they have already been read.
 
     Raises:
         InvalidFields: Fields of the request violate their constraints.
@@ -320,8 +320,8 @@ def validate_subject(subject: types_pb2.Subject, rated: RatedItems, field: str) 
 
     Args:
         subject: The subject.
-        rated: Its ratings.
-        field: Its path in the request, for error messages.
+        rated: The ratings of the subject.
+        field: The path of the subject in the request, for error messages.
 
     Raises:
         InvalidFields: Fields of the subject violate their constraints.

@@ -5,22 +5,22 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from marquee_core.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.dot_product import DotProductScorer
 from marquee_core.scorers.perceptron import PerceptronScorer
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.scorer import LoadScorer, ReleaseData, Scorer
 
 _ARRAY_SCORERS = (DotProductScorer, PerceptronScorer)
 
 
 def load_scorer(folder: Path, data: ReleaseData) -> Scorer:
-    """Loads a model: its arrays if a scorer in NumPy serves it, otherwise its SavedModel.
+    """Loads a model from its arrays if a NumPy scorer supports it, otherwise from its SavedModel.
 
     TensorFlow takes seconds to import and hundreds of megabytes of memory, so it is imported only
     for a model that needs it.
 
     Raises:
-        ArtifactError: A file is missing or damaged, or does not fit the data.
+        ArtifactError: A file is missing or damaged, or does not match the data.
     """
     for scorer in _ARRAY_SCORERS:
         if scorer.is_saved(folder):
@@ -31,7 +31,7 @@ def load_scorer(folder: Path, data: ReleaseData) -> Scorer:
 
 
 def loaders(tensorflow_threads: int) -> dict[str, LoadScorer]:
-    """The function that loads each model's scorer from a release, by the model's name.
+    """Returns the function that loads each model's scorer from a release, by the model's name.
 
     Args:
         tensorflow_threads: Threads of TensorFlow within one operation, if a model needs it; 0 lets
@@ -49,7 +49,7 @@ def loaders(tensorflow_threads: int) -> dict[str, LoadScorer]:
 INFERENCE_SCORERS: dict[str, LoadScorer] = dict.fromkeys(
     ("mf", "deep_mf", "residual_mf", "autorec", "user_autorec"), load_scorer
 )
-"""As `loaders`, with TensorFlow's own number of threads."""
+"""Like the result of `loaders`, but with TensorFlow's default number of threads."""
 
 
 def limit_threads(within_operation: int) -> None:
@@ -63,5 +63,5 @@ def limit_threads(within_operation: int) -> None:
         (threading.set_intra_op_parallelism_threads, within_operation),
         (threading.set_inter_op_parallelism_threads, 1),
     ):
-        with suppress(RuntimeError):  # TensorFlow has started, and its threads are fixed.
+        with suppress(RuntimeError):  # TensorFlow has started, so its threads are fixed.
             limit(count)

@@ -1,7 +1,8 @@
-"""Lists for all users of a release, computed without servers: `marquee batch --store`.
+"""Lists of all users of a release, computed without servers (`marquee batch --store`).
 
-`run.py` cuts the users into partitions, has them computed in other processes and skips those that
-an earlier run has finished; `worker.py` computes one. The answers are those that a gateway gives:
-`blocks.py` ranks many users at once with the gateway's own steps, and `single.py` calls its
-`Recommender` for requests and users that need more than that.
+`run.py` divides the users into parts, skips parts that an earlier run has finished, and has the
+others computed by `worker.py` in other processes. The lists are the same as those of a gateway:
+`blocks.py` ranks many users at the same time with functions of the gateway, and `single.py` calls
+the gateway's `Recommender` for requests and users that need more. May import `gateway`, `cf`,
+`inference` and `scoring`. Start with `run.py`.
 """

@@ -1,10 +1,9 @@
-"""Ranks a block of known users at once, in the steps that Recommend takes for one.
+"""Ranks a block of known users together, in the same steps as Recommend.
 
-A gateway turns each user into messages, tasks and timeouts, which costs more than the scoring of a
-known user. Here the engines get whole blocks, and every other step is the gateway's own function:
-the plan of a backend, the sum with the gateway's own models, the page, and the predicted stars.
-Users whom that does not answer in full are left to `single.py`: those without ratings, and those
-for whom a model abstains.
+In a gateway, each user causes messages, tasks and timeouts, which cost more than scoring a known
+user. Here the engines score whole blocks, and all other steps are functions of the gateway: a
+backend's plan, the sum with the gateway's own models, the page, and the predicted stars. The
+remaining users, without ratings or for whom a model abstains, are handled by `single.py`.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ from marquee_services.scoring.ranking import UserRanking, rank
 
 _NO_ITEMS = np.empty(0, np.int32)
 _NO_RATINGS = np.empty(0, np.float32)
-# Users in a block: so many that the engines' work outweighs its preparation, and so few that the
-# scores of a block (4 bytes for each model, user and item) stay in tens of megabytes.
+# The most users in a block: enough for scoring to outweigh its preparation, but few enough that the
+# scores of a block (4 bytes for each model, user and item) take only tens of megabytes.
 _MAX_USERS, _MAX_SCORES = 256, 4_000_000
 
 
@@ -41,11 +40,11 @@ class BlockRanker:
     """Ranks blocks of users with the whole ensemble of a release."""
 
     def __init__(self, loaded: LoadedRelease, request: ListRequest) -> None:
-        """Prepares what is the same for all users.
+        """Prepares what all users share.
 
         Args:
             loaded: The release and its engines.
-            request: What the lists are; `can_rank` must hold.
+            request: The kind of lists, for which `can_rank` must be true.
         """
         release, options = loaded.gateway, request.recommend_options
         self._loaded = loaded
@@ -66,9 +65,9 @@ class BlockRanker:
 
     @staticmethod
     def can_rank(loaded: LoadedRelease, request: ListRequest) -> bool:
-        """Whether lists of this kind are ranked in blocks.
+        """Returns whether lists of this kind can be ranked in blocks.
 
-        Others show other items than the best of the whole catalogue's ranking, or reasons.
+        Lists with reasons, or with other items than the best of the whole catalogue, cannot.
         """
         options = request.recommend_options
         return (
@@ -99,10 +98,10 @@ class BlockRanker:
         found = [rank(self._engines[name], queries, plan) for name, plan in self._plans.items()]
         subjects = self._subjects(users, profiles)
         ranked: list[RankedCandidates | None] = []
-        for place, subject in enumerate(subjects):
-            parts = [rankings[place] for rankings in found]
+        for index, subject in enumerate(subjects):
+            parts = [rankings[index] for rankings in found]
             abstains = any(part.abstaining for part in parts)
-            ranked.append(None if abstains else self._ranked(subject, parts, eligible[place]))
+            ranked.append(None if abstains else self._ranked(subject, parts, eligible[index]))
         return self._pages(subjects, ranked, eligible)
 
     def _subjects(self, users: Int32, profiles: Profiles) -> list[ResolvedSubject]:
@@ -118,17 +117,17 @@ class BlockRanker:
                 (),
                 data,
             )
-            subject.take_bias(bias)  # Computed for the whole block at once.
+            subject.set_bias(bias)  # Already computed for the whole block.
             subjects.append(subject)
         return subjects
 
     def _ranked(
         self, subject: ResolvedSubject, parts: Sequence[UserRanking], eligible: Bool
     ) -> RankedCandidates:
-        """Sums what the backends and the gateway's own models give, as `Router.rank` does."""
+        """Sums the scores of the backends and the gateway's own models, as `Router.rank` does."""
         release, blend = self._loaded.gateway, self._blends.ranking
         scores = own_ranking(release, subject, None, blend, ())
-        # The row is complete: it leaves out what is unrated or seen.
+        # The row already excludes unrated and seen items.
         items = EligibleItems(release, subject, eligible, only_rated=False, only_unseen=False)
         best = own_best(release, subject, blend, None, items, self._best_count)
         for part in parts:
@@ -180,10 +179,10 @@ class BlockRanker:
         ranked: Sequence[RankedCandidates | None],
         positions: Sequence[Int32 | None],
     ) -> list[dict[str, Float32] | None]:
-        """The scores of each page's items by the models of the rating blend, as `Router.score`.
+        """Scores the items of each page with the models of the rating blend, as in `Router.score`.
 
         Returns:
-            For each user the scores by model (float32, n); None if the user has no page, or a
+            For each user, the scores by model (float32, n); None if the user has no page, or a
             model abstains.
         """
         release = self._loaded.gateway
@@ -196,25 +195,26 @@ class BlockRanker:
         for backend, engine in self._engines.items():
             needed = [name for name, _ in release.weights_of(self._blends.rating, backend)]
             missing: dict[tuple[str, ...], list[int]] = {}
-            for place, known in enumerate(outputs):
+            for index, known in enumerate(outputs):
                 if known is not None:
                     names = tuple(name for name in needed if name not in known)
-                    missing.setdefault(names, []).append(place)
-            for names, places in missing.items():
+                    missing.setdefault(names, []).append(index)
+            for names, indexes in missing.items():
                 if not names:
                     continue
                 queries = [
-                    Query(subjects[place].user, _NO_ITEMS, _NO_RATINGS, positions[place])
-                    for place in places
+                    Query(subjects[index].user, _NO_ITEMS, _NO_RATINGS, positions[index])
+                    for index in indexes
                 ]
                 found = engine.score_requests([[query] for query in queries], names)
-                for place, scores in zip(places, found, strict=True):
-                    known = outputs[place]
+                for index, scores in zip(indexes, found, strict=True):
+                    known = outputs[index]
                     if known is not None:
                         known |= scores
         return [None if known is None or _abstains(known) else known for known in outputs]
 
 
 def _abstains(outputs: dict[str, Float32]) -> bool:
-    """Whether a model abstains: its scores are NaN then, which alone differs from itself."""
+    """Returns whether a model abstains, in which case its scores are NaN."""
+    # Only NaN is not equal to itself.
     return any(len(scores) and scores[0] != scores[0] for scores in outputs.values())

@@ -1,8 +1,8 @@
-"""Engines that score exactly where a server approximates first.
+"""Engines that score exactly where a server first approximates.
 
-A server finds a user's best items by an approximation and scores only these exactly. For a whole
-block of users one product of matrices costs less than gathering the parameters of each user's items
-(with Bayesian MF and 3,000 items, a quarter less CPU for the whole list), and gives the same lists.
+A server finds a user's best items by approximate scores, and scores only these exactly. For a whole
+block of users, one matrix product is cheaper than gathering the parameters of each user's items,
+and gives the same lists. With Bayesian MF and 3,000 items, a list takes a quarter less CPU time.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import Approximates, Scorer, score_pairs
 from marquee_services.scoring.engine import Engine
 
-# In larger catalogues an approximation saves more than it costs.
+# In larger catalogues, approximation is cheaper.
 _MAX_ITEMS = 6_000
 
 
 class _ExactScorer:
-    """A scorer without its approximation."""
+    """A scorer without its approximation, for ranking and predicting only."""
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
@@ -35,12 +35,9 @@ class _ExactScorer:
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         return score_pairs(self._scorer, profiles, items)
 
-    def similarities(self, item: int) -> Float32 | None:
-        return self._scorer.similarities(item)
-
 
 def exact_engine(engine: Engine) -> Engine:
-    """The engine for blocks of users: exact, unless the catalogue is too large for that."""
+    """Returns an engine for blocks of users, which is exact unless the catalogue is too large."""
     if engine.data.matrix.item_count > _MAX_ITEMS:
         return engine
     scorers = {

@@ -1,4 +1,4 @@
-"""Where lists are written: the parts of a folder, or one file; on disk, or by URL (fsspec)."""
+"""The files of lists: the parts in a folder, or a single file; on disk or at a URL (fsspec)."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from functools import cached_property
 from marquee_core.release.storage import PARTIAL, Storage
 
 SUFFIX = ".parquet"
-_PLACE = "*"
-# Folder of the parts of a single file, beside it, until all are there.
+_WILDCARD = "*"
+# The folder next to a single file in which its parts are collected until all are complete.
 _PARTS = ".{}.parts"
 
 
 class OutputError(ValueError):
-    """The place to write to cannot be used."""
+    """The output cannot be used."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,10 @@ class Output:
 
     Attributes:
         folder: The folder or URL of the parts.
-        prefix: What their names begin with.
-        suffix: What their names end with.
-        file: The single file that the parts become, as a name beside `folder`; "" for none.
+        prefix: The beginning of the parts' names.
+        suffix: The end of the parts' names.
+        file: The name of the single file, next to `folder`, into which the parts are joined; "" to
+            keep the parts.
     """
 
     folder: str
@@ -35,24 +36,25 @@ class Output:
 
     @classmethod
     def parse(cls, out: str) -> Output:
-        """Reads the argument of `--out`.
+        """Parses the argument of `--out`.
 
         Args:
             out: A folder; a pattern such as `s3://bucket/lists/*.parquet`, in which `*` stands for
                 the number of a part; or a file that ends in `.parquet`.
 
         Raises:
-            OutputError: The pattern has more than one `*`, or has it in a folder.
+            OutputError: The pattern has more than one `*`, has one in a folder, or does not end in
+                `.parquet`.
         """
         parent, slash, name = out.rpartition("/")
-        if _PLACE in parent or name.count(_PLACE) > 1:
-            raise OutputError(f"{out}: one * is allowed, in the name of the files")
+        if _WILDCARD in parent or name.count(_WILDCARD) > 1:
+            raise OutputError(f"{out}: only one * is allowed, in the name of the files")
         # The root of a file system, or the current folder.
         root = parent or slash or "."
-        if _PLACE in name:
+        if _WILDCARD in name:
             if not name.endswith(SUFFIX):
                 raise OutputError(f"{out}: the name of the files must end in {SUFFIX}")
-            prefix, _, suffix = name.partition(_PLACE)
+            prefix, _, suffix = name.partition(_WILDCARD)
             return cls(root, prefix, suffix)
         if name.endswith(SUFFIX):
             return cls(f"{root.rstrip('/')}/{_PARTS.format(name)}", "part-", SUFFIX, name)
@@ -60,7 +62,7 @@ class Output:
 
     @cached_property
     def storage(self) -> Storage:
-        """Reads and writes the parts.
+        """The storage of the parts.
 
         Raises:
             StoreURLError: The URL cannot be used.
@@ -68,16 +70,16 @@ class Output:
         return Storage(self.folder)
 
     @cached_property
-    def beside(self) -> Storage:
-        """Reads and writes the single file."""
+    def file_storage(self) -> Storage:
+        """The storage of the single file."""
         return Storage(self.folder.rpartition("/")[0] or "/")
 
     def name(self, number: int) -> str:
-        """The name of a part."""
+        """Returns the name of a part."""
         return f"{self.prefix}{number:05d}{self.suffix}"
 
     def others(self, count: int) -> list[str]:
-        """Files that look like parts, and are none of the first `count`.
+        """Returns files that look like parts, other than the first `count` parts.
 
         Raises:
             OSError: The folder cannot be read.
@@ -90,7 +92,7 @@ class Output:
         ]
 
     def unfinished(self) -> set[str]:
-        """The unfinished files in the folder; none in object storage, where there are no such.
+        """Returns the unfinished files in the folder; object storage never has any.
 
         Raises:
             OSError: The folder cannot be read.
@@ -103,6 +105,6 @@ class Output:
         """Removes a file from the folder.
 
         Raises:
-            OSError: It cannot be removed.
+            OSError: The file cannot be removed.
         """
         self.storage.call(self.storage.fs.rm_file, self.storage.path(name))

@@ -1,4 +1,4 @@
-"""Shows how far a run has come, and how long the rest will take."""
+"""Shows the progress of a run, with an estimate of the remaining time."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import TextIO
 
 from marquee_services.lists.run import Summary
 
-# On a terminal the line is drawn again so often, and in a log it is repeated so often.
+# The intervals at which the line is redrawn on a terminal, and repeated in a log.
 _REDRAW_S, _LOG_S = 0.2, 30.0
-# The rate is that of the last seconds: a rate since the beginning lags behind a machine that has
-# become busy. Below the shorter time there is none yet.
+# The rate is measured over a sliding window, because an overall average lags behind when a machine
+# becomes busy. No rate is shown before the shorter time.
 _WINDOW_S, _FIRST_S = 60.0, 3.0
 
 
 class ListProgress:
-    """Writes a line on how many users are done.
+    """Writes a line with the number of finished users.
 
-    Only users that this run computes count for the rate and for the time that is left; parts that
-    were there already take none.
+    The rate and the remaining time are based on users that this run computes, because existing
+    parts take no time.
 
     Attributes:
-        parts: How many parts are finished, as a text.
+        parts: The number of finished parts, as text.
     """
 
     def __init__(self, stream: TextIO) -> None:
-        """Writes to a stream."""
+        """Creates a progress line on a stream."""
         self.parts = "no part is"
         self._stream = stream
         self._is_terminal = stream.isatty()
@@ -35,7 +35,7 @@ class ListProgress:
         self._width = 0
 
     def __call__(self, summary: Summary) -> None:
-        """Notices progress."""
+        """Updates the progress, and redraws the line when that is due."""
         verb = "part is" if summary.all_parts == 1 else "parts are"
         self.parts = f"{summary.parts} of {summary.all_parts} {verb}"
         now = time.monotonic()
@@ -68,12 +68,12 @@ class ListProgress:
             return text
         rate = (computed - before) / (last - first)
         return (
-            f"{text}, {rate:,.0f} a second, about {_duration((summary.users - done) / rate)} left"
+            f"{text}, {rate:,.0f} per second, about {_duration((summary.users - done) / rate)} left"
         )
 
 
 def _duration(seconds: float) -> str:
-    """A duration in words, to two digits or so."""
+    """Returns a rounded duration as text."""
     if seconds < 60:
         return f"{max(1, round(seconds))} s"
     if seconds < 3600:

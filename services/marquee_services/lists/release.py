@@ -15,11 +15,11 @@ from marquee_services.server.settings import open_store
 
 @dataclass(frozen=True)
 class LoadedRelease:
-    """What computes lists.
+    """A release in memory, for computing lists.
 
     Attributes:
         gateway: The gateway's part of the release.
-        engines: The models of each backend that the release needs, by the backend's name.
+        engines: The models of each backend of the release, by the backend's name.
     """
 
     gateway: GatewayRelease
@@ -30,7 +30,7 @@ def load_release(request: ListRequest) -> LoadedRelease:
     """Verifies and loads a release.
 
     Raises:
-        ArtifactError: A file is missing or damaged, or a model is not known.
+        ArtifactError: A file is missing or damaged, or a model is unknown.
         OSError: The store cannot be read.
     """
     store = open_store(request.store, request.trusted_keys)

@@ -1,4 +1,4 @@
-"""What lists are asked for."""
+"""The request that describes the lists to compute."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE, validate
 
 Loaders: TypeAlias = Mapping[str, Mapping[str, LoadScorer]]
-"""For each backend, the function that loads each of its models, by name."""
+"""For each backend, the functions that load its models, by the model's name."""
 
 
 def serving_loaders() -> Loaders:
-    """The loaders of the servers."""
+    """Returns the loaders that the servers use."""
     from marquee_services.cf.models import CF_SCORERS
     from marquee_services.inference.models import loaders
 
@@ -29,18 +29,20 @@ def serving_loaders() -> Loaders:
 
 @dataclass(frozen=True)
 class ListRequest:
-    """What every user's list is, whoever computes it. It is sent to other processes.
+    """A description of the lists to compute, which is sent to other processes.
 
     Attributes:
         store: The URL of the release store.
         release_id: The release.
         page_size: The maximum number of items of a list; 0 for 20.
-        options: The serialised RecommendOptions of all users.
-        trusted_keys: PEM file of the keys of which one must have signed the release; "" for none.
+        options: The serialised RecommendOptions for all users.
+        trusted_keys: PEM file of public keys, one of which must have signed the release; "" to
+            accept unsigned releases.
         cache_dir: Folder of the copies of release files.
-        dense_limit: The largest catalogue, in items, that is ranked as a whole.
-        candidates: Candidates that each model retrieves from a larger catalogue.
-        loaders: Returns the loaders of the models; a function of a module, by its name.
+        dense_limit: The largest catalogue, in items, that is ranked completely.
+        candidates: The number of candidates that each model retrieves from a larger catalogue.
+        loaders: Returns the loaders of the models. It must be a module-level function, so that it
+            can be sent to other processes.
     """
 
     store: str
@@ -55,10 +57,10 @@ class ListRequest:
 
     @cached_property
     def recommend_options(self) -> pb.RecommendOptions:
-        """The options as a message, without what only says how answers are written."""
+        """The options as a message, with the release and without metadata."""
         options = pb.RecommendOptions.FromString(self.options)
         options.release_id = self.release_id
-        options.include_metadata = False  # The table adds it, once for each item.
+        options.include_metadata = False  # The table adds the metadata once for each item.
         return options
 
     @property
@@ -67,7 +69,7 @@ class ListRequest:
         return self.page_size or DEFAULT_PAGE_SIZE
 
     def of_user(self, user_id: str) -> pb.RecommendRequest:
-        """The Recommend request that a gateway would answer alike."""
+        """Returns the equivalent Recommend request for a user."""
         return pb.RecommendRequest(
             subject=types_pb2.Subject(user_id=user_id),
             page_size=self.page_size,
@@ -75,7 +77,7 @@ class ListRequest:
         )
 
     def check(self) -> None:
-        """Checks what does not depend on users or the release.
+        """Checks the parts of the request that do not depend on users or the release.
 
         Raises:
             InvalidFields: The page size or an option is not allowed.
@@ -84,7 +86,7 @@ class ListRequest:
 
     @cached_property
     def digest(self) -> str:
-        """Identifies the answers: equal for equal release, size, options and limits."""
+        """A digest of everything that determines the lists: release, size, options and limits."""
         text = "\n".join(
             (
                 self.release_id,

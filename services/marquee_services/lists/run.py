@@ -1,4 +1,4 @@
-"""Computes the lists of all users, part by part, and skips parts that are there already."""
+"""Computes the lists of all users in parts, skipping parts that already exist."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ from marquee_services.lists.table import METADATA, errors_as_json, read_metadata
 from marquee_services.lists.user_list import UserError
 from marquee_services.lists.worker import ListWorker, Part
 
-# How many parts there are by default, and how many users a part then has at least and at most. It
-# depends on the number of users alone, so that a run can be resumed on another machine.
-_PARTS, _FEWEST_USERS, _MOST_USERS = 256, 500, 50_000
+# The default number of parts, and the bounds on the number of users per part. The size of a part
+# depends only on the number of users, so that a run can be resumed on another machine.
+_PARTS, _MIN_USERS, _MAX_USERS = 256, 500, 50_000
 
 
 @dataclass
 class Summary:
-    """What a run has done so far.
+    """The progress of a run.
 
     Attributes:
-        users: The number of users in all.
-        computed: Users whose lists this run has computed.
-        found: Users whose lists an earlier run had written.
-        items: Rows in finished parts.
-        parts: Finished parts.
-        all_parts: The number of parts in all.
-        errors: Why users have no list.
+        users: The total number of users.
+        computed: The number of users whose lists this run has computed.
+        found: The number of users whose lists an earlier run has written.
+        items: The number of rows in finished parts.
+        parts: The number of finished parts.
+        all_parts: The total number of parts.
+        errors: The errors of users without a list.
     """
 
     users: int
@@ -50,16 +50,16 @@ class Summary:
 
 
 def partition_size(users: int) -> int:
-    """The number of users of a part, by default."""
-    return min(_MOST_USERS, max(_FEWEST_USERS, math.ceil(users / _PARTS)))
+    """Returns the default number of users of a part."""
+    return min(_MAX_USERS, max(_MIN_USERS, math.ceil(users / _PARTS)))
 
 
 def cut_parts(users: int, user_ids: Sequence[str] | None, size: int) -> list[Part]:
-    """Cuts users into parts.
+    """Divides users into parts.
 
     Args:
         users: The number of users.
-        user_ids: Their ids if they were given; None for all users of the release.
+        user_ids: The ids of the users; None for all users of the release.
         size: The number of users of a part.
     """
     return [
@@ -80,25 +80,25 @@ def write_lists(
     run: RunTasks,
     on_progress: Callable[[Summary], None],
 ) -> Summary:
-    """Computes and writes all parts; those that an earlier run has finished are left as they are.
+    """Computes and writes all parts, except those that an earlier run has finished.
 
     Args:
-        request: What the lists are.
-        output: Where they are written.
+        request: The description of the lists.
+        output: The files to write.
         parts: The parts.
         run: Runs the tasks.
         on_progress: Called whenever users have been computed, or a part has been finished.
 
     Raises:
-        OutputError: The folder holds other files that look like parts.
+        OutputError: The folder contains other files that look like parts.
         ArtifactError: The release cannot be loaded.
         OSError: The store cannot be read, or a part cannot be written.
-        TaskError: A process has died again and again.
+        TaskError: A process has died repeatedly.
     """
     if not output.file and (others := output.others(len(parts))):
         raise OutputError(
-            f"{output.folder} holds {others[0]}, which is no part of these lists: remove it, or "
-            "choose another folder"
+            f"{output.folder} contains {others[0]}, which is not a part of these lists: remove it, "
+            "or choose another folder"
         )
     summary = Summary(parts[-1].end if parts else 0, all_parts=len(parts))
     expected = _whole_file(request, parts)
@@ -109,20 +109,20 @@ def write_lists(
         return summary
     computing = [0] * len(parts)
 
-    def on_report(place: int, users: int) -> None:
-        computing[place] += users
+    def on_report(number: int, users: int) -> None:
+        computing[number] += users
         summary.computed += users
         on_progress(summary)
 
-    # Without what has been opened or computed here: other processes do that themselves.
+    # Copies without cached properties, which other processes compute themselves.
     worker = ListWorker(replace(request), replace(output))
     left_before = output.unfinished()
     try:
         with closing(run(worker, parts, on_report)) as results:
-            for place, result in results:
-                # A part whose process died was begun again, so users may have been counted twice.
-                actual = 0 if result.was_there else result.users
-                summary.computed += actual - computing[place]
+            for number, result in results:
+                # A part is restarted if its process dies, so users may have been counted twice.
+                actual = 0 if result.was_written else result.users
+                summary.computed += actual - computing[number]
                 summary.found += result.users - actual
                 summary.items += result.items
                 summary.parts += 1
@@ -139,31 +139,31 @@ def write_lists(
 
 
 def _whole_file(request: ListRequest, parts: Sequence[Part]) -> dict[str, str]:
-    """What identifies the lists of a single file."""
+    """Returns the metadata that identify the lists of a single file."""
     digests = "".join(part.digest for part in parts)
     users = hashlib.sha256(digests.encode()).hexdigest()
     return {"lists": request.digest, "users": users}
 
 
 def _finished_file(output: Output, expected: Mapping[str, str]) -> dict[str, Any] | None:
-    """What the single file says about itself if an earlier run has finished it; None if not."""
+    """Returns the metadata of the single file if an earlier run has finished it, else None."""
     try:
-        found = read_metadata(output.beside.read(output.file))
+        found = read_metadata(output.file_storage.read(output.file))
     except FileNotFoundError:
         return None
     return found if found is not None and expected.items() <= found.items() else None
 
 
 def _join(output: Output, parts: int, metadata: Mapping[str, Any]) -> None:
-    """Writes the parts to one file, a row group each, and removes them."""
-    beside, storage = output.beside, output.storage
-    unfinished = beside.path(f"{PARTIAL}{output.file}")
+    """Joins the parts into one file, with a row group for each, and removes them."""
+    file_storage, storage = output.file_storage, output.storage
+    unfinished = file_storage.path(f"{PARTIAL}{output.file}")
 
     def part(number: int) -> pa.Table:
         content = storage.read(output.name(number))
         return pq.read_table(pa.BufferReader(content))
 
-    with beside.fs.open(unfinished, "wb") as stream:
+    with file_storage.fs.open(unfinished, "wb") as stream:
         table = part(0)
         source = json.loads(table.schema.metadata[METADATA])["source"]
         text = json.dumps({**metadata, "source": source}, sort_keys=True, ensure_ascii=False)
@@ -174,5 +174,5 @@ def _join(output: Output, parts: int, metadata: Mapping[str, Any]) -> None:
             for number in range(parts):
                 table = part(number).replace_schema_metadata(schema.metadata)
                 writer.write_table(table, row_group_size=max(1, table.num_rows))
-    beside.call(beside.fs.mv, unfinished, beside.path(output.file))
+    file_storage.call(file_storage.fs.mv, unfinished, file_storage.path(output.file))
     storage.call(storage.fs.rm, storage.root, recursive=True)

@@ -1,7 +1,7 @@
-"""Answers requests user by user, with the gateway's `Recommender` and the engines of this process.
+"""Computes lists user by user, with the gateway's `Recommender` and the engines of this process.
 
-It answers everything that a gateway does: reasons, diversity, a minimum of stars, single models,
-catalogues that are too large to be ranked whole, and users whom the release does not know.
+It supports everything that a gateway does: reasons, diversity, a minimum of stars, single models,
+catalogues that are too large to be ranked completely, and users without training ratings.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.validation import validate
-from marquee_services.lists.local_backend import EngineBackend
+from marquee_services.lists.engine_backend import EngineBackend
 from marquee_services.lists.release import LoadedRelease
 from marquee_services.lists.request import ListRequest
 from marquee_services.lists.user_list import UserError, UserList
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.status import reason_name
 
-# Nobody waits for an answer: the limit only keeps arithmetic with times finite.
+# No caller waits for an answer; the deadline only needs to be finite.
 _SECONDS = 1e9
 
 
 class _OneRelease(Releases):
-    """Holds one release."""
+    """Holds a single release."""
 
     def __init__(self, release: GatewayRelease) -> None:
         self._release = release
@@ -52,7 +52,7 @@ class _OneRelease(Releases):
 
 
 class _OneRoute(Routing):
-    """Answers every request with one release, outside experiments."""
+    """Routes every request to a single release, outside experiments."""
 
     def __init__(self, releases: _OneRelease) -> None:
         self._pick = releases.pick
@@ -60,19 +60,19 @@ class _OneRoute(Routing):
     def route(self, subject_id: str, release_id: str = "", model: str = "") -> Route:  # noqa: ARG002
         return Route(self._pick(release_id))
 
-    def served(self, route: Route, user_id: str) -> None:
+    def record_list(self, route: Route, user_id: str) -> None:
         pass
 
 
 class SingleLists:
-    """Computes lists one after another."""
+    """Computes the lists of users one after another."""
 
     def __init__(self, loaded: LoadedRelease, request: ListRequest) -> None:
-        """Puts the gateway's parts together.
+        """Creates a recommender for a release.
 
         Args:
             loaded: The release and its engines.
-            request: What the lists are.
+            request: The description of the lists.
         """
         self._release, self._request = loaded.gateway, request
         releases = _OneRelease(loaded.gateway)
@@ -90,7 +90,7 @@ class SingleLists:
         )
 
     async def lists(self, user_ids: Sequence[str]) -> list[UserList | UserError]:
-        """Each user's list, or why there is none."""
+        """Returns each user's list, or the reason for which there is none."""
         found: list[UserList | UserError] = []
         for user_id in user_ids:
             try:

@@ -1,6 +1,6 @@
-"""Lists as Parquet: a row for each recommended item, and in the metadata what answered.
+"""Lists as Parquet tables, with a row for each recommended item and the source in the metadata.
 
-The first columns are those of `marquee batch --out FILE.parquet` through a gateway.
+The first columns are the same as those of `marquee batch --out FILE.parquet` with a gateway.
 """
 
 from __future__ import annotations
@@ -41,16 +41,16 @@ SCHEMA = pa.schema(
         ("abstaining_models", _TEXTS),
     ]
 )
-"""The columns. With reasons there is another one, `reasons`: each a Reason of the API in JSON."""
+"""The columns. With reasons, there is another one, `reasons`: JSON texts of the API's Reasons."""
 
 REASONS = pa.field("reasons", _TEXTS)
 
 
 def source(release: GatewayRelease, request: ListRequest) -> dict[str, Any]:
-    """What answers: the AnswerSource of the API, as JSON values."""
+    """Returns the source of the lists, an AnswerSource of the API as JSON values."""
     model = request.recommend_options.model
     if model:
-        blends = release.ensemble.alone(model, model in release.stars_models)
+        blends = release.ensemble.single_model(model, model in release.stars_models)
     else:
         blends = release.ensemble.by_backends[release.backends]
     found: dict[str, Any] = MessageToDict(
@@ -62,15 +62,15 @@ def source(release: GatewayRelease, request: ListRequest) -> dict[str, Any]:
 def to_parquet(
     lists: Sequence[UserList], catalogue: Catalogue, metadata: Mapping[str, Any], reasons: bool
 ) -> bytes:
-    """Writes lists, in their order, as one row group.
+    """Returns lists, in their order, as a Parquet file with one row group.
 
-    The bytes are the same each time, and every page has a checksum.
+    The same lists always give the same bytes, and every page of the file has a checksum.
 
     Args:
         lists: The lists.
         catalogue: The items' metadata.
-        metadata: What the file says about itself, as JSON values.
-        reasons: Whether there is a column of reasons.
+        metadata: The metadata of the file, as JSON values.
+        reasons: Whether to add a column of reasons.
     """
     schema = SCHEMA.append(REASONS) if reasons else SCHEMA
     columns = _columns(lists, catalogue)
@@ -93,9 +93,9 @@ def to_parquet(
 def _columns(lists: Sequence[UserList], catalogue: Catalogue) -> dict[str, Any]:
     counts = [len(one.items) for one in lists]
     items = np.concatenate([np.empty(0, np.int32), *(one.items for one in lists)])
-    # The texts of each item are decoded once.
-    distinct, places = np.unique(items, return_inverse=True)
-    indexes = pa.array(places.astype(np.int32))
+    # The texts of each distinct item are decoded only once.
+    distinct, positions = np.unique(items, return_inverse=True)
+    indexes = pa.array(positions.astype(np.int32))
     years = catalogue.years[distinct].astype(np.int32)
     texts = {
         "item_id": pa.array(catalogue.items.ids(distinct), pa.string()),
@@ -123,10 +123,12 @@ def _columns(lists: Sequence[UserList], catalogue: Catalogue) -> dict[str, Any]:
 
 
 def _texts(rows: Iterable[Sequence[str]]) -> pa.Array:
-    """Lists of texts, of which few are distinct."""
-    place_of: dict[tuple[str, ...], int] = {}
-    places = [place_of.setdefault(tuple(row), len(place_of)) for row in rows]
-    return pa.array([list(row) for row in place_of], _TEXTS).take(pa.array(places, pa.int32()))
+    """Converts lists of texts, of which few are distinct, to an array."""
+    position_of: dict[tuple[str, ...], int] = {}
+    positions = [position_of.setdefault(tuple(row), len(position_of)) for row in rows]
+    return pa.array([list(row) for row in position_of], _TEXTS).take(
+        pa.array(positions, pa.int32())
+    )
 
 
 def _reasons(reasons: Sequence[pb.Reason]) -> list[str]:
@@ -136,10 +138,10 @@ def _reasons(reasons: Sequence[pb.Reason]) -> list[str]:
 
 
 def read_metadata(content: bytes) -> dict[str, Any] | None:
-    """Reads a file as a whole and compares its checksums.
+    """Reads the metadata of a file, and verifies the checksums of all its pages.
 
     Returns:
-        What it says about itself; None if it is damaged, or was not written by `to_parquet`.
+        The metadata; None if the file is damaged or was not written by `to_parquet`.
     """
     try:
         with pq.ParquetFile(io.BytesIO(content), page_checksum_verification=True) as file:
@@ -151,5 +153,5 @@ def read_metadata(content: bytes) -> dict[str, Any] | None:
 
 
 def errors_as_json(errors: Sequence[UserError]) -> list[list[str]]:
-    """Errors of users as JSON values."""
+    """Returns the errors of users as JSON values."""
     return [[error.user_id, error.reason, error.message] for error in errors]

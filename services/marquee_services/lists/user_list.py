@@ -1,4 +1,4 @@
-"""One user's list, however it was computed."""
+"""The list of a user."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class UserList:
 
     Attributes:
         user_id: The user's id.
-        items: The item indexes, best first (int32, n).
+        items: The item indexes, the best first (int32, n).
         scores: The ranking scores (float64, n).
-        stars: The predicted stars, in single precision as the API has them (float32, n); None if
-            the release predicts none.
-        proposed_by: For each item the models that have it among their own best.
+        stars: The predicted stars, in single precision as in the API (float32, n); None if the
+            release predicts none.
+        proposed_by: For each item, the models that have it among their own best items.
         abstaining: The models that could not score the user.
-        reasons: The reasons of each item; empty if none were asked for.
+        reasons: The reasons for each item; empty if none were requested.
     """
 
     user_id: str
@@ -35,12 +35,12 @@ class UserList:
 
 @dataclass(frozen=True)
 class UserError:
-    """Why a user has no list.
+    """The error of a user without a list.
 
     Attributes:
         user_id: The user's id.
-        reason: The reason, as the API names it.
-        message: What is wrong.
+        reason: The name of the API's error reason.
+        message: The error message.
     """
 
     user_id: str

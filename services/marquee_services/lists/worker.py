@@ -1,4 +1,4 @@
-"""Computes the lists of one part, and writes them."""
+"""Computes and writes the lists of a part."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from marquee_services.lists.single import SingleLists
 from marquee_services.lists.table import errors_as_json, read_metadata, source, to_parquet
 from marquee_services.lists.user_list import UserError, UserList
 
-# Users whom `single.py` answers between two reports of progress.
+# The number of users that `single.py` handles between reports of progress.
 _SINGLE_USERS = 16
 
 
 @dataclass(frozen=True)
 class Part:
-    """Users whose lists are written to one file.
+    """A part of the users, whose lists are written to one file.
 
     Attributes:
-        number: The number of the part, from 0.
-        first: The index of the first user; in the release, or among those that were given.
+        number: The number of the part, starting at 0.
+        first: The index of the first user, in the release or among the requested users.
         end: The index after the last user.
-        user_ids: The users' ids if they were given; None for users of the release.
+        user_ids: The ids of requested users; None for users of the release.
     """
 
     number: int
@@ -42,44 +42,44 @@ class Part:
 
     @property
     def digest(self) -> str:
-        """Identifies the users, given the release."""
+        """A digest of the users, which identifies them within a release."""
         what = [str(self.first), str(self.end), *(self.user_ids or ())]
         return hashlib.sha256("\0".join(what).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class PartResult:
-    """What has become of a part.
+    """The result of a part.
 
     Attributes:
-        users: The number of its users.
+        users: The number of users.
         items: The number of rows.
-        errors: Why users have no list.
-        was_there: Whether an earlier run had written it.
+        errors: The errors of users without a list.
+        was_written: Whether an earlier run had already written the part.
     """
 
     users: int
     items: int
     errors: tuple[UserError, ...]
-    was_there: bool
+    was_written: bool
 
 
 @dataclass(frozen=True)
 class ListWorker:
-    """Computes parts in a process of its own; implements `Work`.
+    """Computes parts in a separate process; implements `Work`.
 
-    It reports the number of users whenever it has computed some.
+    Whenever it has computed users, it reports their number.
 
     Attributes:
-        request: What the lists are.
-        output: Where they are written.
+        request: The description of the lists.
+        output: The files to write.
     """
 
     request: ListRequest
     output: Output
 
     def __call__(self, part: Part, report: Report, /) -> PartResult:
-        """Computes and writes a part, unless it is there already.
+        """Computes and writes a part, unless it has already been written.
 
         Raises:
             ArtifactError: The release cannot be loaded.
@@ -93,7 +93,7 @@ class ListWorker:
             found = None
         if found is not None and expected.items() <= found.items():
             errors = tuple(UserError(*error) for error in found["errors"])
-            return PartResult(part.end - part.first, found["items"], errors, was_there=True)
+            return PartResult(part.end - part.first, found["items"], errors, was_written=True)
         answers = self._answers(part, report)
         lists = [one for one in answers if isinstance(one, UserList)]
         errors = tuple(one for one in answers if isinstance(one, UserError))
@@ -108,7 +108,7 @@ class ListWorker:
         with_reasons = self.request.recommend_options.include_reasons
         content = to_parquet(lists, release.catalogue, metadata, with_reasons)
         self.output.storage.replace(name, content)
-        return PartResult(len(answers), items, errors, was_there=False)
+        return PartResult(len(answers), items, errors, was_written=False)
 
     @cached_property
     def _loaded(self) -> LoadedRelease:
@@ -125,7 +125,7 @@ class ListWorker:
         return BlockRanker(self._loaded, self.request)
 
     def _answers(self, part: Part, report: Report) -> list[UserList | UserError]:
-        """The answers for the users of a part, in their order."""
+        """Returns the answers for the users of a part, in their order."""
         release = self._loaded.gateway
         if part.user_ids is None:
             users = np.arange(part.first, part.end, dtype=np.int32)
@@ -139,20 +139,20 @@ class ListWorker:
             known = np.maximum(users, 0)
             rated = np.flatnonzero((users >= 0) & (indptr[known + 1] > indptr[known]))
             for start in range(0, len(rated), self._blocks.block_users):
-                places = rated[start : start + self._blocks.block_users]
-                found = self._blocks.rank(users[places])
+                positions = rated[start : start + self._blocks.block_users]
+                found = self._blocks.rank(users[positions])
                 done = {
-                    place: one
-                    for place, one in zip(places.tolist(), found, strict=True)
+                    position: one
+                    for position, one in zip(positions.tolist(), found, strict=True)
                     if one is not None
                 }
                 answers |= done
                 report(len(done))
-        left = [place for place in range(len(user_ids)) if place not in answers]
+        left = [position for position in range(len(user_ids)) if position not in answers]
         with asyncio.Runner() as runner:
             for start in range(0, len(left), _SINGLE_USERS):
                 batch = left[start : start + _SINGLE_USERS]
-                single = runner.run(self._single.lists([user_ids[place] for place in batch]))
+                single = runner.run(self._single.lists([user_ids[position] for position in batch]))
                 answers |= zip(batch, single, strict=True)
                 report(len(batch))
-        return [answers[place] for place in range(len(user_ids))]
+        return [answers[position] for position in range(len(user_ids))]

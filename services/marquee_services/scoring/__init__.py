@@ -1,4 +1,4 @@
-"""The scoring server, which the CF service and the inference service run with their own models.
+"""The scoring server, which the CF and inference services run with different models.
 
 `engine.py` scores with the models of one release and does not depend on gRPC, `servicer.py`
 implements `ScoringService` with the message conversions of `converters.py`, `loading.py` loads the

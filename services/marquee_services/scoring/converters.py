@@ -31,12 +31,12 @@ from marquee_services.server.wire import (
     unpack_ints,
 )
 
-# The models whose evidence is also written in the form that older gateways read.
+# The models whose evidence is also sent in the fields that older gateways read.
 _ITEM_CF, _USER_CF = "item_cf", "user_cf"
 
 
 def check_range(field: str, value: int, high: int, low: int = 1) -> None:
-    """Checks a number of a request.
+    """Checks a number in a request.
 
     Raises:
         InvalidFields: The value is not between `low` and `high`.
@@ -49,44 +49,44 @@ def check_range(field: str, value: int, high: int, low: int = 1) -> None:
 def to_queries(
     users: Sequence[pb.UserQuery], max_users: int, item_count: int | None = None
 ) -> list[Query]:
-    """The users of a request; `Engine.check` checks them against the release.
+    """Returns the users of a request; `Engine.check` checks them against the release.
 
     Args:
         users: The users.
         max_users: The maximum number of users.
-        item_count: The number of items of the catalogue if the users' eligible items are to be
-            read; None to ignore them.
+        item_count: The number of items of the catalogue, to read the users' eligible items; None to
+            ignore them.
 
     Raises:
-        InvalidFields: There are no users or more than `max_users`, or the bytes of an array have
-            the wrong length.
+        InvalidFields: There are no users or more than `max_users`, or an array has the wrong number
+            of bytes.
     """
     check_range("users", len(users), max_users)
     return [
         Query(
             user.user_index if user.HasField("user_index") else -1,
-            unpack_ints(f"users[{place}].rated_items", user.rated_items),
-            unpack_floats(f"users[{place}].ratings", user.ratings),
-            unpack_ints(f"users[{place}].candidates", user.candidates)
+            unpack_ints(f"users[{position}].rated_items", user.rated_items),
+            unpack_floats(f"users[{position}].ratings", user.ratings),
+            unpack_ints(f"users[{position}].candidates", user.candidates)
             if user.HasField("candidates")
             else None,
-            None if item_count is None else to_eligible(user.eligible, item_count, place),
+            None if item_count is None else to_eligible(user.eligible, item_count, position),
             user.new_only,
         )
-        for place, user in enumerate(users)
+        for position, user in enumerate(users)
     ]
 
 
 def to_eligible(data: bytes, item_count: int, user: int | None = None) -> Bool | None:
-    """Which items are eligible (bool, items); None for all.
+    """Returns whether each item is eligible (bool, items); None if all are.
 
     Args:
         data: The packed bits.
         item_count: The number of items of the catalogue.
-        user: The position of the user that the bits belong to; None for those of the request.
+        user: The position of the user to whom the bits apply; None if they apply to the request.
 
     Raises:
-        InvalidFields: The bytes do not hold one bit for each item.
+        InvalidFields: The number of bytes does not match the number of items.
     """
     if not data:
         return None
@@ -95,11 +95,12 @@ def to_eligible(data: bytes, item_count: int, user: int | None = None) -> Bool |
 
 
 def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
-    """The plan of a request; `check_plan` checks its models against the release.
+    """Returns the plan of a request; `check_plan` checks its models against the release.
 
     Raises:
         InvalidFields: There are no models, a model occurs twice, a weight is missing or not finite,
-            a count is out of range, or there are too many models or candidates for a `top_count`.
+            a count is out of range, or the request has a `top_count` with too many models or with
+            candidates.
     """
     if not request.models:
         raise InvalidFields([FieldViolation("models", "must name at least one model")])
@@ -129,16 +130,16 @@ def _check_top(request: pb.RankItemsRequest) -> None:
     if len(request.models) > MAX_TOP_MODELS:
         reason = f"must name at most {MAX_TOP_MODELS} models with top_count"
         raise InvalidFields([FieldViolation("models", reason)])
-    for place, user in enumerate(request.users):
+    for position, user in enumerate(request.users):
         if user.HasField("candidates"):
             reason = "must be unset with top_count"
-            raise InvalidFields([FieldViolation(f"users[{place}].candidates", reason)])
+            raise InvalidFields([FieldViolation(f"users[{position}].candidates", reason)])
 
 
 def _to_weights(
     names_field: str, names: Sequence[str], weights_field: str, weights: Sequence[float]
 ) -> ModelWeights:
-    """Models with their weights.
+    """Returns models with their weights.
 
     Raises:
         InvalidFields: A model occurs twice, or a weight is missing or not finite.
@@ -147,7 +148,7 @@ def _to_weights(
         raise InvalidFields([FieldViolation(names_field, "must name each model only once")])
     if len(weights) != len(names) or not all(map(math.isfinite, weights)):
         raise InvalidFields(
-            [FieldViolation(weights_field, "must hold one finite number for each model")]
+            [FieldViolation(weights_field, "must have one finite number for each model")]
         )
     return tuple(zip(names, weights, strict=True))
 
@@ -155,7 +156,7 @@ def _to_weights(
 def rank_response(
     release_id: str, rankings: Sequence[UserRanking], plan: RankingPlan
 ) -> pb.RankItemsResponse:
-    """A response with the rankings of its users, of whom there is at least one."""
+    """Returns a response with the rankings of its users, at least one."""
     best = _best_items([ranking.stars for ranking in rankings if ranking.stars is not None])
     if plan.top_count:
         names = [name for name, _ in plan.weights]
@@ -186,8 +187,8 @@ def rank_response(
 
 
 def _abstaining(rankings: Sequence[UserRanking], model: str) -> bytes:
-    """The positions of the users whom a model cannot score."""
-    found = [place for place, ranking in enumerate(rankings) if model in ranking.abstaining]
+    """Returns the packed positions of the users whom a model cannot score."""
+    found = [position for position, ranking in enumerate(rankings) if model in ranking.abstaining]
     return pack_ints(np.array(found)) if found else b""
 
 
@@ -202,7 +203,7 @@ def _top_items(users: Sequence[TopItems]) -> pb.RankItemsResponse.TopItems:
 
 
 def _best_items(users: Sequence[BestItems]) -> pb.RankItemsResponse.BestItems | None:
-    """The scores of each user's best items; None without users."""
+    """Returns the scores of each user's best items; None without users."""
     if not users:
         return None
     return pb.RankItemsResponse.BestItems(
@@ -219,7 +220,7 @@ def _best_items(users: Sequence[BestItems]) -> pb.RankItemsResponse.BestItems | 
 
 
 def score_response(release_id: str, scores: Mapping[str, Float32]) -> pb.ScoreItemsResponse:
-    """A response with each model's scores."""
+    """Returns a response with each model's scores."""
     return pb.ScoreItemsResponse(
         release_id=release_id,
         models=[
@@ -232,7 +233,7 @@ def score_response(release_id: str, scores: Mapping[str, Float32]) -> pb.ScoreIt
 def retrieve_response(
     release_id: str, best: Mapping[str, Sequence[Found]]
 ) -> pb.RetrieveItemsResponse:
-    """A response with each model's best items, user after user."""
+    """Returns a response with each model's best items, user after user."""
     return pb.RetrieveItemsResponse(
         release_id=release_id,
         models=[
@@ -250,7 +251,7 @@ def retrieve_response(
 def compare_response(
     release_id: str, similarities: Mapping[str, Float32]
 ) -> pb.CompareItemsResponse:
-    """A response with each model's similarities."""
+    """Returns a response with each model's similarities."""
     return pb.CompareItemsResponse(
         release_id=release_id,
         models=[
@@ -261,7 +262,7 @@ def compare_response(
 
 
 def explain_response(release_id: str, evidence: Sequence[Evidence]) -> pb.ExplainItemsResponse:
-    """A response with the evidence for each candidate."""
+    """Returns a response with the evidence for each candidate."""
     return pb.ExplainItemsResponse(
         release_id=release_id, items=[_evidence_message(item) for item in evidence]
     )
@@ -304,7 +305,7 @@ def _rated_message(evidence: RatedEvidence) -> pb.ExplainItemsResponse.RatedItem
 def releases_response(
     release_ids: Sequence[str], refused: Mapping[str, str], model_seconds: Mapping[str, float]
 ) -> pb.ListReleasesResponse:
-    """A response with the loaded releases, those that could not be loaded, and models' times."""
+    """Returns a response with the loaded and refused releases and the times of the models."""
     return pb.ListReleasesResponse(
         release_ids=release_ids,
         refused=[

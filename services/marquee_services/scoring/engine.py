@@ -1,4 +1,4 @@
-"""Scores with the models of a loaded release; independent of gRPC."""
+"""Scores with the models of a loaded release, independently of gRPC."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.ratings import Profiles, join_profiles
 from marquee_core.retrieval.exact import Found, ItemIndex
 from marquee_core.scorers.scorer import (
+    ComparesItems,
     ExplainsByItems,
     ExplainsByNeighbours,
     NeighbourEvidence,
@@ -28,18 +29,17 @@ from marquee_services.scoring.model_times import NoTimer, Timer
 from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.retrieval import best_of_all, search
 
-# Up to this number of items for each user, a batch of users with different items is scored in one
-# pass. It gathers the parameters of each user's items, which costs more than it saves for more.
+# A batch of users with different items is scored in one pass if each user has at most this many
+# items. With more items, gathering the parameters of each user's items costs more than it saves.
 _MAX_PAIRS = 64
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Why a user's ratings lead to an item, by the models that explain their scores.
+    """The evidence for an item in a user's ratings, by the models that explain their scores.
 
     Attributes:
-        rated: For each model that explains by rated items, the user's rated items that contributed
-            most.
+        rated: For each model that explains by rated items, the rated items that contribute most.
         neighbours: For each model that explains by neighbours, the similar users who rated the
             item.
     """
@@ -50,7 +50,7 @@ class Evidence:
 
 @dataclass(frozen=True, eq=False)
 class Engine:
-    """One backend's models of one release.
+    """A backend's models of a release.
 
     Attributes:
         release_id: The release.
@@ -58,10 +58,10 @@ class Engine:
         scorers: The scorer of each model, by the model's name.
         indexes: The index that retrieves the best items of a model, by the model's name. Only
             models whose scores are products of vectors have one.
-        gateway_scores: The scores of the gateway's own models, which order items alike for all
-            users, by the model's name (float32, items).
-        rankers: What `marquee_services.scoring.ranking` keeps for each plan.
-        timer: Measures the models.
+        gateway_scores: The scores of the gateway's own models, which order items in the same way
+            for all users, by the model's name (float32, items).
+        rankers: The cache of `marquee_services.scoring.ranker`, by plan.
+        timer: Measures the time of the models.
     """
 
     release_id: str
@@ -78,10 +78,10 @@ class Engine:
         return np.flatnonzero(self.data.matrix.item_counts == 0)
 
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
-        """The scorers of some models, by name; of all models if no names are given.
+        """Returns the scorers of some models, by name; of all models if no names are given.
 
         Raises:
-            ModelNotFound: This backend has no model of one of the names.
+            ModelNotFound: This backend lacks one of the models.
         """
         for name in models:
             if name not in self.scorers:
@@ -92,19 +92,19 @@ class Engine:
         """Checks queries against the release.
 
         Raises:
-            InvalidFields: A user or item index is outside the release, ratings are not finite or
-                do not match the rated items, or an item is rated twice.
+            InvalidFields: A user or item index is out of range, a rating is not finite, the number
+                of ratings differs from that of rated items, or an item is rated twice.
         """
         violations = [
-            v for place, query in enumerate(queries) for v in self._violations(place, query)
+            v for position, query in enumerate(queries) for v in self._violations(position, query)
         ]
         if violations:
             raise InvalidFields(violations)
 
-    def _violations(self, place: int, query: Query) -> list[FieldViolation]:
+    def _violations(self, position: int, query: Query) -> list[FieldViolation]:
         violations = []
         count = self.data.matrix.item_count
-        prefix = f"users[{place}]"
+        prefix = f"users[{position}]"
         if not -1 <= query.user < self.data.matrix.user_count:
             violations.append(FieldViolation(f"{prefix}.user_index", "no user has this index"))
         if len(query.items) != len(query.ratings):
@@ -125,12 +125,12 @@ class Engine:
         return violations
 
     def candidate_count(self, query: Query) -> int:
-        """The number of scores that each model computes for a query."""
+        """Returns the number of scores that each model computes for a query."""
         items = self.data.matrix.item_count
         return items if query.candidates is None else len(query.candidates)
 
     def profiles(self, queries: Sequence[Query]) -> Profiles:
-        """The rating profiles of checked queries."""
+        """Returns the rating profiles of checked queries."""
         matrix = self.data.matrix
         if all(query.user >= 0 and not len(query.items) for query in queries):
             return matrix.profiles([query.user for query in queries])
@@ -148,11 +148,13 @@ class Engine:
             candidates).
 
         Raises:
-            ModelNotFound: This backend has no model of one of the names.
+            ModelNotFound: This backend lacks one of the models.
         """
         selected = self.select(models)
         profiles = self.profiles(queries)
-        whole_catalogue = [place for place, query in enumerate(queries) if query.candidates is None]
+        whole_catalogue = [
+            position for position, query in enumerate(queries) if query.candidates is None
+        ]
         if len(whole_catalogue) == len(queries):
             return {
                 name: self.timer.run(name, "score", scorer.score, profiles).reshape(-1)
@@ -166,22 +168,22 @@ class Engine:
             if whole_catalogue:
                 part = profiles.take(np.array(whole_catalogue))
                 rows = self.timer.run(name, "score", scorer.score, part)
-                for place, row in zip(whole_catalogue, rows, strict=True):
-                    parts[name][place] = row
-            for places, items in groups:
+                for position, row in zip(whole_catalogue, rows, strict=True):
+                    parts[name][position] = row
+            for positions, items in groups:
                 if items.shape[1] > _MAX_PAIRS:
-                    for place, own in zip(places, items, strict=True):
-                        profile = profiles.take(np.array([place]))
-                        parts[name][place] = scorer.score(profile, own)[0]
+                    for position, own in zip(positions, items, strict=True):
+                        profile = profiles.take(np.array([position]))
+                        parts[name][position] = scorer.score(profile, own)[0]
                     continue
-                part = profiles.take(np.array(places))
+                part = profiles.take(np.array(positions))
                 rows = self.timer.run(name, "score", score_pairs, scorer, part, items)
-                for place, row in zip(places, rows, strict=True):
-                    parts[name][place] = row
-        for place, query in enumerate(queries):
+                for position, row in zip(positions, rows, strict=True):
+                    parts[name][position] = row
+        for position, query in enumerate(queries):
             if query.candidates is not None:
                 for own_rows in parts.values():
-                    own_rows[place] = own_rows[place][: len(query.candidates)]
+                    own_rows[position] = own_rows[position][: len(query.candidates)]
         return {name: np.concatenate(own_rows) for name, own_rows in parts.items()}
 
     def score_requests(
@@ -197,7 +199,7 @@ class Engine:
             For each request, the result of `score` for its users.
 
         Raises:
-            ModelNotFound: This backend has no model of one of the names.
+            ModelNotFound: This backend lacks one of the models.
         """
         scores = self.score([query for queries in requests for query in queries], models)
         parts, start = [], 0
@@ -212,30 +214,30 @@ class Engine:
     ) -> dict[str, list[Found]]:
         """Retrieves each model's best items for each user.
 
-        If some of several models can search, the others are left out: they would have to score the
-        whole catalogue. They score the items that are found. A model alone scores everything,
-        unless it has an index.
+        If there are several models and some can search, the others are skipped, because they would
+        have to score the whole catalogue; they score the retrieved candidates later. A single model
+        without an index scores the whole catalogue.
 
         Args:
             queries: The users; they must have passed `check`. Their candidates are ignored.
             models: Names of the models; empty for all.
-            count: Number of items from each model for each user.
-            eligible: True for items that may be retrieved (bool, items); None for all.
+            count: The number of items from each model for each user.
+            eligible: Whether each item may be retrieved (bool, items); None to allow all.
 
         Returns:
-            For each model that searched by name, and for each user: item indexes, the best first,
+            For each model that searched, by name, and for each user: item indexes, the best first,
             and scores.
 
         Raises:
-            ModelNotFound: This backend has no model of one of the names.
+            ModelNotFound: This backend lacks one of the models.
         """
         profiles = self.profiles(queries)
         selected = self.select(models)
-        alone = len(selected) == 1
+        is_single = len(selected) == 1
         searching = {
             name: scorer
             for name, scorer in selected.items()
-            if name in self.indexes or (not alone and implements(type(scorer), ScoresCore))
+            if name in self.indexes or (not is_single and implements(type(scorer), ScoresCore))
         }
         best: dict[str, list[Found]] = {}
         for name, scorer in (searching or selected).items():
@@ -244,18 +246,18 @@ class Engine:
         return best
 
     def compare(self, item: int) -> dict[str, Float32]:
-        """The similarities of an item to all items (float32, items), by the model's name.
+        """Returns the similarities of an item to all items (float32, items), by the model's name.
 
         Raises:
             InvalidFields: No item has this index.
         """
         if not 0 <= item < self.data.matrix.item_count:
             raise InvalidFields([FieldViolation("item_index", "no item has this index")])
-        rows = {
+        return {
             name: self.timer.run(name, "compare", scorer.similarities, item)
             for name, scorer in self.scorers.items()
+            if isinstance(scorer, ComparesItems)
         }
-        return {name: row for name, row in rows.items() if row is not None}
 
     def explain(self, query: Query, models: Sequence[str], count: int) -> list[Evidence]:
         """Explains each candidate of a user.
@@ -263,11 +265,11 @@ class Engine:
         Args:
             query: The user and the candidates; it must have passed `check`.
             models: Names of the models; empty for all.
-            count: Most rated items to return for each candidate and model.
+            count: The most rated items to return for each candidate and model.
 
         Raises:
             InvalidFields: The query has no candidates.
-            ModelNotFound: This backend has no model of one of the names.
+            ModelNotFound: This backend lacks one of the models.
         """
         if query.candidates is None or not len(query.candidates):
             raise InvalidFields([FieldViolation("user.candidates", "there are no candidates")])
@@ -293,24 +295,24 @@ class Engine:
 
 
 def _groups_by_length(queries: Sequence[Query]) -> list[tuple[list[int], Int32]]:
-    """Groups the users with candidates, so that users of a group have about as many.
+    """Groups the users with candidates, so that the users of a group have about the same number.
 
     Returns:
-        For each group the positions of its users, and their candidates, padded to a power of two
+        For each group, the positions of its users, and their candidates, padded to a power of two
         with the first candidate (int32, group size × length).
     """
     groups: dict[int, list[int]] = {}
-    for place, query in enumerate(queries):
+    for position, query in enumerate(queries):
         if query.candidates is not None and len(query.candidates):
             length = 1 << (len(query.candidates) - 1).bit_length()
-            groups.setdefault(length, []).append(place)
+            groups.setdefault(length, []).append(position)
     padded = []
-    for length, places in groups.items():
-        items = np.empty((len(places), length), dtype=np.int32)
-        for row, place in enumerate(places):
-            own = queries[place].candidates
-            assert own is not None  # noqa: S101 - only users with candidates are in a group
+    for length, positions in groups.items():
+        items = np.empty((len(positions), length), dtype=np.int32)
+        for row, position in enumerate(positions):
+            own = queries[position].candidates
+            assert own is not None  # noqa: S101 - groups contain only users with candidates
             items[row, : len(own)] = own
             items[row, len(own) :] = own[0]
-        padded.append((places, items))
+        padded.append((positions, items))
     return padded

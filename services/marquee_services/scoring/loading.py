@@ -24,7 +24,7 @@ from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
 
 _NO_TIMER = NoTimer()
-# Candidates of a page are scored in one pass for all users, many candidates user by user.
+# The candidates of a page are scored in one pass for all users, many candidates user by user.
 _PAGE, _MANY_CANDIDATES = 20, 100
 
 
@@ -42,13 +42,13 @@ def load_engine(
         store: The release store.
         release_id: The release.
         backend: Name of the service, from `marquee_core.service_names`.
-        loaders: The function that loads each model that this service knows, by name.
+        loaders: The functions that load the models of this service, by the model's name.
         cache: Folder of the copies of release files.
-        timer: Measures the models.
+        timer: Measures the time of the models.
 
     Raises:
-        ArtifactError: A file of the release is missing or damaged, or the release has a model that
-            this service does not know.
+        ArtifactError: A file of the release is missing or damaged, or the release assigns a model
+            to this service that it does not know.
     """
     files, names = open_release(store, release_id, backend, cache)
     entries = {model.name: model for model in files.manifest.models}
@@ -78,7 +78,7 @@ def load_index(folder: Path, scorer: Scorer, retrieval: Mapping[str, Any]) -> It
         The index; None if the model's scores are not products of vectors.
 
     Raises:
-        ArtifactError: The entry is damaged, or the model or this server does not support that kind
+        ArtifactError: The entry is damaged, or the model or this server does not support the kind
             of index.
     """
     items = item_products(scorer)
@@ -101,9 +101,9 @@ def load_index(folder: Path, scorer: Scorer, retrieval: Mapping[str, Any]) -> It
 
 
 def warm_up(engine: Engine) -> None:
-    """Does once whatever requests may ask for, so that the first request is not slow.
+    """Executes every kind of request once, so that the first requests are not slow.
 
-    A model that fails at any of it is found now, and not by a caller.
+    This also detects models that fail before a caller does.
 
     Raises:
         ArtifactError: A model returns scores that are not finite.

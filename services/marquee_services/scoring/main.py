@@ -16,6 +16,7 @@ from marquee_services.scoring.model_times import ModelTimes
 from marquee_services.scoring.servicer import ScoringServicer
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.fork_server import ForkServer
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.queue_metrics import QueueMetrics
 from marquee_services.server.runtime import (
@@ -25,12 +26,11 @@ from marquee_services.server.runtime import (
     until_signalled,
 )
 from marquee_services.server.state_metrics import release_metrics
-from marquee_services.server.trial import Trial, start_trial_host
-from marquee_services.server.trial_host import TrialHost
+from marquee_services.server.trial import ReleaseTrial, start_fork_server
 
 _DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
 SERVICE = _DESCRIPTOR.full_name
-# Gateways ask for the loaded releases all the time, to learn whether the server answers.
+# Gateways list the loaded releases periodically, to probe whether the server responds.
 _PROBES = frozenset({"ListReleases"})
 
 
@@ -38,7 +38,7 @@ async def start(
     settings: ScoringSettings,
     backend: str,
     loaders: Mapping[str, LoadScorer],
-    trial: Trial | None = None,
+    trial: ReleaseTrial | None = None,
 ) -> tuple[BoundServer, ReleaseFollower[Engine]]:
     """Starts a scoring server.
 
@@ -48,8 +48,8 @@ async def start(
     Args:
         settings: The server's settings.
         backend: Name of the service, from `marquee_core.service_names`.
-        loaders: The function that loads each model that the service knows, by name.
-        trial: Tries releases before they are loaded; None to load them at once.
+        loaders: The functions that load the models of the service, by the model's name.
+        trial: Loads releases on trial first; None to load them without a trial.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -87,34 +87,38 @@ async def start(
         ),
         metrics,
         probes=_PROBES,
-        # Gateways reset many calls at once: those that another replica has answered.
+        # Gateways legitimately reset many calls: those that another replica has answered.
         guarded=False,
     )
     return bound, follower
 
 
-def trial_host(
+def fork_server(
     settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]
-) -> TrialHost:
-    """Starts the process that tries releases; call it before the process has threads."""
-    return start_trial_host({backend: partial(_load_on_trial, settings, backend, loaders)})
+) -> ForkServer:
+    """Starts the process for trial loads. Must be called before this process starts threads.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
+    return start_fork_server({backend: partial(_load_on_trial, settings, backend, loaders)})
 
 
 async def serve(
     settings: ScoringSettings,
     backend: str,
     loaders: Mapping[str, LoadScorer],
-    host: TrialHost | None = None,
+    fork_server: ForkServer | None = None,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully; see `start`.
 
     Args:
         settings: The server's settings.
         backend: Name of the service, from `marquee_core.service_names`.
-        loaders: The function that loads each model that the service knows, by name.
-        host: Starts the processes in which releases are tried; None to load them at once.
+        loaders: The functions that load the models of the service, by the model's name.
+        fork_server: Starts the processes for trial loads; None to load releases without a trial.
     """
-    trial = None if host is None else Trial(backend, settings, host)
+    trial = None if fork_server is None else ReleaseTrial(backend, settings, fork_server)
     bound, follower = await start(settings, backend, loaders, trial)
     following = asyncio.create_task(follower.follow())
     try:

@@ -1,4 +1,4 @@
-"""Measures how long each model takes."""
+"""Measures the time that each model takes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _BUCKETS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1
 
 
 class Timer(Protocol):
-    """Runs a piece of a model's work."""
+    """Runs the work of models, and may measure its time."""
 
     def run(
         self,
@@ -27,19 +27,19 @@ class Timer(Protocol):
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Returns what the work returns.
+        """Calls a function and returns its result.
 
         Args:
             model: The model's name.
-            operation: What it does: `rank`, `score`, `retrieve`, `compare` or `explain`.
-            work: The work.
-            args: Its arguments.
-            kwargs: Its keyword arguments.
+            operation: The operation: `rank`, `score`, `retrieve`, `compare` or `explain`.
+            work: The function.
+            args: Arguments of the function.
+            kwargs: Keyword arguments of the function.
         """
 
 
 class NoTimer:
-    """Measures nothing."""
+    """A timer that measures nothing."""
 
     def run(
         self,
@@ -50,19 +50,19 @@ class NoTimer:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Returns what the work returns."""
+        """Calls a function and returns its result."""
         return work(*args, **kwargs)
 
 
 class ModelTotals:
-    """Adds up how long each model takes.
+    """A timer that sums up the time of each model.
 
     Attributes:
-        totals: The seconds that each model has taken so far, by its name.
+        totals: The seconds that each model has taken so far, by the model's name.
     """
 
     def __init__(self) -> None:
-        """Has measured nothing."""
+        """Starts without measurements."""
         self.totals: dict[str, float] = {}
 
     def run(
@@ -74,7 +74,7 @@ class ModelTotals:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Returns what the work returns, and records how long it took."""
+        """Calls a function, records its time, and returns its result."""
         start = time.perf_counter()
         try:
             return work(*args, **kwargs)
@@ -84,11 +84,11 @@ class ModelTotals:
             self.record(model, operation, seconds)
 
     def record(self, model: str, operation: str, seconds: float) -> None:
-        """Is called with each time; does nothing."""
+        """Receives each measured time; does nothing here, for subclasses to override."""
 
 
 class ModelTimes(ModelTotals):
-    """Records times in the metric `marquee_model_seconds` as well."""
+    """A timer that also records times in the metric `marquee_model_seconds`."""
 
     def __init__(self, metrics: Metrics) -> None:
         """Registers the metric."""
@@ -102,5 +102,5 @@ class ModelTimes(ModelTotals):
         )
 
     def record(self, model: str, operation: str, seconds: float) -> None:
-        """Observes a time."""
+        """Records a time in the metric."""
         self._seconds.labels(model, operation).observe(seconds)

@@ -1,4 +1,4 @@
-"""What the gateway asks a backend for, and the best items that it gets back."""
+"""Queries and plans that the gateway sends to a backend, and the best items in its response."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ModelWeights: TypeAlias = tuple[tuple[str, float], ...]
 """Models in a blend, with their weights."""
 
 MAX_TOP_MODELS = 31
-"""The most models that rank with a `top_count`: each has a bit of an int32, not its sign."""
+"""The most models that rank with a `top_count`: each has a bit of an int32 without its sign."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,13 @@ class Query:
 
     Attributes:
         user: The user's index; -1 for a visitor.
-        items: Items rated in the request, in order of time, the oldest first (int32).
+        items: Items rated in the request, ordered by time, oldest first (int32).
         ratings: The ratings of these items in stars (float32).
         candidates: The items to score (int32); None for the whole catalogue.
-        eligible: The items that may be among a model's own best in a ranking of the whole
-            catalogue (bool, items); None for all.
-        new_only: Whether items without training ratings, and those that the user has rated, are
-            left out of `eligible`.
+        eligible: Whether each item may be among a model's own best items in a ranking of the whole
+            catalogue (bool, items); None to allow all.
+        new_only: Whether to exclude items without training ratings, and those that the user has
+            rated.
     """
 
     user: int
@@ -40,17 +40,17 @@ class Query:
 
 @dataclass(frozen=True)
 class RankingPlan:
-    """How users are ranked; users of equal plans are ranked in one batch.
+    """A plan for ranking users; users with equal plans are ranked in one batch.
 
     Attributes:
         weights: The models that rank, and their weights in the sum.
-        best_count: The maximum number of own best items of each model.
-        gateway_weights: The gateway's own models in the ranking, and their weights. They are not
-            part of the sum, but help to decide which items are a user's best.
-        stars_models: The models that score each user's best items as well.
-        stars_count: How many of the best items they score.
-        top_count: How many of each user's best items to return, in place of the sums of all items
-            and of each model's own best; 0 to return the latter.
+        best_count: The maximum number of each model's own best items.
+        gateway_weights: The gateway's own models in the ranking, and their weights. They determine
+            a user's best items too, but are not included in the returned sums.
+        stars_models: The models that also score each user's best items.
+        stars_count: The number of best items that these models score.
+        top_count: The number of each user's best items to return, instead of the sums of all items
+            and each model's own best items; 0 to return the latter.
     """
 
     weights: ModelWeights
@@ -66,8 +66,8 @@ class BestItems:
     """A user's best items with their scores by some models.
 
     Attributes:
-        items: The item indexes, best first (int32, n).
-        scores: The scores of each model, by its name (float32, n).
+        items: The item indexes, the best first (int32, n).
+        scores: The scores of each model, by the model's name (float32, n).
     """
 
     items: Int32
@@ -79,10 +79,10 @@ class TopItems:
     """A user's best items by the whole ranking.
 
     Attributes:
-        items: The item indexes, best first (int32, n).
-        scores: The weighted sum of the models' scores of each (float32, n).
-        proposers: The models that have the item among their own best: bit m is set for the plan's
-            model m (int32, n).
+        items: The item indexes, the best first (int32, n).
+        scores: The weighted sum of the models' scores of each item (float32, n).
+        proposers: The models that have the item among their own best items: bit m is set for model
+            m of the plan (int32, n).
         bias: The user's bias in the baseline, in stars.
     """
 

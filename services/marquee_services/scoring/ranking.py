@@ -1,10 +1,9 @@
-"""Ranks items with a blend of one backend's models."""
+"""Ranks items with a blend of a backend's models."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 
@@ -12,38 +11,34 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import TopRows, top_rows
-from marquee_core.scorers.baseline import Baseline
-from marquee_core.scorers.scorer import Approximates, Scorer, implements, score_pairs
-from marquee_services.errors import ModelNotFound
+from marquee_core.scorers.scorer import Scorer, score_pairs
 from marquee_services.scoring.engine import Engine
-from marquee_services.scoring.model_times import Timer
 from marquee_services.scoring.plan import BestItems, Query, RankingPlan, TopItems
+from marquee_services.scoring.ranker import Ranker, ranker_for
 from marquee_services.scoring.top_items import own_best, proposers_of, top_items
 
-# These of a model's approximate scores are replaced by exact ones: the best of the sum, this many
-# times the requested number and so many more, and the model's own best, so many more than that.
+# Approximate scores are replaced by exact ones for the best items of the sum, this multiple of the
+# requested number plus the margin, and for the model's own best items, also with the margin.
 _SUM_FACTOR, _MARGIN = 2, 12
-# Up to this number of candidates every model scores exactly.
+# With up to this many candidates, every model scores exactly.
 _MANY_CANDIDATES = 256
-# Plans whose scorers and sums are kept; there is about one for each page size in use.
-_MAX_RANKERS = 64
 _NO_SCORES: Float32 = np.empty(0, np.float32)
 _NONE: Found = np.empty(0, np.int32), _NO_SCORES
 
 
 @dataclass(frozen=True)
 class UserRanking:
-    """The ranking of one user's items.
+    """The ranking of a user's items.
 
     Attributes:
-        scores: The weighted sum of the models' scores of each item (float32, C); without items if
-            the plan has a `top_count`.
-        best: Each model's own best items with their scores, best first, by the model's name; none
-            if the plan has a `top_count`.
-        abstaining: The names of the models that cannot score the user; they are not in the sum.
-        stars: The user's best items as scored by the plan's `stars_models`; None without any.
-        top: The plan's `top_count` best items of the whole ranking; none for a user whom a model
-            cannot score, because the sum lacks a part. None if the plan has no `top_count`.
+        scores: The weighted sum of the models' scores of each item (float32, C); empty if the plan
+            has a `top_count`.
+        best: Each model's own best items with their scores, the best first, by the model's name;
+            empty if the plan has a `top_count`.
+        abstaining: The names of the models that cannot score the user and are not in the sum.
+        stars: The user's best items as scored by the plan's `stars_models`; None if there are none.
+        top: The plan's `top_count` best items of the whole ranking, without items for a user whom a
+            model cannot score, because the sum is incomplete. None if the plan has no `top_count`.
     """
 
     scores: Float32
@@ -53,42 +48,8 @@ class UserRanking:
     top: TopItems | None
 
 
-@dataclass(frozen=True)
-class _Ranker:
-    """The models of a plan, ready to rank.
-
-    Attributes:
-        plan: The plan.
-        scorers: The scorers of the models that rank.
-        stars_scorers: The scorers of the models that score the best items.
-        shared: The sum of the gateway's own models (float32, items).
-        weights: The weight of each model that ranks.
-        approximating: Those of `scorers` that can approximate their scores.
-        timer: Measures the models.
-        baseline: The baseline of the release.
-    """
-
-    plan: RankingPlan
-    scorers: Mapping[str, Scorer]
-    stars_scorers: Mapping[str, Scorer]
-    shared: Float32
-    weights: Mapping[str, np.float32]
-    approximating: Mapping[str, Approximates]
-    timer: Timer
-    baseline: Baseline
-
-
 class ScoresNotFinite(RuntimeError):
-    """A model returned scores that are not finite; the release is withdrawn if that goes on."""
-
-
-def check_plan(engine: Engine, plan: RankingPlan) -> None:
-    """Checks that a backend has the models of a plan.
-
-    Raises:
-        ModelNotFound: A model is missing.
-    """
-    _ranker(engine, plan)
+    """A model returned scores that are not finite; the release is withdrawn if this continues."""
 
 
 def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[UserRanking]:
@@ -103,62 +64,29 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
         The ranking of each user.
 
     Raises:
-        ModelNotFound: This backend has no model of one of the names.
+        ModelNotFound: This backend lacks one of the models.
+        ScoresNotFinite: A model returned scores that are not finite.
     """
-    ranker = _ranker(engine, plan)
+    ranker = ranker_for(engine, plan)
     profiles = engine.profiles(queries)
     rankings: list[UserRanking | None] = [None] * len(queries)
-    whole = [place for place, query in enumerate(queries) if query.candidates is None]
+    whole = [position for position, query in enumerate(queries) if query.candidates is None]
     if whole:
         part = profiles if len(whole) == len(queries) else profiles.take(np.array(whole))
-        hidden = _hidden_rows([queries[place] for place in whole], part, engine)
-        for place, ranking in zip(whole, _rank_rows(part, None, ranker, hidden), strict=True):
-            rankings[place] = ranking
-    for place, query in enumerate(queries):
+        hidden = _hidden_rows([queries[position] for position in whole], part, engine)
+        for position, ranking in zip(whole, _rank_rows(part, None, ranker, hidden), strict=True):
+            rankings[position] = ranking
+    for position, query in enumerate(queries):
         if query.candidates is not None:
-            profile = profiles.take(np.array([place]))
-            (rankings[place],) = _rank_rows(profile, query.candidates, ranker, None)
+            profile = profiles.take(np.array([position]))
+            (rankings[position],) = _rank_rows(profile, query.candidates, ranker, None)
     return [ranking for ranking in rankings if ranking is not None]
 
 
-def _ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
-    found = engine.rankers.get(plan)
-    if found is None:
-        if len(engine.rankers) >= _MAX_RANKERS:
-            engine.rankers.clear()
-        found = engine.rankers[plan] = _new_ranker(engine, plan)
-    ranker: _Ranker = found
-    return ranker
-
-
-def _new_ranker(engine: Engine, plan: RankingPlan) -> _Ranker:
-    shared = np.zeros(engine.data.matrix.item_count, dtype=np.float32)
-    for name, weight in plan.gateway_weights:
-        if name not in engine.gateway_scores:
-            raise ModelNotFound(name)
-        shared += np.float32(weight) * engine.gateway_scores[name]
-    stars = engine.select(plan.stars_models) if plan.stars_models else {}
-    scorers = engine.select([name for name, _ in plan.weights])
-    return _Ranker(
-        plan,
-        scorers,
-        stars,
-        shared,
-        {name: np.float32(weight) for name, weight in plan.weights},
-        {
-            name: cast("Approximates", scorer)
-            for name, scorer in scorers.items()
-            if implements(type(scorer), Approximates)
-        },
-        engine.timer,
-        engine.data.baseline,
-    )
-
-
 def _hidden_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -> Float32 | None:
-    """−∞ for items that may not be among a user's best, else 0 (float32, B × items).
+    """Returns −∞ for items that must not be among a user's best, else 0 (float32, B × items).
 
-    None if all items may be for all users.
+    None if all items are eligible for all users.
     """
     if all(query.eligible is None and not query.new_only for query in queries):
         return None
@@ -178,31 +106,31 @@ def _hidden_rows(queries: Sequence[Query], profiles: Profiles, engine: Engine) -
 
 
 def _rank_rows(
-    profiles: Profiles, items: Int32 | None, ranker: _Ranker, hidden: Float32 | None
+    profiles: Profiles, items: Int32 | None, ranker: Ranker, hidden: Float32 | None
 ) -> list[UserRanking]:
     """Ranks the same items for each of B users.
 
-    Models that can approximate the scores of many items do so, and score exactly the items that
-    then are among the best of the sum or of their own.
+    Models that can approximate their scores do so for many items. They then score exactly the items
+    that are among the best of the sum or of their own scores.
 
     Args:
         profiles: The profiles of the users.
         items: The items (int32, C); None for the whole catalogue.
-        ranker: Has the scorers.
-        hidden: −∞ for items that may not be among a user's best, else 0 (float32, B × C); None if
-            all may be.
+        ranker: The models of the plan.
+        hidden: −∞ for items that must not be among a user's best, else 0 (float32, B × C); None if
+            all are eligible.
     """
     if items is not None and not len(items):
         return [_nothing(ranker) for _ in range(len(profiles))]
     outputs, approximated = _outputs(profiles, items, ranker)
     sums, abstaining = _weighted_sums(outputs, ranker.weights)
-    # What each model may show, and last the whole ranking: −∞ where an item is hidden.
+    # The scores of each model, followed by those of the whole ranking; −∞ where an item is hidden.
     shown = np.empty((len(outputs) + 1, *sums.shape), dtype=np.float32)
-    for place, scores in enumerate((*outputs.values(), sums)):
+    for position, scores in enumerate((*outputs.values(), sums)):
         if hidden is None:
-            shown[place] = scores
+            shown[position] = scores
         else:
-            np.add(scores, hidden, out=shown[place])
+            np.add(scores, hidden, out=shown[position])
     shown[-1] += ranker.shared if items is None else ranker.shared[items]
     exact = {}
     if approximated:
@@ -211,16 +139,16 @@ def _rank_rows(
     top = top_rows(shown[-1], max(plan.stars_count, plan.top_count))
     stars: Sequence[BestItems | None] = [None] * len(sums)
     if ranker.stars_scorers:
-        places = top.indexes[:, : plan.stars_count]
-        # A model that ranked has scored these items already, unless it abstained.
+        positions = top.indexes[:, : plan.stars_count]
+        # A model that ranked has already scored these items, unless it abstained.
         known = {
-            name: scores[rows, places]
+            name: scores[rows, positions]
             for name, scores in outputs.items()
             if name in ranker.stars_scorers
             and not any(name in names for names in abstaining)
-            and (name not in exact or exact[name][rows, places].all())
+            and (name not in exact or exact[name][rows, positions].all())
         }
-        to_score = TopRows(_items_at(items, places), np.minimum(top.counts, plan.stars_count))
+        to_score = TopRows(_items_at(items, positions), np.minimum(top.counts, plan.stars_count))
         stars = _stars(profiles, to_score, ranker, known)
     own = dict(zip(outputs, own_best(shown[:-1], plan.best_count), strict=True))
     if plan.top_count:
@@ -232,22 +160,23 @@ def _rank_rows(
             for names, best_items, found in zip(abstaining, stars, tops, strict=True)
         ]
     rankings = []
-    for place, row in enumerate(sums):
+    for position, row in enumerate(sums):
         best = {
-            name: (_items_at(items, found[place]), outputs[name][place, found[place]])
+            name: (_items_at(items, found[position]), outputs[name][position, found[position]])
             for name, found in own.items()
         }
-        rankings.append(UserRanking(row, best, tuple(abstaining[place]), stars[place], None))
+        rankings.append(UserRanking(row, best, tuple(abstaining[position]), stars[position], None))
     return rankings
 
 
 def _outputs(
-    profiles: Profiles, items: Int32 | None, ranker: _Ranker
+    profiles: Profiles, items: Int32 | None, ranker: Ranker
 ) -> tuple[dict[str, Float32], Mapping[str, Scorer]]:
-    """The scores of the models that rank (float32, B × C), by name; approximate ones last.
+    """Scores items with the models that rank.
 
     Returns:
-        The scores, and the scorers of the models whose scores are approximate.
+        The scores by the model's name, approximate ones last (float32, B × C), and the scorers of
+        the models whose scores are approximate.
     """
     outputs: dict[str, Float32] = {}
     rough: dict[str, Float32] = {}
@@ -265,26 +194,26 @@ def _outputs(
 def _score_exactly(
     profiles: Profiles,
     items: Int32 | None,
-    ranker: _Ranker,
+    ranker: Ranker,
     approximated: Mapping[str, Scorer],
     outputs: Mapping[str, Float32],
     sums: Float32,
     shown: Float32,
 ) -> dict[str, Bool]:
-    """Replaces approximate scores by exact ones where an item is among the best.
+    """Replaces approximate scores by exact ones for items that are among the best.
 
     Args:
         profiles: The profiles of B users.
         items: The items (int32, C); None for the whole catalogue.
-        ranker: Has the scorers.
+        ranker: The models of the plan.
         approximated: The scorers of the models whose scores are approximate.
-        outputs: The scores of each model, approximate ones last; changed (float32, B × C).
-        sums: The weighted sums of the scores; changed (float32, B × C).
-        shown: The scores of each model and their total, −∞ where an item is hidden; changed
+        outputs: The scores of each model, approximate ones last; modified (float32, B × C).
+        sums: The weighted sums of the scores; modified (float32, B × C).
+        shown: The scores of each model and their total, −∞ where an item is hidden; modified
             (float32, (models + 1) × B × C).
 
     Returns:
-        Which scores of each of these models are exact (bool, B × C).
+        Whether each score of each approximating model is exact (bool, B × C).
     """
     plan, (users, width) = ranker.plan, sums.shape
     near_own = plan.best_count + _MARGIN
@@ -292,44 +221,44 @@ def _score_exactly(
     count, rows = len(approximated) + 1, np.arange(users)[:, None]
     near = top_rows(shown[-count:].reshape(-1, width), near_top).indexes.reshape(count, users, -1)
     is_exact: dict[str, Bool] = {}
-    for place, (name, scorer) in enumerate(approximated.items()):
-        # An item that is near both tops is scored twice, which costs less than to find that out.
-        places = np.hstack([near[-1], near[place, :, :near_own]])
+    for position, (name, scorer) in enumerate(approximated.items()):
+        # An item near the top of both is scored twice, which is cheaper than removing duplicates.
+        positions = np.hstack([near[-1], near[position, :, :near_own]])
         is_exact[name] = np.zeros(sums.shape, dtype=np.bool_)
-        is_exact[name][rows, places] = True
-        chosen = _items_at(items, places)
+        is_exact[name][rows, positions] = True
+        chosen = _items_at(items, positions)
         exact = ranker.timer.run(name, "rank", score_pairs, scorer, profiles, chosen)
-        change = ranker.weights[name] * (exact - outputs[name][rows, places])
-        outputs[name][rows, places] = exact
-        sums[rows, places] += change
-        shown[-1][rows, places] += change
-        own = shown[place - count]
-        own[rows, places] = np.where(np.isfinite(own[rows, places]), exact, -np.inf)
+        change = ranker.weights[name] * (exact - outputs[name][rows, positions])
+        outputs[name][rows, positions] = exact
+        sums[rows, positions] += change
+        shown[-1][rows, positions] += change
+        own = shown[position - count]
+        own[rows, positions] = np.where(np.isfinite(own[rows, positions]), exact, -np.inf)
     return is_exact
 
 
-def _items_at(items: Int32 | None, places: Int32) -> Int32:
-    """The items at some places among the ranked ones; None stands for the whole catalogue."""
-    return places if items is None else items[places]
+def _items_at(items: Int32 | None, positions: Int32) -> Int32:
+    """Returns the items at some positions among `items`, which is None for the whole catalogue."""
+    return positions if items is None else items[positions]
 
 
-def _nothing(ranker: _Ranker) -> UserRanking:
-    """The ranking of no items."""
+def _nothing(ranker: Ranker) -> UserRanking:
+    """Returns the ranking of no items."""
     stars = BestItems(_NONE[0], dict.fromkeys(ranker.stars_scorers, _NO_SCORES))
     best = dict.fromkeys(ranker.scorers, _NONE)
     return UserRanking(_NO_SCORES, best, (), stars if ranker.stars_scorers else None, None)
 
 
 def _stars(
-    profiles: Profiles, top: TopRows, ranker: _Ranker, known: Mapping[str, Float32]
+    profiles: Profiles, top: TopRows, ranker: Ranker, known: Mapping[str, Float32]
 ) -> list[BestItems]:
-    """The scores of each user's best items.
+    """Returns the scores of each user's best items by the plan's `stars_models`.
 
     Args:
         profiles: The profiles of B users.
         top: The best items of each user.
-        ranker: Has the scorers.
-        known: The scores by some of the models (float32, B × C).
+        ranker: The models of the plan.
+        known: The scores by some of the models, which are already known (float32, B × C).
     """
     scores = {
         name: known[name]
@@ -338,8 +267,10 @@ def _stars(
         for name, scorer in ranker.stars_scorers.items()
     }
     return [
-        BestItems(top[place], {name: values[place, :count] for name, values in scores.items()})
-        for place, count in enumerate(top.counts.tolist())
+        BestItems(
+            top[position], {name: values[position, :count] for name, values in scores.items()}
+        )
+        for position, count in enumerate(top.counts.tolist())
     ]
 
 
@@ -348,10 +279,13 @@ def _weighted_sums(
 ) -> tuple[Float32, list[list[str]]]:
     """Sums the models' scores (float32, B × C).
 
-    A model that cannot score a user is left out of the sum, and its scores are set to 0.
+    If a model cannot score a user, its scores are set to 0.
 
     Returns:
-        The sums (float32, B × C), and the names of the models that abstain for each user.
+        The sums (float32, B × C), and for each user the names of the models that abstain.
+
+    Raises:
+        ScoresNotFinite: A score is NaN or infinite, although the model does not abstain.
     """
     sums = np.zeros_like(next(iter(outputs.values())))
     abstaining: list[list[str]] = [[] for _ in sums]
@@ -368,7 +302,7 @@ def _weighted_sums(
 
 
 def _check_finite(sums: Float32, outputs: Mapping[str, Float32]) -> None:
-    """Lets no score that is not a number reach a caller.
+    """Checks that all scores are finite, so that no other score reaches a caller.
 
     Raises:
         ScoresNotFinite: A score is NaN or infinite.

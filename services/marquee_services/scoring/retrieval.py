@@ -1,4 +1,4 @@
-"""Finds a model's best items for users, by an index, in the model's core, or among all items."""
+"""Finds a model's best items for users: with an index, in the model's core, or among all items."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marquee_core.retrieval.exact import Found, ItemIndex, ScoresByProduct
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.scorer import Approximates, Scorer, ScoresCore, implements
 
-# A search by approximate scores finds a quarter more items than are wanted, and so many more.
+# A search by approximate scores finds a quarter more items than requested, plus this many.
 _WIDER_SHARE, _WIDER_BY = 4, 24
 
 
@@ -24,14 +24,14 @@ def search(
     count: int,
     eligible: Bool | None,
 ) -> list[Found]:
-    """Finds the best items of a model for each user without scoring everything, if possible.
+    """Finds the best items of a model for each user, if possible without scoring all items.
 
     Args:
         index: The model's index; None to search its core.
         scorer: The model's scorer; a `ScoresCore` if it has no index.
         profiles: The profiles of B users.
-        count: Number of items for each user.
-        eligible: True for items that may be found (bool, items); None for all.
+        count: The number of items for each user.
+        eligible: Whether each item may be found (bool, items); None to allow all.
     """
     if index is None:
         return _best_of_core(scorer, profiles, count, eligible)
@@ -47,50 +47,51 @@ def search(
 def _best_of_core(
     scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
 ) -> list[Found]:
-    """The best items of a model's core for each user.
+    """Returns the best items of a model's core for each user.
 
-    The whole catalogue is scored for users for whom too few items of the core score above 0.
+    For users for whom too few items of the core score above 0, the whole catalogue is scored.
     """
     core, scores = cast("ScoresCore", scorer).score_core(profiles)
     own = None if eligible is None else eligible[core]
     found: list[Found] = []
-    for place, row in enumerate(scores):
+    for position, row in enumerate(scores):
         top = top_indexes(row, count, own)
         if len(top) == count and row[top[-1]] > 0:
             found.append((core[top], row[top]))
         else:
-            found += best_of_all(scorer, profiles.take(np.array([place])), count, eligible)
+            found += best_of_all(scorer, profiles.take(np.array([position])), count, eligible)
     return found
 
 
 def best_of_all(
     scorer: Scorer, profiles: Profiles, count: int, eligible: Bool | None
 ) -> list[Found]:
-    """The best items of a model for each user, found by scoring the whole catalogue.
+    """Returns the best items of a model for each user, found by scoring the whole catalogue.
 
-    If the model can approximate its scores, these find the items, which are then scored exactly.
+    If the model can approximate its scores, the approximate ones find the items, which are then
+    scored exactly.
     """
-    rough = None
+    approximate = None
     if implements(type(scorer), Approximates):
-        rough = cast("Approximates", scorer).approximate(profiles)
+        approximate = cast("Approximates", scorer).approximate(profiles)
     found: list[Found] = []
-    for row in scorer.score(profiles) if rough is None else rough:
-        top = top_indexes(row, count if rough is None else _wider(count), eligible)
+    for row in scorer.score(profiles) if approximate is None else approximate:
+        top = top_indexes(row, count if approximate is None else _wider(count), eligible)
         found.append((top.astype(np.int32), row[top]))
-    return found if rough is None else _exactly(scorer, profiles, found, count)
+    return found if approximate is None else _exactly(scorer, profiles, found, count)
 
 
 def _wider(count: int) -> int:
-    """How many items to find by approximate scores if so many are wanted by exact ones."""
+    """Returns the number of items to find by approximate scores for a number of exact ones."""
     return count + count // _WIDER_SHARE + _WIDER_BY
 
 
 def _exactly(scorer: Scorer, profiles: Profiles, found: Sequence[Found], count: int) -> list[Found]:
-    """Replaces approximate scores of found items by exact ones, and selects the best by them."""
+    """Replaces the approximate scores of found items by exact ones, and selects the best."""
     exact: list[Found] = []
-    for place, (items, scores) in enumerate(found):
+    for position, (items, scores) in enumerate(found):
         if len(items):
-            scores = scorer.score(profiles.take(np.array([place])), items)[0]
+            scores = scorer.score(profiles.take(np.array([position])), items)[0]
         order = np.lexsort((items, -scores))[:count]
         exact.append((items[order], scores[order]))
     return exact

@@ -1,7 +1,7 @@
 """Implements `ScoringService`: each method converts its request, calls the engine, and converts.
 
-Errors are raised as `ServiceError`, and `marquee_services.server.interceptor` ends the call with
-their status.
+Errors are raised as `ServiceError`; `marquee_services.server.interceptor` ends the call with the
+error's status.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ from marquee_services.scoring.converters import (
 )
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
-from marquee_services.scoring.ranking import check_plan, rank
+from marquee_services.scoring.ranker import check_plan
+from marquee_services.scoring.ranking import rank
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.interceptor import Context, time_left
-from marquee_services.server.lanes import LaneExecutor
 from marquee_services.server.micro_batcher import MicroBatcher
+from marquee_services.server.priority import PriorityExecutor
 from marquee_services.server.queue_metrics import QueueMetrics
 from marquee_services.server.wire import MAX_RETRIEVED
 
@@ -42,11 +43,11 @@ _RankKey: TypeAlias = tuple[Engine, RankingPlan]
 
 
 class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
-    """Answers with the releases that a follower keeps loaded.
+    """Scores with the releases that a follower keeps loaded.
 
-    One thread does the scoring, so the event loop stays free for health checks. Waiting requests
-    for the same models of the same release are scored in one batch, which costs less per user.
-    Requests of the batch lane wait for all others.
+    Scoring runs in a separate thread, so that the event loop is free for health checks. Queued
+    requests for the same models of the same release are scored in one batch, which costs less per
+    user. Requests with batch priority run after all others.
     """
 
     def __init__(
@@ -61,16 +62,16 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
 
         Args:
             follower: Loads the releases.
-            settings: The limits.
+            settings: The settings of the service; the servicer uses the limits.
             backend: Name of the service, from `marquee_core.service_names`.
             queues: Measures the queues of calls that wait for a batch.
-            model_seconds: The seconds that each model has taken so far, by its name.
+            model_seconds: The seconds that each model has taken so far, by the model's name.
         """
         self._follower = follower
         self._max_users = settings.max_users
         self._default_deadline = settings.default_deadline
         self._model_seconds = model_seconds
-        self._thread = LaneExecutor("scoring")
+        self._thread = PriorityExecutor("scoring")
         self._batcher: MicroBatcher[
             tuple[Engine, tuple[str, ...]], list[Query], pb.ScoreItemsResponse
         ] = MicroBatcher(
@@ -94,7 +95,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         """Scores items for users."""
         engine = self._follower.get(request.release_id)
         models = tuple(request.models)
-        # Checked before the request joins a batch, where an error would fail the others as well.
+        # Checked before the request joins a batch, where an error would fail all requests.
         engine.select(models)
         queries = self._queries(engine, request.users)
         timeout = time_left(context, self._default_deadline)
@@ -106,7 +107,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         """Ranks items for users."""
         engine = self._follower.get(request.release_id)
         plan = to_plan(request)
-        # Checked before the request joins a batch, where an error would fail the others as well.
+        # Checked before the request joins a batch, where an error would fail all requests.
         check_plan(engine, plan)
         item_count = engine.data.matrix.item_count
         queries = to_queries(request.users, self._max_users, item_count)
@@ -156,7 +157,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     async def ListReleases(
         self, request: pb.ListReleasesRequest, context: Context
     ) -> pb.ListReleasesResponse:
-        """Lists the loaded releases, and marks the one that the caller serves as used."""
+        """Lists the loaded releases, and marks the caller's release in service as used."""
         self._follower.mark_used(request.release_in_service)
         loaded = [engine.release_id for engine in self._follower.releases]
         return releases_response(loaded, self._follower.refused, self._model_seconds)
@@ -177,7 +178,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         requests: Sequence[list[Query]],
         timeout: float,
     ) -> list[pb.ScoreItemsResponse]:
-        """Scores the users of several requests at once, and answers each request."""
+        """Scores the users of several requests in one batch, and answers each request."""
         engine, models = key
         return await self._run(
             engine,
@@ -190,7 +191,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     async def _rank_batch(
         self, key: _RankKey, requests: Sequence[list[Query]], timeout: float
     ) -> list[pb.RankItemsResponse]:
-        """Ranks for the users of several requests at once, and answers each request."""
+        """Ranks for the users of several requests in one batch, and answers each request."""
         engine, plan = key
 
         def work() -> list[pb.RankItemsResponse]:
@@ -205,4 +206,4 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
 
     async def _run(self, engine: Engine, work: Callable[[], _T]) -> _T:
         running = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        return await self._follower.watched(engine.release_id, running)
+        return await self._follower.watch_failures(engine.release_id, running)

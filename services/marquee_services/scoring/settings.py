@@ -1,4 +1,4 @@
-"""Settings that the CF service and the inference service have in common."""
+"""Settings that the CF service and the inference service share."""
 
 from __future__ import annotations
 
@@ -20,5 +20,5 @@ class ScoringSettings(ServerSettings):
         high=1024,
     )
     max_batch: int = setting(
-        32, "Most users that are scored in one batch of waiting requests.", low=1, high=1024
+        32, "Most users that are scored in one batch of queued requests.", low=1, high=1024
     )

@@ -1,4 +1,4 @@
-"""Each model's own best items, and a user's best items by the whole ranking."""
+"""Selects each model's own best items, and a user's best items by the whole ranking."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from marquee_services.scoring.plan import TopItems
 
 
 def own_best(shown: Float32, count: int) -> list[TopRows]:
-    """The best items of each model for each user.
+    """Returns the best items of each model for each user.
 
-    A model that scores all items of a user alike has no best items.
+    A model that gives all items of a user the same score has no best items.
 
     Args:
         shown: The scores of each model, −∞ where an item is hidden (float32, models × B × C).
@@ -34,13 +34,15 @@ def own_best(shown: Float32, count: int) -> list[TopRows]:
 
 
 def _is_flat(scores: Float32) -> bool:
-    """Whether all scores above −∞ are equal."""
+    """Returns whether all scores above −∞ are equal."""
     finite = scores[scores > -np.inf]
     return bool(finite.min() == finite.max())
 
 
 def proposers_of(own: Sequence[TopRows], width: int) -> Int32:
-    """Which models have each item among their own best; see `TopItems` (int32, B × items).
+    """Returns the models that have each item among their own best items, as bits.
+
+    See `TopItems.proposers` (int32, B × items).
 
     Args:
         own: The best items of each model, at most `MAX_TOP_MODELS`.
@@ -49,7 +51,7 @@ def proposers_of(own: Sequence[TopRows], width: int) -> Int32:
     proposers = np.zeros((len(own[0]), width), dtype=np.int32)
     rows = np.arange(len(proposers))[:, None]
     for bit, best in enumerate(own):
-        # A row is padded with its first item, which does no harm unless it has none.
+        # Rows are padded with their first item, which is harmless unless a row is empty.
         if best.counts.all():
             proposers[rows, best.indexes] |= 1 << bit
         else:
@@ -61,11 +63,11 @@ def proposers_of(own: Sequence[TopRows], width: int) -> Int32:
 def top_items(
     top: TopRows, limits: Sequence[int], sums: Float32, proposers: Int32, biases: Float32
 ) -> list[TopItems]:
-    """The best items of each of B users by the whole ranking.
+    """Returns the best items of each of B users by the whole ranking.
 
     Args:
         top: The best items.
-        limits: How many of them each user gets at most.
+        limits: The maximum number of items of each user.
         sums: The weighted sum of the models' scores of each item (float32, B × items).
         proposers: From `proposers_of` (int32, B × items).
         biases: Each user's bias in the baseline, in stars (float32, B).

@@ -1,7 +1,7 @@
-"""Who may call what: identities from certificates and tokens, scopes, and limits on rates.
+"""Access control: identities from certificates and tokens, their scopes, and rate limits.
 
-`AccessControl` is asked by the interceptor before each call. Nothing is checked unless the settings
-name identities or tokens.
+The interceptor calls `AccessControl.admit` before each call. Callers are checked only if the
+settings name identities or tokens.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _SUBJECT_ALTERNATIVE_NAME = "x509_subject_alternative_name"
 
 
 class Scope(StrEnum):
-    """What a caller may do. A method needs one of them."""
+    """A permission of a caller. Each method requires one of them."""
 
     RECOMMEND = "recommend"
     FEEDBACK = "feedback"
@@ -38,13 +38,13 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who makes a call.
+    """The caller of a method.
 
     Attributes:
-        name: The identity, which has a rate limit of its own: the subject of a token, or the
-            address that the call comes from.
-        scopes: What the caller may do.
-        expires: When the identity ends, in seconds since 1970; None for never.
+        name: The identity, to which the rate limit applies: the subject of a token, or the address
+            of the peer.
+        scopes: The caller's permissions.
+        expires: When the identity expires, in seconds since 1970; None for never.
     """
 
     name: str
@@ -53,10 +53,10 @@ class Caller:
 
 
 class TokenVerifier(Refreshable, Protocol):
-    """Finds out whose token a call carries."""
+    """Verifies bearer tokens."""
 
     async def verify(self, token: str) -> Caller:
-        """The caller that a bearer token identifies.
+        """Returns the caller that a bearer token identifies.
 
         Raises:
             Unauthenticated: The token is not valid.
@@ -67,13 +67,13 @@ _CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
 
 
 def has_scope(scope: Scope) -> bool:
-    """Whether the caller of the call in progress has a scope."""
+    """Returns whether the current call's caller has a scope."""
     caller = _CALLER.get()
     return caller is not None and scope in caller.scopes
 
 
 def caller_name() -> str:
-    """The identity of the caller of the call in progress; "" if callers are not identified."""
+    """Returns the identity of the current call's caller; "" if callers are not identified."""
     caller = _CALLER.get()
     return "" if caller is None else caller.name
 
@@ -89,16 +89,17 @@ class AccessControl:
         scopes: Mapping[str, Scope] | None = None,
         rate_limits: RateLimits | None = None,
     ) -> None:
-        """Takes what is checked.
+        """Creates the access control of a server.
 
         Args:
-            allowed_clients: DNS names and URIs of which a client's certificate must have one; empty
-                admits every client.
-            verifiers: Check tokens; the first that knows a token decides.
-            anonymous: The scopes of callers without a valid token. If there are none, a call
-                without a valid token is refused.
-            scopes: The scope that methods need, by full name; other methods need `RECOMMEND`.
-            rate_limits: Limits the rate of calls of each identity; None for no limits.
+            allowed_clients: DNS names and URIs, one of which a client's certificate must carry;
+                empty admits every client.
+            verifiers: Verify tokens; the first one that accepts a token identifies the caller.
+            anonymous: The scopes of callers without a valid token. If empty, calls without a valid
+                token are refused.
+            scopes: The scope that a method requires, by full name; other methods require
+                `RECOMMEND`.
+            rate_limits: Limits the rate of calls per identity; None for no limits.
         """
         self._allowed_clients = allowed_clients
         self._verifiers = tuple(verifiers)
@@ -108,11 +109,11 @@ class AccessControl:
 
     @property
     def checks_callers(self) -> bool:
-        """Whether a caller needs a certificate of an allowed identity, or a token."""
+        """Whether callers need a token, or a certificate of an allowed identity."""
         return bool(self._allowed_clients) or not self._anonymous
 
     async def admit(self, method: str, context: Context) -> None:
-        """Checks a call, and remembers its caller for `has_scope` and `caller_name`.
+        """Checks a call, and stores its caller for `has_scope` and `caller_name`.
 
         Args:
             method: The full name of the method, `/package.Service/Method`.
@@ -121,8 +122,8 @@ class AccessControl:
         Raises:
             Unauthenticated: The call needs a valid token.
             PermissionDenied: The client's certificate or the token does not allow the call.
-            AdminRequired: The method needs an administrator's token.
-            RateLimited: The caller makes too many calls.
+            AdminRequired: The method requires an administrator's token.
+            RateLimited: The caller has exceeded its rate limit.
         """
         if self._allowed_clients:
             self._check_certificate(context)
@@ -143,13 +144,13 @@ class AccessControl:
     def _check_certificate(self, context: Context) -> None:
         names = cast(Any, context.auth_context()).get(_SUBJECT_ALTERNATIVE_NAME, ())
         if not any(name.decode("utf-8", "replace") in self._allowed_clients for name in names):
-            raise PermissionDenied("the client's certificate is not of an allowed identity")
+            raise PermissionDenied("the client's certificate does not carry an allowed identity")
 
     async def _identify(self, context: Context) -> Caller:
         if not self._verifiers and self._anonymous:
             return Caller(_host(context.peer()), self._anonymous)
         token = _bearer_token(context)
-        refused = Unauthenticated("the call carries no bearer token")
+        refused = Unauthenticated("the call has no bearer token")
         if token is not None:
             for verifier in self._verifiers:
                 try:
@@ -162,8 +163,8 @@ class AccessControl:
 
 
 def _bearer_token(context: Context) -> str | None:
-    """The token in the metadata `authorization`; None if there is none."""
-    # Pairs, unlike what the type stubs say.
+    """Returns the token in the metadata `authorization`; None if there is none."""
+    # The metadata are pairs, although the type stubs say otherwise.
     for key, value in cast(Any, context.invocation_metadata()) or ():
         if key == "authorization" and isinstance(value, str):
             scheme, _, token = value.partition(" ")
@@ -173,6 +174,6 @@ def _bearer_token(context: Context) -> str | None:
 
 
 def _host(peer: str | None) -> str:
-    """The address of a peer without its port."""
+    """Returns the address of a peer without its port."""
     address = peer or "unknown"
     return address.rpartition(":")[0] if address.startswith(("ipv4:", "ipv6:")) else address

@@ -1,19 +1,20 @@
-"""An adaptive limit of the work in progress, which sheds load before latency grows.
+"""An adaptive limit on the work in progress, which sheds load before latency grows.
 
 The method is the gradient algorithm of Netflix's concurrency-limits
 (https://github.com/Netflix/concurrency-limits), with the 99th percentile of the latency without
-load in place of its minimum: the mean latency of the last calls may be half of what is tolerated of
-their 99th percentile, which is a multiple of that percentile without load. Where the mean is
-larger, the limit shrinks by that ratio, and otherwise it grows by its square root:
+load in place of the minimum. The tolerated 99th percentile is a multiple of the one without load.
+Under load, a 99th percentile is about twice the mean, so the mean may be half of what is tolerated.
+If the mean latency of a window of calls is larger, the limit shrinks by the ratio of the two;
+otherwise it grows by its square root:
 
     limit ← limit · (tolerance / 2) · p99 without load / mean    or    limit + √limit.
 
-The limit is in force under overload only (`overload`): a burst, or a caller who keeps a few dozen
-calls in flight, waits at most. Callers who are refused come back, and a refusal costs as much as a
-stored answer. How calls wait, and which are refused, is in `waiting_room`.
+The limit is enforced only under overload (`overload`). A burst, or a caller that keeps a few dozen
+calls in flight, is queued and not refused: refused callers retry, and a refusal costs as much as a
+stored answer. `admission_queue` holds the queue and decides which calls are refused.
 
-Latencies are compared within a class of calls, because calls of different classes cost different
-amounts of work: what enters the formula is the mean of latency / p99 without load.
+Calls of different classes cost different amounts of work, so latencies are compared within a class:
+the formula uses the mean of latency / p99 without load.
 """
 
 from __future__ import annotations
@@ -28,36 +29,36 @@ from dataclasses import dataclass, field
 from typing import NoReturn
 
 from marquee_services.errors import Busy
-from marquee_services.server.overload import Overload
-from marquee_services.server.unloaded import UnloadedLatency
-from marquee_services.server.waiting_room import Refused, WaitingRoom
+from marquee_services.server.admission_queue import AdmissionQueue, Refused
+from marquee_services.server.overload import OverloadDetector
+from marquee_services.server.unloaded_latency import UnloadedLatency
 
-# A window ends with this many calls, if it has lasted as long as this.
+# A window ends after this many calls, but not before it has lasted this long.
 _WINDOW_CALLS = 10
 _WINDOW_S = 0.05
-_LEAST_GRADIENT = 0.5
-# The share of a window's result in the new limit.
+_MIN_GRADIENT = 0.5
+# The weight of a window's result in the new limit.
 _SMOOTHING = 0.3
-# In windows without a refusal the least latency is forgotten by this share a second.
+# In windows without a refusal, the least latency is raised by this share per second.
 _FORGET_PER_S = 0.01
-# Up to so many calls in progress count as no load.
-_FEW_CALLS = 2
-# The limit at the start: low enough to see the latency without load.
-_FIRST_LIMIT = 64.0
-# The 99th percentile of latencies under load is about so many times their mean.
+# Up to this many calls in progress count as no load.
+_UNLOADED_CALLS = 2
+# Low enough for the latency without load to be measured.
+_INITIAL_LIMIT = 64.0
+# Under load, the 99th percentile of the latencies is about this multiple of their mean.
 _SPREAD = 2.0
 # A retry before the calls in progress have ended would be refused again.
-_LEAST_RETRY_S = 0.05
+_MIN_RETRY_S = 0.05
 _RECENT_S = 1.0
-# Answers must cost less when they have been too slow for so long with the least limit.
+# Answers must become cheaper when they have been too slow for this long at the lower bound.
 _TOO_SLOW_S = 2.0
-# Under overload a call is refused once it has waited for this long, or for so many times the 99th
-# percentile without load, if that is shorter.
-_PATIENCE_S, _PATIENCE_PER_UNLOADED = 0.04, 2.0
-# Further calls are refused without waiting.
-_MOST_WAITING = 1024
-# A place is given up again if the request does not arrive within this time.
-_READ_S = 0.05
+# Under overload a call is refused once it has waited for this long, or for this multiple of the
+# 99th percentile without load, whichever is shorter.
+_MAX_WAIT_S, _MAX_WAIT_PER_UNLOADED = 0.04, 2.0
+# Calls beyond this many in the queue are refused immediately.
+_MAX_WAITING = 1024
+# A slot is released if the request does not arrive within this time.
+_READ_TIMEOUT_S = 0.05
 
 
 @dataclass
@@ -76,101 +77,103 @@ class _Class:
 
 
 @dataclass(slots=True)
-class _Place:
-    """A place among the calls in progress, taken before the request has been read.
+class _Slot:
+    """A slot among the calls in progress, taken before the request has been read.
 
     Attributes:
-        cost: Its cost.
-        is_used: Whether the call has begun, or the place has been given up.
+        cost: The cost that is reserved for the call.
+        is_used: Whether the call has started, or the slot has been released.
     """
 
     cost: float = 1.0
     is_used: bool = False
 
 
-# The place of the call that the running task answers.
-_PLACE: ContextVar[_Place | None] = ContextVar("place", default=None)
+# The slot of the call that the current task answers.
+_SLOT: ContextVar[_Slot | None] = ContextVar("slot", default=None)
 
 
 class AdaptiveLimit:
-    """Admits work up to a limit that follows the latency; see the module's description.
+    """Admits calls up to a limit that adapts to their latency; see the module's docstring.
 
     Attributes:
-        limit: The cost that may be in progress at once under overload.
+        limit: The cost that may be in progress at the same time under overload.
         refused: The number of refusals.
-        refused_at: When the last one was, by the clock; minus infinity if there was none.
+        refused_at: The time of the last refusal by the clock; minus infinity if there was none.
     """
 
     def __init__(
         self,
-        least: float,
-        most: float,
+        lower_bound: float,
+        upper_bound: float,
         tolerance: float,
-        unhurried_s: float,
-        in_flight: int = 0,
-        first: float = _FIRST_LIMIT,
+        acceptable_s: float,
+        min_in_flight: int = 0,
+        initial: float = _INITIAL_LIMIT,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         """Creates a limit.
 
         Args:
-            least: The lower bound of the limit.
-            most: The upper bound.
-            tolerance: The 99th percentile of the latency that is aimed at under load, as a
+            lower_bound: The lower bound of the limit.
+            upper_bound: The upper bound of the limit.
+            tolerance: The 99th percentile of the latency that is tolerated under load, as a
                 multiple of the one without load.
-            unhurried_s: Latencies up to this many seconds never reduce the limit.
-            in_flight: With up to so many calls, computing or waiting, there is no overload.
-            first: The limit at the start.
-            clock: Seconds from any start.
+            acceptable_s: A mean latency of up to this many seconds never reduces the limit.
+            min_in_flight: Up to this many calls, in progress or queued, there is no overload.
+            initial: The limit at the start.
+            clock: Returns the time in seconds since an arbitrary start.
         """
-        self.limit = max(least, min(first, most))
+        self.limit = max(lower_bound, min(initial, upper_bound))
         self.refused = 0
-        self._overload = Overload(in_flight, clock)
-        self._room = WaitingRoom(self._limit_in_force, lambda: self._overload.is_on, clock)
-        self._in_flight = in_flight
+        self._overload = OverloadDetector(min_in_flight, clock)
+        self._queue = AdmissionQueue(
+            self._effective_limit, lambda: self._overload.is_overloaded, clock
+        )
+        self._min_in_flight = min_in_flight
         self.refused_at = -math.inf
-        self._least, self._most = least, most
-        self._tolerance, self._unhurried_s = tolerance / _SPREAD, unhurried_s
+        self._lower_bound, self._upper_bound = lower_bound, upper_bound
+        self._tolerance, self._acceptable_s = tolerance / _SPREAD, acceptable_s
         self._clock = clock
         self._classes: dict[str, _Class] = {}
         self._window_start = clock()
         self._window_calls = 0
         self._window_refused = 0
-        # The sums of latency / unloaded latency, and of the latencies, of answers not whole.
+        # Of incomplete answers: the sums of latency / latency without load, and of the latencies.
         self._partial_ratios = self._partial_s = 0.0
         self._most_in_progress = 0.0
         self._calls = 0
-        self._crowded_at = -math.inf
-        # Since when all windows have wanted a lower limit than the least one.
+        self._loaded_at = -math.inf
+        # Since when every window would have moved the limit below its lower bound.
         self._slow_since = math.inf
         self._is_exhausted = False
 
     @property
     def in_progress(self) -> float:
-        """The cost in progress."""
-        return self._room.in_progress
+        """The total cost of the calls in progress."""
+        return self._queue.in_progress
 
     @property
     def waiting(self) -> int:
-        """The number of calls that wait for their turn."""
-        return self._room.waiting
+        """The number of queued calls."""
+        return self._queue.waiting
 
     @property
     def is_overloaded(self) -> bool:
-        """Whether the limit is in force, the newest calls go first and the oldest are refused."""
-        return self._overload.is_on
+        """Whether the limit is enforced, newest calls first, and the oldest calls are refused."""
+        return self._overload.is_overloaded
 
     @property
     def has_refused(self) -> bool:
-        """Whether calls were refused in the last second."""
+        """Whether a call was refused in the last second."""
         return self._clock() - self.refused_at < _RECENT_S
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether answers must cost less, until no call has been refused for a while.
+        """Whether answers must become cheaper, because refusing calls is not enough.
 
-        They must if calls are refused and answers have been too slow for a while, although the
-        limit is at its least.
+        True once calls are refused and answers have been too slow for two seconds with the limit at
+        its lower bound; false again once no call has been refused for a second.
         """
         if not self.has_refused:
             self._is_exhausted, self._slow_since = False, math.inf
@@ -180,28 +183,28 @@ class AdaptiveLimit:
 
     @property
     def must_wait(self) -> bool:
-        """Whether a call would have to wait, and should do so before its request is read."""
-        return self.is_overloaded and not self._room.has_room(1.0)
+        """Whether a new call would have to wait, and should wait before its request is read."""
+        return self.is_overloaded and not self._queue.can_start(1.0)
 
     @asynccontextmanager
-    async def early_place(self, name: str) -> AsyncIterator[None]:
-        """Waits for a place before the request is read; `admit` then begins with it at once.
+    async def early_slot(self, name: str) -> AsyncIterator[None]:
+        """Waits for a slot before the request is read; `admit` then starts the call immediately.
 
         Args:
-            name: The class of the call, as far as it is known.
+            name: The class of the call, as far as it is known without the request.
 
         Raises:
-            Busy: The call has waited for too long, or too many calls wait.
+            Busy: The call has waited for too long, or too many calls are queued.
         """
-        place = _Place()
-        await self._enter(name, place.cost)
-        _PLACE.set(place)
-        timer = asyncio.get_running_loop().call_later(_READ_S, self._give_up, place)
+        slot = _Slot()
+        await self._enter(name, slot.cost)
+        _SLOT.set(slot)
+        timer = asyncio.get_running_loop().call_later(_READ_TIMEOUT_S, self._abandon, slot)
         try:
             yield
         finally:
             timer.cancel()
-            self._give_up(place)
+            self._abandon(slot)
 
     @asynccontextmanager
     async def admit(
@@ -209,76 +212,78 @@ class AdaptiveLimit:
         name: str,
         cost: float = 1.0,
         seconds_left: float = math.inf,
-        is_whole: bool = True,
+        is_complete: bool = True,
     ) -> AsyncIterator[None]:
-        """Surrounds a call, which counts as in progress until the block ends.
+        """Returns a context in which a call runs; the call is in progress until the context exits.
 
         Args:
             name: The class of the call.
-            cost: What the call costs, in units of the limit. A call is admitted whatever it costs
-                if nothing else is in progress.
+            cost: The cost of the call, in units of the limit. While no other call is in progress,
+                a call of any cost is admitted.
             seconds_left: Seconds until the call's deadline.
-            is_whole: Whether this is a whole answer; its latency is compared with that of whole
-                answers in any case.
+            is_complete: Whether the answer is computed with all models. The latencies of
+                incomplete answers are compared with those of complete ones.
 
         Raises:
-            Busy: The call has waited for too long, or too many calls wait, or calls are being
-                refused and this one has less time left than such a call takes.
+            Busy: The call has waited for too long, too many calls are queued, or calls are being
+                refused and this one has less time left than calls of its class take.
         """
         if self.has_refused and seconds_left < self._expected_s(name):
             self._refuse()
-        place = _PLACE.get()
-        if place is None or place.is_used:
+        slot = _SLOT.get()
+        if slot is None or slot.is_used:
             await self._enter(name, cost)
         else:
-            place.is_used = True
-            self._room.change(place.cost, cost)
+            slot.is_used = True
+            self._queue.change_cost(slot.cost, cost)
         self._most_in_progress = max(self._most_in_progress, self.in_progress)
         self._calls += 1
         start = self._clock()
-        if self._calls > _FEW_CALLS or self.has_refused:
-            self._crowded_at = start
+        if self._calls > _UNLOADED_CALLS or self.has_refused:
+            self._loaded_at = start
         try:
             yield
         finally:
             self._calls -= 1
-            self._room.leave(cost)
-        # Only answers are measured: errors are often faster than the work, or as slow as a timeout.
+            self._queue.leave(cost)
+        # Errors are not measured: they are often faster than an answer, or as slow as a timeout.
         seconds = self._clock() - start
-        if is_whole and self._crowded_at < start:
+        if is_complete and self._loaded_at < start:
             self._class(name).unloaded.add(seconds)
-        self._measure(name, seconds, is_whole)
+        self._measure(name, seconds, is_complete)
 
     def forget(self) -> None:
-        """Forgets the latencies without load, for example because the release is another one."""
+        """Discards the latencies without load, for example because the release has changed."""
         self._classes.clear()
 
     async def _enter(self, name: str, cost: float) -> None:
-        if self._room.has_room(cost):
-            self._overload.found_room()
+        if self._queue.can_start(cost):
+            self._overload.record_start()
         else:
-            self._overload.found_none(self._room.calls, self._room.waiting, self._limit_in_force())
-            if self._room.waiting >= _MOST_WAITING:
+            self._overload.record_wait(
+                self._queue.calls, self._queue.waiting, self._effective_limit()
+            )
+            if self._queue.waiting >= _MAX_WAITING:
                 self._refuse()
         try:
-            await self._room.enter(cost, self._patience_s(name))
+            await self._queue.enter(cost, self._max_wait_s(name))
         except Refused:
             self._refuse()
 
-    def _give_up(self, place: _Place) -> None:
-        if not place.is_used:
-            place.is_used = True
-            self._room.leave(place.cost)
+    def _abandon(self, slot: _Slot) -> None:
+        if not slot.is_used:
+            slot.is_used = True
+            self._queue.leave(slot.cost)
 
-    def _limit_in_force(self) -> float:
+    def _effective_limit(self) -> float:
         if self.is_overloaded:
             return self.limit
-        return min(max(self.limit, self._in_flight), self._most)
+        return min(max(self.limit, self._min_in_flight), self._upper_bound)
 
-    def _patience_s(self, name: str) -> float:
+    def _max_wait_s(self, name: str) -> float:
         found = self._classes.get(name)
-        known = 0.0 if found is None else _PATIENCE_PER_UNLOADED * found.unloaded.seconds
-        return min(known or _PATIENCE_S, _PATIENCE_S)
+        known = 0.0 if found is None else _MAX_WAIT_PER_UNLOADED * found.unloaded.seconds
+        return min(known or _MAX_WAIT_S, _MAX_WAIT_S)
 
     def _refuse(self) -> NoReturn:
         self.refused += 1
@@ -286,7 +291,7 @@ class AdaptiveLimit:
         raise Busy(f"{self.limit:.0f}", self._retry_after_s())
 
     def _expected_s(self, name: str) -> float:
-        """The latency of a class of calls under load, in seconds; 0 if it is not known yet."""
+        """Returns the tolerated mean latency of a class of calls in seconds; 0 if it is unknown."""
         found = self._classes.get(name)
         return 0.0 if found is None else self._tolerance * found.unloaded.seconds
 
@@ -296,9 +301,9 @@ class AdaptiveLimit:
             found = self._classes[name] = _Class()
         return found
 
-    def _measure(self, name: str, seconds: float, is_whole: bool) -> None:
+    def _measure(self, name: str, seconds: float, is_complete: bool) -> None:
         found = self._class(name)
-        if is_whole:
+        if is_complete:
             found.total_s += seconds
             found.calls += 1
         elif found.unloaded.seconds:
@@ -318,7 +323,7 @@ class AdaptiveLimit:
         elapsed_s = now - self._window_start
         ratios, total_s = self._partial_ratios, self._partial_s
         self._partial_ratios = self._partial_s = 0.0
-        # Forgotten over at most a second: a quiet hour says nothing about latency.
+        # Count at most a second of the window: an hour without calls says nothing about latency.
         forget = _FORGET_PER_S * min(elapsed_s, 1.0) if self.refused == self._window_refused else 0
         for found in self._classes.values():
             if not found.calls:
@@ -328,24 +333,24 @@ class AdaptiveLimit:
             total_s += found.total_s
             found.total_s, found.calls = 0.0, 0
         ratio = ratios / self._window_calls
-        gradient = max(_LEAST_GRADIENT, min(1.0, self._tolerance / ratio))
-        if total_s / self._window_calls <= self._unhurried_s:
+        gradient = max(_MIN_GRADIENT, min(1.0, self._tolerance / ratio))
+        if total_s / self._window_calls <= self._acceptable_s:
             gradient = 1.0
         if gradient == 1.0:
             self._slow_since = math.inf
         if gradient == 1.0 and self._most_in_progress < self.limit / 2:
-            return  # Calls that do not use the limit do not show that it could be higher.
-        # Without headroom where calls are too slow: with small limits it would tolerate twice the
-        # latency that is aimed at.
+            return  # A limit that is hardly used says nothing about a higher one.
+        # No headroom while calls are too slow: with a small limit, it would allow twice the
+        # tolerated latency.
         headroom = math.sqrt(self.limit) if gradient == 1.0 else 0.0
-        wanted = self.limit * gradient + headroom
-        limit = self.limit + _SMOOTHING * (wanted - self.limit)
-        self._slow_since = min(self._slow_since, now) if limit <= self._least else math.inf
-        self.limit = max(self._least, min(self._most, limit))
+        target = self.limit * gradient + headroom
+        limit = self.limit + _SMOOTHING * (target - self.limit)
+        self._slow_since = min(self._slow_since, now) if limit <= self._lower_bound else math.inf
+        self.limit = max(self._lower_bound, min(self._upper_bound, limit))
 
     def _retry_after_s(self) -> float:
-        """Until about half of the calls in progress have ended."""
+        """Returns the seconds until about half of the calls in progress have ended."""
         known = max((found.unloaded.seconds for found in self._classes.values()), default=0.0)
-        seconds = max(_LEAST_RETRY_S, self._tolerance * known / 2)
-        # Few distinct values, so that the details of the error are encoded once.
+        seconds = max(_MIN_RETRY_S, self._tolerance * known / 2)
+        # Rounded to few distinct values, so that encoded error details can be reused.
         return round(seconds, 2)

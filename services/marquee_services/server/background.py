@@ -1,4 +1,4 @@
-"""A thread for work that may hang, such as reading a store: it never keeps the process alive."""
+"""A daemon thread for work that may hang, such as reading a store."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _busy: set[BackgroundThread] = set()
 class BackgroundThread:
     """Runs calls one after the other in a daemon thread.
 
-    Executors of the standard library are joined when the process ends, so that a call that hangs
-    would keep a server from ending.
+    Executors of the standard library are joined when the process exits, so a hanging call would
+    keep a server from exiting.
     """
 
     def __init__(self, name: str) -> None:
-        """Takes the name of the thread, which starts with the first call."""
+        """Creates the object; a thread with this name starts with the first call."""
         self._name = name
         self._jobs: queue.SimpleQueue[_Job] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     async def run(self, call: Callable[..., _T], *arguments: Any) -> _T:
-        """Makes a call in the thread, and returns its result or raises its error."""
+        """Runs a call in the thread, and returns its result or raises its error."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=self._name, daemon=True)
             self._thread.start()
@@ -48,14 +48,14 @@ class BackgroundThread:
             _busy.discard(self)
             try:
                 loop.call_soon_threadsafe(_settle, future, result, error)
-            except RuntimeError:  # the loop has ended meanwhile
+            except RuntimeError:  # The loop was closed in the meantime.
                 return
-            # Keep nothing of the last call while waiting for the next.
+            # Do not keep the last call's objects alive while waiting for the next.
             del loop, future, call, result, error
 
 
 def is_busy() -> bool:
-    """Whether a call is in progress in any background thread."""
+    """Returns whether a call is in progress in any background thread."""
     return bool(_busy)
 
 
@@ -64,7 +64,7 @@ def _settle(future: asyncio.Future[Any], result: Any, error: BaseException | Non
         return
     if error is None:
         future.set_result(result)
-    elif isinstance(error, StopIteration):  # a future cannot hold it
+    elif isinstance(error, StopIteration):  # A future does not accept this exception.
         future.set_exception(RuntimeError(repr(error)))
     else:
         future.set_exception(error)

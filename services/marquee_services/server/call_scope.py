@@ -1,4 +1,4 @@
-"""What belongs to one call: its request id and its trace, for logs, errors and further calls."""
+"""The scope of a call: its request id and trace, for logs, errors and calls to backends."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import structlog
 
 from marquee_services.server import tracing
 
-Pairs: TypeAlias = tuple[tuple[str, str], ...]
-
 REQUEST_ID_KEY = "x-request-id"
-# Ids that are logged as they are; others are replaced.
+# Request ids that are safe to log; others are replaced with new ones.
 _REQUEST_ID = re.compile(r"[\w.:;,/+=@-]{1,128}", re.ASCII)
-# Ids of the calls of a batch that a call to a backend names.
+# The most request ids that are joined for a call to a backend.
 _MAX_JOINED = 8
 
 
@@ -25,20 +23,20 @@ class CallScope:
     """A call that is being answered.
 
     Attributes:
-        request_id: The id that its caller gave it, or a new one.
-        span: Its span; None without tracing.
+        request_id: The request id from the caller, or a new one.
+        span: The call's span; None without tracing.
     """
 
     __slots__ = ("request_id", "span")
 
     def __init__(self, request_id: str, span: Any = None) -> None:
-        """Takes the id and the span."""
+        """Creates a scope from a request id and a span."""
         self.request_id = request_id
         self.span = span
 
     @classmethod
     def begin(cls, method: str, context: Any) -> CallScope:
-        """Begins the scope of a call, and echoes its id in the trailing metadata.
+        """Begins the scope of a call, and echoes its request id in the trailing metadata.
 
         Args:
             method: The method's full name, `/package.Service/Method`.
@@ -55,18 +53,18 @@ class CallScope:
         return scope
 
     def end(self, code: str) -> None:
-        """Ends the scope with the name of the call's status code."""
+        """Ends the scope, with the name of the call's status code."""
         if self.span is not None:
             tracing.end_span(self.span, code)
 
     @property
     def exemplar(self) -> dict[str, str] | None:
-        """The exemplar of the call's latency: its trace, if that is recorded."""
+        """The exemplar of the call's latency: the trace, if it is sampled."""
         return None if self.span is None else tracing.exemplar(self.span)
 
 
 def request_id_of(metadata: Iterable[tuple[str, Any]]) -> str:
-    """The request id in a call's metadata, or a new one."""
+    """Returns the request id in a call's metadata, or a new one."""
     request_id = ""
     for key, value in metadata:
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
@@ -78,14 +76,14 @@ _CURRENT: ContextVar[CallScope | None] = ContextVar("call_scope", default=None)
 
 
 def current() -> CallScope | None:
-    """The call that the running task answers; None if it answers none."""
+    """Returns the scope of the call that the current task answers; None if there is none."""
     return _CURRENT.get()
 
 
 def enter(scopes: Sequence[CallScope | None]) -> None:
-    """Makes the running task, which works for the calls of a batch, part of their scope.
+    """Makes the current task, which works for the calls of a micro-batch, part of their scopes.
 
-    Its logs and calls name the ids of all of them; its trace is that of the first one traced.
+    Its logs and calls carry the request ids of all calls, and the trace of the first traced one.
     """
     present = [scope for scope in scopes if scope is not None]
     if not present:
@@ -103,7 +101,7 @@ def enter(scopes: Sequence[CallScope | None]) -> None:
 def add_to_log(
     _logger: structlog.typing.WrappedLogger, _method: str, entry: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Adds the request id, and the trace if there is one, to an entry about a call."""
+    """Adds the request id, and the trace if there is one, to a log entry about a call."""
     scope = _CURRENT.get()
     if scope is not None:
         entry.setdefault("request_id", scope.request_id)

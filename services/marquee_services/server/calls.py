@@ -1,4 +1,4 @@
-"""The calls in progress: how many there may be, and how long each took."""
+"""Limits the calls in progress, and measures how long each call takes."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from marquee_services.server.call_scope import CallScope
 from marquee_services.server.connection_guard import ConnectionGuard, Context
 from marquee_services.server.metrics import Metrics
 
-# gRPC hands over the next call in so many turns of the event loop.
+# gRPC hands over the next call within this many turns of the event loop.
 _TURNS = 6
-# Seconds that a batch waits for a place if its caller has just been refused often, and the mean of
-# those after which it looks for one.
-_LONGEST_WAIT_S, _WAIT_S = 5.0, 1.0
+# How long a batch waits for a slot if its caller has been refused repeatedly, and the mean time
+# between its attempts.
+_MAX_WAIT_S, _MEAN_WAIT_S = 5.0, 1.0
 
 ARRIVED: ContextVar[float] = ContextVar("arrived", default=0.0)
-"""When the call of the current task arrived, by `time.perf_counter`, if it waited before it began;
-otherwise 0."""
+"""When the call of the current task arrived, by `time.perf_counter`, if it was queued before its
+request was read; otherwise 0."""
 
 
 @dataclass(frozen=True)
 class CallLimits:
-    """How many calls a server has in progress, and for how long.
+    """Limits on the number of calls in progress and on their duration.
 
     Attributes:
         calls: The most single calls.
-        batches: The most calls that are answered by a stream. One caller may have half of them.
+        batches: The most calls that are answered with a stream. One caller may have half of them.
         default_deadline_s: Deadline in seconds of calls whose client set none.
-        max_deadline_s: The longest deadline in seconds; later ones are brought forward.
+        max_deadline_s: The longest deadline in seconds; longer ones are shortened to it.
         receive_s: Seconds that a request may take to arrive.
-        stall_s: Seconds for which the caller of a stream may leave an answer unread.
-        exempt: Names of methods that are answered beyond `calls`, because they cost little and tell
-            what is the matter.
-        guarded: Whether connections whose calls come to nothing are ended.
+        stall_s: Seconds for which the caller of a stream may leave a response unread.
+        exempt: Names of methods that are answered even beyond `calls`, because they cost little and
+            help to diagnose overload.
+        guarded: Whether connections with too many abandoned calls are closed.
     """
 
     calls: int
@@ -56,23 +56,23 @@ class CallLimits:
 
 
 class CallsInProgress:
-    """Counts the calls in progress, and refuses those beyond the limits.
+    """Counts the calls in progress, and refuses calls beyond the limits.
 
-    A call is in progress once its request has arrived. Calls that still wait for it hold no memory
-    to speak of, and are bounded by the streams of each connection and by `CallLimits.receive_s`.
+    A call is in progress once its request has arrived. Until then it holds hardly any memory; such
+    calls are bounded by the streams per connection and by `CallLimits.receive_s`.
 
     Attributes:
-        arrived: The number of calls that have arrived, refused ones included.
+        arrived: The number of calls that have arrived, including refused ones.
         singles: The number of single calls in progress.
-        batches: The number of batches in progress, of each caller.
-        last_single_at: When a single call was last begun or ended, in seconds of
+        batches: The number of batches in progress by caller.
+        last_single_at: When a single call last started or ended, in seconds of
             `time.perf_counter`.
-        endings: Tasks that end calls whose callers do not read.
-        guard: Ends connections whose calls come to nothing.
+        endings: Tasks that end calls whose callers do not read the responses.
+        guard: Closes connections with too many abandoned calls.
     """
 
     def __init__(self, limits: CallLimits, metrics: Metrics) -> None:
-        """Counts no calls yet.
+        """Starts without calls.
 
         Args:
             limits: The limits.
@@ -94,7 +94,7 @@ class CallsInProgress:
         self._seconds: dict[tuple[str, str], Histogram] = {}
 
     def check(self, name: str) -> None:
-        """Checks that a single call may begin.
+        """Checks that a single call may start.
 
         Raises:
             Overloaded: The limit of calls in progress is reached.
@@ -103,32 +103,32 @@ class CallsInProgress:
             raise Overloaded(str(self._limits.calls))
 
     def check_batch(self, caller: str) -> None:
-        """Checks that a batch may begin.
+        """Checks that a batch may start.
 
         Args:
             caller: The caller's identity or host.
 
         Raises:
-            TooManyBatches: The limit of batches in progress, or of this caller's, is reached.
+            TooManyBatches: The limit of all batches in progress, or of this caller's, is reached.
         """
-        own = self._own_batches
-        if self.batches[caller] >= own:
-            raise TooManyBatches(str(own), retry_after_s=1.0)
+        most = self._batches_per_caller
+        if self.batches[caller] >= most:
+            raise TooManyBatches(str(most), retry_after_s=1.0)
         if self.batches.total() >= self._limits.batches:
             raise TooManyBatches(str(self._limits.batches), retry_after_s=1.0)
 
     async def wait_for_batch(self, caller: str, seconds: float) -> None:
-        """Waits until a batch may begin, if its caller is refused all the time.
+        """Checks that a batch may start; if its caller is refused repeatedly, waits until it may.
 
-        A caller who does not heed the refusals would otherwise be refused thousands of times a
-        second, at the cost of others.
+        A caller that retries without a pause would otherwise be refused thousands of times a
+        second, at the expense of other callers.
 
         Args:
             caller: The caller's identity or host.
             seconds: The most seconds to wait.
 
         Raises:
-            TooManyBatches: It may not begin.
+            TooManyBatches: A limit of batches in progress is reached.
         """
         try:
             self.check_batch(caller)
@@ -138,15 +138,15 @@ class CallsInProgress:
                 self._refused_in = second
                 self._refused.clear()
             self._refused[caller] += 1
-            if self._refused[caller] <= self._own_batches:
+            if self._refused[caller] <= self._batches_per_caller:
                 raise
-            await self._wait_for_place(caller, min(seconds, _LONGEST_WAIT_S))
+            await self._wait_for_slot(caller, min(seconds, _MAX_WAIT_S))
 
-    async def _wait_for_place(self, caller: str, seconds: float) -> None:
-        """Waits for so long until a batch may begin; raises as `check_batch` if it may not."""
+    async def _wait_for_slot(self, caller: str, seconds: float) -> None:
+        """Waits until a batch may start; raises like `check_batch` when the time is over."""
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
-            pause = _WAIT_S * random.uniform(0.5, 1.5)  # noqa: S311 - so that they come apart
+            pause = _MEAN_WAIT_S * random.uniform(0.5, 1.5)  # noqa: S311 - spreads the attempts
             await asyncio.sleep(min(pause, left))
             with suppress(TooManyBatches):
                 self.check_batch(caller)
@@ -154,24 +154,24 @@ class CallsInProgress:
         self.check_batch(caller)
 
     @property
-    def _own_batches(self) -> int:
+    def _batches_per_caller(self) -> int:
         """The most batches of one caller."""
         return max(1, self._limits.batches // 2)
 
     def had_single_within(self, seconds: float) -> bool:
-        """Whether single calls are in progress, or were in the last so many seconds."""
+        """Returns whether a single call is in progress, or was within the last given seconds."""
         return bool(self.singles) or time.perf_counter() - self.last_single_at < seconds
 
-    async def until_next_arrived(self) -> None:
+    async def wait_for_handover(self) -> None:
         """Waits for as long as gRPC takes to hand over a call that has arrived.
 
-        It hands over one call in a few turns of the event loop.
+        That is a few turns of the event loop.
         """
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
     def seconds_of(self, name: str, code: str) -> Histogram:
-        """The latency histogram of a method's calls that ended with a status code."""
+        """Returns the latency histogram of a method's calls that ended with a status code."""
         found = self._seconds.get((name, code))
         if found is None:
             found = self._seconds[name, code] = self._metrics.calls.labels(name, code)
@@ -183,10 +183,11 @@ class ObservedCall:
 
     Attributes:
         name: Name of the method.
-        scope: Its request id and its trace.
-        caller: A batch's caller: the identity, or the host of one without; "" for a single call.
+        scope: The call's request id and trace.
+        caller: The caller of a batch: its identity, or its host if it has none; "" for a single
+            call.
         code: Name of the status code that the call ends with.
-        begun: Whether the request has arrived, and the call is in progress.
+        begun: Whether the request has arrived, so that the call is in progress.
     """
 
     __slots__ = ("_calls", "_context", "_start", "begun", "caller", "code", "name", "scope")
@@ -199,20 +200,20 @@ class ObservedCall:
         context: Context,
         peer: str = "",
     ) -> None:
-        """Observes a call.
+        """Creates the measurement of a call.
 
         Args:
             calls: The calls in progress.
             name: Name of the method.
-            scope: Its request id and its trace.
+            scope: The call's request id and trace.
             context: The call.
-            peer: The connection of a batch, as gRPC names it; "" for a single call.
+            peer: The peer of a batch, as gRPC names it; "" for a single call.
         """
         self._calls = calls
         self._context = context
         self.name = name
         self.scope = scope
-        # Without tokens, callers on the same host or behind a proxy cannot be told apart.
+        # Without tokens, callers on the same host or behind the same proxy look the same.
         self.caller = peer.rpartition(":")[0] if peer.startswith("ip") else peer
         self.code = "OK"
         self.begun = False
@@ -223,19 +224,19 @@ class ObservedCall:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the call began."""
+        """Seconds since the call arrived."""
         return time.perf_counter() - self._start
 
     def identify(self, name: str) -> None:
-        """Takes the identity of a batch's caller, once it is known; "" if there is none.
+        """Sets the identity of a batch's caller, once it is known; "" if there is none.
 
-        Callers who share a host, for example behind a proxy, then have shares of their own.
+        Callers that share a host, for example behind a proxy, then have separate limits.
         """
         if name and self.caller:
             self.caller = name
 
     def check(self) -> None:
-        """Checks that the call may begin; done before its message is read as well.
+        """Checks that the call may start; also called before its message is read.
 
         Raises:
             Overloaded: A limit of calls in progress is reached.
@@ -262,7 +263,7 @@ class ObservedCall:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
-        # When the caller of a stream goes away, its generator is closed and not cancelled.
+        # When the caller of a stream goes away, the generator is closed instead of cancelled.
         if self.code == "OK" and isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.code = "CANCELLED"
         now = time.perf_counter()
@@ -274,24 +275,24 @@ class ObservedCall:
             self._calls.singles -= 1
             self._calls.last_single_at = now
         if self.code != "CANCELLED":
-            self._calls.guard.answered(self._context)
-        elif not (self.begun and self.caller):  # Batches may be left after some answers.
-            self._calls.guard.reset(self._context)
+            self._calls.guard.record_answer(self._context)
+        elif not (self.begun and self.caller):  # Leaving a batch early is legitimate.
+            self._calls.guard.record_reset(self._context)
         seconds = now - self._start
         self._calls.seconds_of(self.name, self.code).observe(seconds, self.scope.exemplar)
         self.scope.end(self.code)
 
 
 class Probe(ObservedCall):
-    """A probe, which is neither counted nor refused nor recorded."""
+    """A probe: it is always admitted, and neither counted nor recorded."""
 
     __slots__ = ()
 
     def check(self) -> None:
-        """Admits it."""
+        """Admits the probe."""
 
     def begin(self) -> None:
-        """Does not count it."""
+        """Marks the probe as begun, without counting it."""
         self.begun = True
 
     def __exit__(

@@ -1,4 +1,4 @@
-"""TLS certificates in PEM files: checked when they are read, and read again when they change."""
+"""TLS certificates in PEM files: validated when they are read, and reloaded when they change."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _log = structlog.get_logger()
 
 
 class CertificateError(UnusableFile):
-    """A certificate, its key or an authority cannot be used; the message names file and cause."""
+    """A certificate, key or authority cannot be used; the message names the file and the cause."""
 
 
 @dataclass(frozen=True)
 class Pems:
-    """What the files held when they were last read.
+    """The contents of the files when they were last read.
 
     Attributes:
-        certificate: The certificate chain, its own certificate first; None without one.
-        key: The private key of the certificate; None without one.
-        authorities: The certificates of authorities to trust; None for the default.
-        expires: When the certificate expires; None without one.
+        certificate: The certificate chain, starting with the leaf; None without a certificate.
+        key: The private key of the certificate; None without a certificate.
+        authorities: The certificates of the trusted authorities; None for the default.
+        expires: When the certificate expires; None without a certificate.
     """
 
     certificate: bytes | None
@@ -43,26 +43,26 @@ class Pems:
 
 
 class Certificates:
-    """A certificate with its key, and the authorities that peers' certificates must come from.
+    """A certificate with its key, and the authorities that must have signed peers' certificates.
 
     Attributes:
-        purpose: What they are for, as logs and metrics name it: `server` or `backends`.
-        current: The contents that were last read and found good.
-        version: Counts how often the contents changed.
+        purpose: The purpose that logs and metrics name: `server` or `backends`.
+        current: The last valid contents of the files.
+        version: The number of times that the contents have changed.
     """
 
     def __init__(self, purpose: str, certificate: str, key: str, authorities: str) -> None:
         """Reads the files.
 
         Args:
-            purpose: What they are for.
+            purpose: The purpose, for logs and metrics.
             certificate: The file of the certificate chain; "" for none.
             key: The file of its private key; "" for none.
             authorities: The file of the authorities; "" for the default.
 
         Raises:
-            CertificateError: A file cannot be read or parsed, the certificate is not valid now, or
-                the key is not the certificate's.
+            CertificateError: A file cannot be read or parsed, a certificate has expired or is not
+                valid yet, or the key does not match the certificate.
         """
         self.purpose = purpose
         self._files = tuple(
@@ -74,10 +74,10 @@ class Certificates:
         self.version = 0
 
     def refresh(self) -> None:
-        """Reads the files again if they have changed. Any thread may call this.
+        """Reads the files again if they have changed. Thread-safe.
 
-        Contents that cannot be used are logged, and the ones in use stay: files that belong
-        together are rarely replaced in one step.
+        If the new contents cannot be used, that is logged and the previous contents stay in use:
+        files that belong together are rarely replaced in one step.
         """
         with self._lock:
             stamp = self._stamp()
@@ -95,13 +95,13 @@ class Certificates:
                 _log.info("certificate_loaded", purpose=self.purpose, expires=str(read.expires))
 
     def server_credentials(self) -> grpc.ServerCredentials:
-        """Credentials of a server; every new connection uses the contents of its time.
+        """Returns credentials for a server; each new connection uses the current contents.
 
-        Clients must present a certificate if there are authorities.
+        If there are authorities, clients must present a certificate.
         """
         served = self.version
 
-        def fetch() -> Any:  # None for no change, which the type stubs do not know
+        def fetch() -> Any:  # None for no change, which the type stubs do not allow
             nonlocal served
             self.refresh()
             if served == self.version:
@@ -115,7 +115,7 @@ class Certificates:
         return credentials
 
     def channel_credentials(self) -> grpc.ChannelCredentials:
-        """Credentials of a channel, with the current contents."""
+        """Returns credentials for a channel, with the current contents."""
         now = self.current
         return grpc.ssl_channel_credentials(now.authorities, now.key, now.certificate)
 
@@ -125,11 +125,11 @@ class Certificates:
         return grpc.ssl_server_certificate_configuration([pair], now.authorities)
 
     def _stamp(self) -> Sequence[tuple[int, int, int] | None]:
-        """Changes whenever one of the files is written or replaced."""
+        """Returns a value that changes whenever a file is written or replaced."""
         return [_file_stamp(file) for file in self._files]
 
     def _read(self) -> Pems:
-        # Only servers with TLS need this library, which takes megabytes of memory.
+        # Imported here because the library takes megabytes of memory, and only TLS needs it.
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
         certificate, key, authorities = self._files
@@ -143,7 +143,7 @@ class Certificates:
             except (ValueError, TypeError) as error:
                 raise CertificateError(f"{key}: not an unencrypted PEM private key") from error
             if private.public_key() != leaf.public_key():
-                raise CertificateError(f"{key}: not the key of the certificate in {certificate}")
+                raise CertificateError(f"{key}: does not match the certificate in {certificate}")
             expires = leaf.not_valid_after_utc
         authorities_pem = None
         if authorities is not None:
@@ -174,7 +174,7 @@ def _parse(file: Path, pem: bytes) -> list[x509.Certificate]:
     try:
         return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
-        raise CertificateError(f"{file}: holds no PEM certificate") from error
+        raise CertificateError(f"{file}: not a PEM certificate") from error
 
 
 def _check_validity(file: Path, certificate: x509.Certificate) -> None:

@@ -1,14 +1,14 @@
-"""Ends connections whose calls come to nothing: rapid resets and requests that never arrive.
+"""Closes connections with too many abandoned calls: rapid resets and requests that never arrive.
 
-Each call costs the server time before it can know that nobody wants its answer. A client that
-begins calls only to reset them ("rapid reset", CVE-2023-44487), or to leave their requests out, can
-so keep a server busy at little cost. HTTP/2 servers count such calls by connection; this one does,
-too: what comes to nothing counts for, and what is answered counts against. Clients whose callers
-give up now and then, or are too slow now and then, stay near zero.
+Each call costs the server time before it can tell whether the call has been abandoned. A client
+that starts calls only to reset them ("rapid reset", CVE-2023-44487), or that never sends their
+requests, can therefore keep a server busy at little cost. Like other HTTP/2 servers, this one
+keeps a score for each connection: abandoned calls raise it, and answered calls lower it. Clients
+that cancel or miss a deadline now and then stay near zero.
 
-The first connection of an address that reaches the limit is closed. Those that follow it are cut
-off: they stay open, and the kernel drops what arrives on them, so the client is neither heard nor
-told to connect again. gRPC closes them when they answer no ping.
+The first connection of an address that reaches the limit is closed. The following ones are muted:
+they stay open, but the kernel drops all packets that arrive on them, so that the client has no
+reason to reconnect. gRPC closes them when their keepalive pings are not answered.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from marquee_services.server.metrics import Metrics
 
 _log = structlog.get_logger()
 
-# What a call counts that was reset, that was reset when its deadline was due (its client did not
-# mean to), and whose request did not arrive; an answered one takes off as much as a reset one adds.
-_RESET, _TOO_LATE, _NO_REQUEST = 4, 1, 64
+# The scores of a call that was reset, that was reset because its deadline passed (which is no
+# abuse), and whose request did not arrive. An answered call subtracts the score of a reset.
+_RESET, _DEADLINE, _MISSING_REQUEST = 4, 1, 64
 _DEADLINE_DUE_S = 0.02
 _LIMIT = 128 * _RESET
-# Connections of an address that had one ended so recently.
-_LIMIT_OF_OFFENDERS = 16 * _RESET
+# The limit for addresses of which a connection was ended within this many seconds.
+_OFFENDER_LIMIT = 16 * _RESET
 _OFFENDER_S = 300.0
-# Counts that are remembered, of connections and addresses; the oldest are forgotten.
+# The most connections and addresses that are remembered; the oldest are dropped.
 _MAX_COUNTED = 8_192
-# Between two times that connections are ended, and the most of them that a log entry names.
+# The pause between two rounds of ending connections, and the most peers in a log entry.
 _PAUSE_S = 0.05
 _MAX_LOGGED = 8
 
@@ -44,10 +44,10 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class ConnectionGuard:
-    """Counts what becomes of the calls of each connection."""
+    """Keeps the score of each connection, and ends those that reach the limit."""
 
     def __init__(self, metrics: Metrics, is_active: bool = True) -> None:
-        """Counts nothing yet.
+        """Starts without scores.
 
         Args:
             metrics: Receives the number of connections ended.
@@ -57,25 +57,25 @@ class ConnectionGuard:
         self._ended = metrics.connections_ended
         self._counts: OrderedDict[str, int] = OrderedDict()
         self._offenders: OrderedDict[str, float] = OrderedDict()
-        # Connections that have been ended: calls that had arrived on them are still handed over.
+        # Ended connections: gRPC still hands over calls that had arrived on them.
         self._gone: OrderedDict[str, None] = OrderedDict()
-        # Connections to be ended, and whether silently.
+        # Connections to be ended, and whether to mute them instead of closing them.
         self._ending: dict[str, bool] = {}
         self._task: asyncio.Task[None] | None = None
 
-    def reset(self, context: Context) -> None:
-        """Counts a call that its client has reset."""
-        # None without a deadline, although the type stubs exclude it.
+    def record_reset(self, context: Context) -> None:
+        """Records a call that its client has reset."""
+        # None without a deadline, although the type stubs do not say so.
         left = cast("float | None", context.time_remaining())
         is_due = left is not None and left < _DEADLINE_DUE_S
-        self._add(context.peer(), _TOO_LATE if is_due else _RESET)
+        self._add(context.peer(), _DEADLINE if is_due else _RESET)
 
-    def without_request(self, context: Context) -> None:
-        """Counts a call whose request has not arrived in time."""
-        self._add(context.peer(), _NO_REQUEST)
+    def record_missing_request(self, context: Context) -> None:
+        """Records a call whose request has not arrived in time."""
+        self._add(context.peer(), _MISSING_REQUEST)
 
-    def answered(self, context: Context) -> None:
-        """Counts a call that was answered, be it with an error."""
+    def record_answer(self, context: Context) -> None:
+        """Records a call that was answered, successfully or with an error."""
         if self._counts:
             peer = context.peer()
             count = self._counts.get(peer)
@@ -93,7 +93,7 @@ class ConnectionGuard:
         host = peer.rpartition(":")[0]
         now = time.monotonic()
         offended = now - self._offenders.get(host, -_OFFENDER_S) < _OFFENDER_S
-        if count >= (_LIMIT_OF_OFFENDERS if offended else _LIMIT):
+        if count >= (_OFFENDER_LIMIT if offended else _LIMIT):
             del self._counts[peer]
             self._gone[peer] = None
             self._offenders[host] = now
@@ -106,11 +106,11 @@ class ConnectionGuard:
                 counted.popitem(last=False)
 
     async def _end(self) -> None:
-        """Ends connections until none is left to end; those that come meanwhile, together."""
+        """Ends connections until none is left; those added in the meantime are ended together."""
         while self._ending:
             ending, self._ending = self._ending, {}
             self._ended.inc(len(ending))
-            # Looking for sockets reads a list of all open files.
+            # Finding the sockets reads the list of all open files.
             await asyncio.to_thread(sockets.end, ending)
             _log.warning(
                 "connections_ended",

@@ -1,8 +1,8 @@
-"""Keeps file descriptors in reserve: connections get those that the server itself does not need.
+"""Limits connections, so that file descriptors remain for the server's other needs.
 
-A server without a free descriptor can neither read its store nor accept a health check. So the
-connections of a listener are limited to fewer than the process may have; gRPC closes further ones
-at once.
+A server without a free descriptor can neither read its store nor accept a health check. The
+connections of a listener are therefore limited to fewer than the process may open; gRPC closes
+further ones immediately.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ _log = structlog.get_logger()
 RESERVE = 512
 """Descriptors for files of releases, the store, backends, databases, health checks and metrics."""
 
-_MOST_RESERVED_SHARE = 0.5
+_MAX_RESERVED_SHARE = 0.5
 
 
-def limit_connections(wanted: int) -> int:
-    """How many connections a server may have; raises the limit of descriptors as far as needed.
+def limit_connections(requested: int) -> int:
+    """Returns how many connections a server may have; raises the descriptor limit if necessary.
 
-    Where the hard limit leaves too few, there are fewer connections, and a log entry says so.
+    If the hard limit is too low, fewer connections are allowed, and a warning is logged.
 
     Args:
-        wanted: The connections that the settings allow.
+        requested: The number of connections that the settings allow.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = wanted + RESERVE
+    needed = requested + RESERVE
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < needed:
         raised = needed if hard == unlimited else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
         soft = raised
-    allowed = connections_within(soft if soft != unlimited else needed, wanted)
-    if allowed < wanted:
-        _log.warning("fewer_connections", wanted=wanted, allowed=allowed, descriptors=soft)
+    allowed = connections_within(soft if soft != unlimited else needed, requested)
+    if allowed < requested:
+        _log.warning("fewer_connections", wanted=requested, allowed=allowed, descriptors=soft)
     return allowed
 
 
-def connections_within(descriptors: int, wanted: int) -> int:
-    """How many connections so many descriptors allow, of those that are wanted; at least 1."""
-    reserved = min(RESERVE, int(_MOST_RESERVED_SHARE * descriptors))
-    return max(1, min(wanted, descriptors - reserved))
+def connections_within(descriptors: int, requested: int) -> int:
+    """Returns how many of the requested connections the descriptors allow; at least 1."""
+    reserved = min(RESERVE, int(_MAX_RESERVED_SHARE * descriptors))
+    return max(1, min(requested, descriptors - reserved))

@@ -1,4 +1,4 @@
-"""The experiments of the release store, as a server follows them."""
+"""The experiments of the release store, as a server last read them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _log = structlog.get_logger()
 
 
 class FollowedExperiments:
-    """The experiments that were read last. If the store's file is damaged, they stay in use.
+    """The experiments that were last read; they stay in use if the store's file is damaged.
 
     Attributes:
-        all: All experiments that the store keeps, the most recently started first.
-        error: Why they cannot be read; "" if they can.
-        was_read: Whether it was tried once to read them.
+        all: All experiments in the store, the most recently started first.
+        error: Why the last read failed; "" if it did not.
+        was_read: Whether there has been an attempt to read them.
     """
 
     def __init__(self, store: ReleaseStore) -> None:
-        """Takes the store; reads nothing yet."""
+        """Creates the object for a store, without reading from it."""
         self._store = ExperimentStore(store)
         self.all: list[Experiment] = []
         self.error = ""
@@ -30,12 +30,12 @@ class FollowedExperiments:
 
     @property
     def running(self) -> Experiment | None:
-        """The experiment that runs; None if none does."""
+        """The running experiment; None if there is none."""
         return running(self.all)
 
     @property
     def release_ids(self) -> set[str]:
-        """The releases of the experiment that runs."""
+        """The ids of the running experiment's releases."""
         experiment = self.running
         return set() if experiment is None else {arm.release_id for arm in experiment.arms}
 
@@ -43,7 +43,7 @@ class FollowedExperiments:
         """Reads the experiments from the store.
 
         Returns:
-            Whether another experiment runs now, or none any more.
+            Whether a different experiment is running now, or none any more.
 
         Raises:
             OSError: The store cannot be read.
@@ -55,7 +55,7 @@ class FollowedExperiments:
             raise
         except ArtifactError as error:
             self.was_read = True
-            # It must not delay promotions.
+            # Damaged experiments must not delay promotions.
             if str(error) != self.error:
                 _log.error("experiments_refused", why=str(error))
             self.error = str(error)

@@ -1,4 +1,4 @@
-"""Keeps the promoted release loaded: polls the store, then verifies, loads and swaps releases.
+"""Keeps the promoted release loaded: polls the store, and verifies, loads and switches releases.
 
 If a release cannot be loaded, the last good one stays in service.
 """
@@ -6,9 +6,10 @@ If a release cannot be loaded, the last good one stays in service.
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import structlog
 
@@ -16,85 +17,79 @@ from marquee_core.errors import ArtifactError
 from marquee_core.redaction import redact
 from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
-from marquee_services.errors import NoRelease, ReleaseNotFound, ServiceError
+from marquee_services.errors import ServiceError
 from marquee_services.server.background import BackgroundThread
 from marquee_services.server.experiments import FollowedExperiments
 from marquee_services.server.heap import return_free_memory
+from marquee_services.server.loaded_releases import LoadedReleases, R
 from marquee_services.server.poll_log import PollLog
-from marquee_services.server.refusals import Refusals
-from marquee_services.server.swap_watch import SwapWatch
-from marquee_services.server.trial import Trial
+from marquee_services.server.refused_releases import RefusedReleases
+from marquee_services.server.trial import ReleaseTrial
 
 _log = structlog.get_logger()
 # Seconds between polls of a store that cannot be read.
 _RETRY_S = 2.0
 # How many releases of the history are tried if the promoted one cannot be loaded.
 _MAX_CANDIDATES = 10
-
-
-class LoadedRelease(Protocol):
-    """A release as a server holds it in memory."""
-
-    @property
-    def release_id(self) -> str:
-        """The release's id."""
-
+# While a release is loaded, the loading thread gives up the interpreter's lock this soon after
+# another thread has asked for it. A call takes the lock several times, and with Python's default of
+# 5 ms would be delayed by several times as much.
+_LOADING_SWITCH_INTERVAL_S = 0.0005
 
 _T = TypeVar("_T")
-_R = TypeVar("_R", bound=LoadedRelease)
 
 
-class ReleaseFollower(Generic[_R]):
+class ReleaseFollower(Generic[R]):
     """Holds the promoted release and the releases that callers still use.
 
-    A request keeps its own reference to the release that it began with, so a swap never affects
-    it. A release that the follower drops is freed when its last request ends.
+    A request keeps a reference to the release that it began with, so a switch never affects it. A
+    release that the follower drops is freed when its last request ends.
 
     A server that starts while the promoted release is refused falls back to the latest release in
     the promotion history that it can load.
 
-    The releases of a running experiment are loaded as well, and are held in addition to the others
-    until it ends.
+    The releases of a running experiment are also loaded, and are held in addition to the others
+    until the experiment ends.
 
     Attributes:
         experiments: The experiments of the store.
         promoted_id: The release that the store names as production; "" before the first poll.
-        store_error: Why the last poll of the store failed; "" if it did not.
-        damaged_copies: How many damaged files `scrub` has found.
-        refusals: How often a release was refused.
-        failed_polls: How often the store could not be polled.
+        store_error: Why the last poll of the store failed; "" if it succeeded.
+        damaged_copies: The number of damaged files that `scrub` has found.
+        refusals: The number of times that a release was refused.
+        failed_polls: The number of times that the store could not be polled.
         last_poll: When the store was last polled successfully, in seconds since 1970; 0 for never.
     """
 
     def __init__(
         self,
         store: ReleaseStore,
-        load: Callable[[str], _R],
+        load: Callable[[str], R],
         interval: float,
         keep: int,
-        on_change: Callable[[_R], None] = lambda _: None,
+        on_change: Callable[[R], None] = lambda _: None,
         copies: ReleaseCopies | None = None,
         scrub_interval: float = 0.0,
-        trial: Trial | None = None,
+        trial: ReleaseTrial | None = None,
         with_experiments: bool = True,
         poll_log: PollLog | None = None,
     ) -> None:
-        """Takes the store to follow and how to load its releases.
+        """Creates a follower; nothing is read before `poll`.
 
         Args:
             store: The release store.
             load: Opens, verifies and warms up a release by id. Called in a background thread.
             interval: Seconds between polls of the store.
-            keep: Most releases to hold at once, at least 2: the promoted one, and the one that
-                callers use until all of them can switch.
+            keep: The most releases to hold at the same time, at least 2: the promoted one, and the
+                one that callers use until all of them can switch.
             on_change: Called in the event loop whenever the newest release changes.
             copies: The server's copies of release files, which are held while a release is loaded;
                 None if the releases are not loaded from copies.
-            scrub_interval: Seconds between searches for damaged copies; 0 for none.
-            trial: Loads a release in a process of its own first; None to load it at once. Without
-                a choice, that is with no other release to serve, there is no trial.
-            with_experiments: Whether to load the releases of the experiment that runs.
-            poll_log: Logs the polls; None for one without the server's name.
+            scrub_interval: Seconds between searches for damaged copies; 0 for no searches.
+            trial: Loads a release in a separate process first; None for no trials. There is no
+                trial either while the server has no other release to serve.
+            with_experiments: Whether to load the releases of the running experiment.
+            poll_log: Logs the polls; None to create a log without the name of a part.
         """
         self._store = store
         self._poll_log = poll_log or PollLog()
@@ -102,18 +97,15 @@ class ReleaseFollower(Generic[_R]):
         self._interval = interval
         self._keep = keep
         self._on_change = on_change
-        self._loaded: dict[str, _R] = {}  # in order of promotion, the newest last
-        self._last_used: dict[str, float] = {}
-        # A thread of its own: loading must not hold up the threads that score.
+        self._loaded: LoadedReleases[R] = LoadedReleases()
+        # A separate thread, so that loading does not block the threads that score.
         self._thread = BackgroundThread("release-loader")
         self._copies = copies
         self._trial = trial
         self._with_experiments = with_experiments
-        self._has_choice = False
-        self._spares: set[str] = set()
-        self._watches: dict[str, SwapWatch] = {}
+        self._has_alternative = False
         self._scrub_interval = scrub_interval
-        self._refusals = Refusals()
+        self._refused = RefusedReleases()
         self._promotion = ("", "")
         self.experiments = FollowedExperiments(store)
         self.experiments.was_read = not with_experiments
@@ -123,43 +115,37 @@ class ReleaseFollower(Generic[_R]):
 
     @property
     def refused(self) -> dict[str, str]:
-        """Why releases could not be loaded, by id: promoted ones and those of an experiment."""
-        return self._refusals.reasons
+        """Why releases, promoted or part of an experiment, could not be loaded, by id."""
+        return self._refused.reasons
 
     @property
-    def releases(self) -> list[_R]:
+    def releases(self) -> list[R]:
         """The loaded releases, the most recently promoted first."""
-        return list(reversed(self._loaded.values()))
+        return self._loaded.newest_first
 
     def has_promoted(self, release_id: str) -> bool:
-        """Whether a loaded release was promoted, and is not loaded for an experiment only."""
-        return release_id in self._loaded and release_id not in self._spares
+        """Returns whether a release is loaded because of a promotion, not only an experiment."""
+        return self._loaded.is_promoted(release_id)
 
-    def get(self, release_id: str) -> _R:
+    def get(self, release_id: str) -> R:
         """Returns a loaded release, and marks it as used.
 
         Raises:
             ReleaseNotFound: The release is not loaded.
         """
-        if release_id not in self._loaded:
-            raise ReleaseNotFound(release_id)
-        self.mark_used(release_id)
-        return self._loaded[release_id]
+        return self._loaded.get(release_id)
 
     def mark_used(self, release_id: str) -> None:
-        """Records that a release is in use; the one unused for longest is dropped first."""
-        if release_id in self._loaded:
-            self._last_used[release_id] = time.monotonic()
+        """Records that a release is in use; the least recently used one is dropped first."""
+        self._loaded.mark_used(release_id)
 
-    def newest(self) -> _R:
-        """The most recently promoted of the loaded releases.
+    def newest(self) -> R:
+        """Returns the most recently promoted of the loaded releases.
 
         Raises:
             NoRelease: No release has been loaded yet.
         """
-        if not self._loaded:
-            raise NoRelease
-        return next(reversed(self._loaded.values()))
+        return self._loaded.newest()
 
     async def follow(self) -> None:
         """Polls the store, and scrubs the copies of loaded releases, until cancelled."""
@@ -173,7 +159,7 @@ class ReleaseFollower(Generic[_R]):
                     await self.scrub()
                     next_scrub = time.monotonic() + self._scrub_interval
             except Exception as error:
-                # The loaded releases stay in service, whatever the error.
+                # The loaded releases stay in service after any error.
                 if redact(str(error)) != self.store_error:
                     self._poll_log.failed(error)
                 self.store_error = redact(str(error)) or type(error).__name__
@@ -182,13 +168,13 @@ class ReleaseFollower(Generic[_R]):
             await asyncio.sleep(pause if self.store_error else self._interval)
 
     async def poll(self) -> None:
-        """Reads which release is promoted, and loads it if it is new; then those of an experiment.
+        """Loads the promoted release if it is new, then the releases of a running experiment.
 
-        A refused release is tried again when it is promoted again and when its files in the store
-        have changed; after an error that may pass, every few seconds.
+        A refused release is tried again when it is promoted again or its files in the store have
+        changed; after a transient error, it is tried again every few seconds.
 
         Raises:
-            ArtifactError: The store's production pointer is damaged, or is gone.
+            ArtifactError: The store's production pointer is damaged or missing.
             OSError: The store cannot be read.
         """
         await self._poll_production()
@@ -199,48 +185,48 @@ class ReleaseFollower(Generic[_R]):
         production = await self._thread.run(self._store.production)
         if production is None:
             if self._loaded:
-                # An empty folder takes the place of a volume that is lost.
+                # A lost volume looks like an empty folder.
                 raise ArtifactError("the store no longer names a release in production")
             self._poll_log.nothing_promoted(self._store.storage.url)
             return
         release_id = production.release_id
         candidates = (release_id, *production.history[:_MAX_CANDIDATES])
-        self._has_choice = bool(self._loaded or production.history)
+        self._has_alternative = bool(self._loaded or production.history)
         promotion = (release_id, production.promoted_at)
         if promotion != self._promotion:
-            # A newly promoted release gets another try, even if it was refused before.
-            self._refusals.keep({*candidates, *self.experiments.release_ids} - {release_id})
+            # A newly promoted release is tried even if it was refused before.
+            self._refused.keep({*candidates, *self.experiments.release_ids} - {release_id})
             self._promotion = promotion
             self.promoted_id = release_id
         if release_id in self._loaded:
             if self.newest().release_id != release_id:
-                self._make_newest(self._loaded.pop(release_id))
+                self._make_newest(self._loaded.get(release_id))
             return
         for candidate in candidates:
-            if candidate not in self._refusals or await self._is_worth_a_try(candidate):
+            if candidate not in self._refused or await self._should_retry(candidate):
                 await self._load_or_refuse(candidate)
             if self._loaded:
                 return
 
     async def _poll_experiment(self) -> None:
-        """Reads the experiments, and loads the releases of the one that runs."""
-        self._has_choice = True
+        """Reads the experiments, and loads the releases of the running one."""
+        self._has_alternative = True
         if await self._thread.run(self.experiments.read):
             for release_id in self.experiments.release_ids - {self.promoted_id}:
-                # The experiment's start is a reason to try again.
-                self._refusals.remove(release_id)
+                # When an experiment starts, its releases are tried even if refused before.
+                self._refused.remove(release_id)
             self._drop_unused()
-        for release_id in sorted(self.experiments.release_ids - self._loaded.keys()):
-            if release_id not in self._refusals or await self._is_worth_a_try(release_id):
+        for release_id in sorted(self.experiments.release_ids - set(self._loaded)):
+            if release_id not in self._refused or await self._should_retry(release_id):
                 await self._load_or_refuse(release_id, as_newest=False)
 
-    async def watched(self, release_id: str, call: Awaitable[_T]) -> _T:
+    async def watch_failures(self, release_id: str, call: Awaitable[_T]) -> _T:
         """Awaits a computation with a release, and withdraws the release if too many fail.
 
-        A release that is withdrawn stays loaded, but counts as refused, so the gateways go back to
-        the release before. Errors that are the caller's do not count.
+        A withdrawn release stays loaded, but counts as refused, so the gateways return to the
+        previous release. Errors that the caller caused do not count.
         """
-        watch = self._watches.get(release_id)
+        watch = self._loaded.watch(release_id)
         try:
             result = await call
         except (ServiceError, TimeoutError):
@@ -256,12 +242,11 @@ class ReleaseFollower(Generic[_R]):
         return result
 
     def withdraw(self, release_id: str, why: str) -> None:
-        """Refuses a loaded release for a reason, if there is another one that was promoted."""
-        has_other = any(name != release_id and self.has_promoted(name) for name in self._loaded)
-        if has_other and release_id not in self._refusals:
+        """Refuses a loaded release for a reason, if another promoted release is loaded."""
+        if self._loaded.other_promoted(release_id) and release_id not in self._refused:
             self.refusals += 1
             _log.error("release_withdrawn", release_id=release_id, why=why)
-            self._refusals.add(release_id, why, "")
+            self._refused.add(release_id, why, "")
 
     async def settle(self) -> None:
         """Waits until no call of the background thread is in progress."""
@@ -271,7 +256,7 @@ class ReleaseFollower(Generic[_R]):
         """Compares the copies of the loaded releases with their digests.
 
         A damaged copy is fetched from the store again, and the release is loaded from it. If that
-        fails, the release is refused; it is served on only as long as no other can be loaded.
+        fails, the release is refused, and stays in service only until another can be loaded.
         """
         for release_id in list(self._loaded):
             if self._copies is None:
@@ -286,39 +271,35 @@ class ReleaseFollower(Generic[_R]):
                 await self._replace_damaged(release_id)
 
     async def _replace_damaged(self, release_id: str) -> None:
-        """Drops a release whose copy is damaged, if there is another one that was promoted."""
-
-        def others() -> list[str]:
-            return [name for name in self._loaded if name != release_id and self.has_promoted(name)]
-
-        if not others():
+        """Drops a release whose copy is damaged, if another promoted release can be loaded."""
+        if not self._loaded.other_promoted(release_id):
             production = await self._thread.run(self._store.production)
             history = production.history[:_MAX_CANDIDATES] if production else ()
             for candidate in history:
-                if candidate not in self._refusals and await self._load_or_refuse(candidate):
+                if candidate not in self._refused and await self._load_or_refuse(candidate):
                     self._drop(release_id)
                     self._on_change(self.newest())
                     return
-        if others():
+        if self._loaded.other_promoted(release_id):
             self._drop(release_id)
             self._on_change(self.newest())
 
-    async def _is_worth_a_try(self, release_id: str) -> bool:
-        if not self._refusals.is_due(release_id):
+    async def _should_retry(self, release_id: str) -> bool:
+        if not self._refused.is_due(release_id):
             return False
         state = await self._thread.run(self._store.state, release_id)
-        return self._refusals.has_changed(release_id, state)
+        return self._refused.has_changed(release_id, state)
 
     async def _load_or_refuse(
         self, release_id: str, replace: bool = False, as_newest: bool = True
-    ) -> _R | None:
-        """Loads a release; refuses it if that fails.
+    ) -> R | None:
+        """Loads a release, and refuses it if that fails.
 
         Args:
             release_id: The release.
-            replace: Whether it takes the place of the loaded release of the same id, instead of
+            replace: Whether the release replaces the loaded one with the same id, instead of
                 becoming the newest.
-            as_newest: Whether it becomes the newest; a release of an experiment does not.
+            as_newest: Whether the release becomes the newest; one of an experiment does not.
 
         Returns:
             The release; None if it was refused.
@@ -327,73 +308,68 @@ class ReleaseFollower(Generic[_R]):
         try:
             state = await self._thread.run(self._store.state, release_id)
             if self._copies is not None:
-                await self._thread.run(self._copies.hold, release_id)
-            if self._trial is not None and self._has_choice:
+                await self._thread.run(self._copies.lock, release_id)
+            if self._trial is not None and self._has_alternative:
                 digest = await self._thread.run(self._store.manifest_digest, release_id)
                 await self._trial.run(release_id, digest)
-            release = await self._thread.run(self._load, release_id)
+            release: R = await self._thread.run(_load_in_short_turns, self._load, release_id)
         except (OSError, MemoryError) as error:
-            # Perhaps the store is away, or the disk or the memory is full for the moment.
-            self._refuse(release_id, f"{error} (tried again)", None, error)
+            # The store may be unreachable, or the disk or memory temporarily full.
+            self._refuse(release_id, f"{error} (will be retried)", None, error)
         except ArtifactError as error:
             self._refuse(release_id, str(error), state)
         except Exception as error:
             self._refuse(release_id, f"the release cannot be loaded: {error!r}", state, error)
         else:
-            self._refusals.remove(release_id)
+            self._refused.remove(release_id)
             if replace:
-                self._loaded[release_id] = release
+                self._loaded.replace(release)
                 self._on_change(self.newest())
             elif as_newest:
                 self._make_newest(release)
             else:
-                self._loaded = {release_id: release, **self._loaded}
-                self._spares.add(release_id)
-                self._watches[release_id] = SwapWatch()
-                self.mark_used(release_id)
+                self._loaded.add_for_experiment(release)
                 self._poll_log.loaded(release_id)
             await self._thread.run(return_free_memory)
             if self._copies is not None:
                 await self._thread.run(self._copies.evict)
             return release
         if self._copies is not None and release_id not in self._loaded:
-            self._copies.let_go(release_id)
+            self._copies.unlock(release_id)
         return None
 
     def _refuse(
         self, release_id: str, why: str, state: str | None, error: BaseException | None = None
     ) -> None:
-        # Reasons are told to callers.
-        why = redact(why)
-        if self._refusals.reasons.get(release_id) != why:
+        why = redact(why)  # Callers can read the reasons.
+        if self._refused.reasons.get(release_id) != why:
             self.refusals += 1
             _log.error("release_refused", release_id=release_id, why=why, exc_info=error)
-        self._refusals.add(release_id, why, state)
+        self._refused.add(release_id, why, state)
 
     def _drop(self, release_id: str) -> None:
-        self._watches.pop(release_id, None)
-        self._spares.discard(release_id)
-        self._loaded.pop(release_id, None)
-        self._last_used.pop(release_id, None)
+        self._loaded.drop(release_id)
         if self._copies is not None:
-            self._copies.let_go(release_id)
+            self._copies.unlock(release_id)
 
-    def _make_newest(self, release: _R) -> None:
-        """Adds a release as the newest, and drops others beyond the limit."""
-        self._loaded[release.release_id] = release
-        self._spares.discard(release.release_id)
-        self._watches[release.release_id] = SwapWatch()
-        self.mark_used(release.release_id)
+    def _make_newest(self, release: R) -> None:
+        """Adds a release as the newest, and drops unused ones beyond the limit."""
+        self._loaded.add_newest(release)
         self._drop_unused()
         self._poll_log.loaded(release.release_id)
         self._on_change(release)
 
     def _drop_unused(self) -> None:
-        """Drops releases beyond the limit, except the newest and those of the experiment."""
-        kept = self.experiments.release_ids
-        while True:
-            others = [name for name in list(self._loaded)[:-1] if name not in kept]
-            if len(others) < self._keep:
-                return
-            dropped = min(others, key=self._last_used.__getitem__)
-            self._drop(dropped)
+        """Drops releases beyond the limit, but neither the newest nor those of the experiment."""
+        for release_id in self._loaded.beyond(self._keep, self.experiments.release_ids):
+            self._drop(release_id)
+
+
+def _load_in_short_turns(load: Callable[[str], R], release_id: str) -> R:
+    """Loads a release, with short turns of the interpreter's lock so that calls wait less."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(min(interval_s, _LOADING_SWITCH_INTERVAL_S))
+    try:
+        return load(release_id)
+    finally:
+        sys.setswitchinterval(interval_s)

@@ -1,7 +1,6 @@
-"""Limits the memory that a server keeps, and the time that it spends on garbage.
+"""Limits the free memory that a server keeps, and the time that it spends on garbage collection.
 
-The functions for the C allocator use that of the GNU C library. With another one they change
-nothing.
+The functions for the C allocator apply to the GNU C library, and have no effect with another one.
 """
 
 from __future__ import annotations
@@ -13,16 +12,16 @@ import gc
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _MAX_ARENAS = 2
 _MMAP_THRESHOLD_BYTES = 256 * 1024
-# Python looks for cycles among new objects once there are so many more of them. By default it does
-# after 700, several times in each batch of answers, whose objects are all freed without it.
+# Python looks for reference cycles after this many new objects. By default it does so after 700,
+# which is several times per batch of answers, although none of their objects are in cycles.
 _YOUNG_OBJECTS = 10_000
 
 
 def limit_arenas() -> None:
     """Limits the number of the allocator's arenas, so that threads share them.
 
-    By default each thread (of gRPC, of TensorFlow, of ours) gets its own arena, and an arena keeps
-    the memory that its thread has freed. Call this before any thread starts.
+    By default each thread of gRPC, TensorFlow or the server gets its own arena, and an arena keeps
+    the memory that its thread has freed. Must be called before any thread starts.
     """
     _set_option(_M_ARENA_MAX, _MAX_ARENAS)
 
@@ -30,17 +29,17 @@ def limit_arenas() -> None:
 def keep_heap_small() -> None:
     """Limits arenas, and returns large blocks to the operating system as soon as they are freed.
 
-    By default the allocator raises its mmap threshold when a large block is freed, and serves
-    later blocks of that size from the heap, where they stay after a burst of requests. Do not call
-    this in a process that computes with large arrays: each would need freshly mapped pages, which
-    is slow. Call it before any thread starts.
+    By default the allocator raises its mmap threshold when a large block is freed, and allocates
+    later blocks of that size on the heap, which keeps the memory after a burst of requests. Not
+    suitable for a process that computes with large arrays: each would need freshly mapped pages,
+    which is slow. Must be called before any thread starts.
     """
     limit_arenas()
     _set_option(_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES)
 
 
 def collect_rarely() -> None:
-    """Lets Python look for reference cycles less often; that took 7 % of a gateway's time."""
+    """Makes Python look for reference cycles less often; they took 7 % of a gateway's CPU time."""
     _, *older = gc.get_threshold()
     gc.set_threshold(_YOUNG_OBJECTS, *older)
 
@@ -48,13 +47,14 @@ def collect_rarely() -> None:
 def return_free_memory() -> None:
     """Collects garbage and returns free memory to the operating system.
 
-    Imports and the loading of a release free much memory, which the allocator would keep. What is
-    left then stays for long, so later collections do not look at it, until the next call of this
-    function.
+    Importing modules and loading a release free a lot of memory, which the allocator would keep.
+    A collection stops all threads. The first one examines everything that was imported, which takes
+    tens of milliseconds; those objects are excluded from all later ones, so that replacing a
+    release does not delay calls.
     """
-    gc.unfreeze()
     gc.collect()
-    gc.freeze()
+    if not gc.get_freeze_count():
+        gc.freeze()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

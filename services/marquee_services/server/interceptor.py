@@ -1,8 +1,8 @@
-"""The interceptor around each call: admission, deadline, error details, metrics.
+"""The interceptor of every call: admission, deadline, error details and metrics.
 
-It reads the request itself, so a call counts from its headers on: a call that is refused is refused
-before its message is read, and one whose message does not arrive is ended. Deadlines are enforced
-here: a call that passes its deadline is cancelled and ends with DEADLINE_EXCEEDED.
+The interceptor reads the request message itself, so a call counts as soon as its headers arrive. A
+call can be refused before its message is read, and a call whose message does not arrive is ended.
+A call that passes its deadline is cancelled here and ends with DEADLINE_EXCEEDED.
 """
 
 from __future__ import annotations
@@ -23,13 +23,17 @@ from marquee_services.errors import (
     ServiceError,
 )
 from marquee_services.server.access import AccessControl, caller_name
-from marquee_services.server.arrivals import Arrivals
 from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
-from marquee_services.server.foreign_calls import watched
-from marquee_services.server.lanes import LANE, Lane, lane_of
+from marquee_services.server.early_admission import (
+    EarlyAdmission,
+    EarlyAdmissionHandlers,
+    no_early_admission,
+)
+from marquee_services.server.guarded_handlers import guarded
 from marquee_services.server.metrics import Metrics
-from marquee_services.server.quick_refusals import QuickRefusals, WaitUnread, never_wait
+from marquee_services.server.pending_requests import PendingRequests
+from marquee_services.server.priority import PRIORITY, Priority, priority_of
 from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.status import (
     DETAILS_KEY,
@@ -41,21 +45,21 @@ from marquee_services.server.time_limit import TimeLimit
 
 _log = structlog.get_logger()
 _INTERNAL_MESSAGE = (
-    "internal error; the server's log has it under the request id in the error details"
+    "internal error; find it in the server's log by the request id in the error details"
 )
 _NO_LIMITS = RequestLimits()
-# Calls that may wait for their requests, for each that may be in progress. To end one costs more
-# than to let it wait, and its time is up soon.
-_MOST_WAITING = 8
+# How many calls may wait for their requests, for each call that may be in progress. Ending one
+# costs more than letting it wait, and it times out soon.
+_PENDING_PER_CALL = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the methods of some services; of calls of others only their end is noted.
+    """Wraps the methods of the given services.
 
-    Health checks and reflection pass through, so they are answered whatever the load. So are the
-    methods of `CallLimits.exempt`.
+    Health checks and reflection are not wrapped, so they are answered under any load; only how
+    their calls end is recorded. The methods of `CallLimits.exempt` are answered under any load too.
 
     Attributes:
         calls: The calls in progress.
@@ -69,36 +73,39 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         access: AccessControl | None = None,
         probes: frozenset[str] = frozenset(),
         request_limits: Mapping[str, RequestLimits] | None = None,
-        wait_unread: WaitUnread = never_wait,
+        early_admission: EarlyAdmission = no_early_admission,
     ):
-        """Takes the services to wrap, and the limits.
+        """Creates an interceptor.
 
         Args:
             prefixes: Prefix of each service's methods, `/<full name of the service>/`. The services
                 have no method name in common.
-            limits: How many calls there may be, and for how long.
+            limits: The limits on the number of calls and their duration.
             metrics: Receives the number of calls in progress and their latencies.
             access: Decides which calls are accepted; None to accept all.
-            probes: Names of methods that only ask for the server's state: they do not count as
+            probes: Names of methods that only query the server's state: they do not count as
                 calls, and nothing is recorded about them.
-            request_limits: What a request may consist of, by the method's name.
-            wait_unread: Returns where a call of a method waits before its request is read, or None.
+            request_limits: The limits on the elements of a request, by the method's name.
+            early_admission: Returns where a call to a method is queued before its request is read,
+                or None.
         """
         self._prefixes = prefixes
-        self._wait_unread = wait_unread
+        self._early_admission = early_admission
         self._limits = limits
         self._metrics = metrics
         self._access = access
         self._probes = probes
         self._request_limits = request_limits or {}
         self.calls = CallsInProgress(limits, metrics)
-        self._arrivals = Arrivals(_MOST_WAITING * limits.calls, self.calls.guard, metrics)
-        self._refusals = QuickRefusals(self.calls, metrics)
-        # Large requests are checked one after another: each gives way to other calls after a short
-        # turn, and many of them at once would take as many turns.
+        self._pending_requests = PendingRequests(
+            _PENDING_PER_CALL * limits.calls, self.calls.guard, metrics
+        )
+        self._early_handlers = EarlyAdmissionHandlers(self.calls, metrics)
+        # Large requests are checked one after another. A check yields to other calls after a short
+        # turn; many checks at the same time would take as many turns in a row.
         self._checking = asyncio.Lock()
-        # Wrapped handlers by method and lane, so that each is wrapped only once.
-        self._handlers: dict[tuple[str, Lane], grpc.RpcMethodHandler[Any, Any]] = {}
+        # Wrapped handlers by method and priority, so that each is wrapped only once.
+        self._handlers: dict[tuple[str, Priority], grpc.RpcMethodHandler[Any, Any]] = {}
 
     async def intercept_service(
         self,
@@ -111,29 +118,29 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self.calls.arrived += 1
         method = handler_call_details.method
         metadata = handler_call_details.invocation_metadata or ()
-        key = method, lane_of(metadata)
+        key = method, priority_of(metadata)
         if key in self._handlers:
             known = self._handlers[key]
             name = method.rpartition("/")[2]
-            place = self._wait_unread(name) if self._refusals.is_possible else None
-            return known if place is None else self._refusals.handler(name, place, known)
+            slot = self._early_admission(name) if self._early_handlers.is_possible else None
+            return known if slot is None else self._early_handlers.handler(name, slot, known)
         handler = await continuation(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
-            return watched(handler, self.calls.guard)
+            return guarded(handler, self.calls.guard)
         self._handlers[key] = self._wrap(method, handler, key[1])
         return self._handlers[key]
 
     def _wrap(
-        self, method: str, handler: grpc.RpcMethodHandler[Any, Any], lane: Lane
+        self, method: str, handler: grpc.RpcMethodHandler[Any, Any], priority: Priority
     ) -> grpc.RpcMethodHandler[Any, Any]:
-        """The handlers read a stream of requests, of which the first is the only one."""
+        """Wraps a handler; the new one is of a streaming type, so that it can read the request."""
         name = method.rsplit("/", 1)[-1]
         read = self._reader(name, handler.request_deserializer)
         write = _bytes_or_serialized(handler.response_serializer)
         if handler.response_streaming:
             streaming = self._streaming(name, method, handler.unary_stream, read)
             return grpc.stream_stream_rpc_method_handler(streaming, None, write)
-        unary = self._unary(name, method, handler.unary_unary, read, lane)
+        unary = self._unary(name, method, handler.unary_unary, read, priority)
         return grpc.stream_unary_rpc_method_handler(unary, None, write)
 
     def _unary(
@@ -142,11 +149,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method: str,
         behaviour: Any,
         read: Callable[[Context], Awaitable[Any]],
-        lane: Lane,
+        priority: Priority,
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(_requests: Any, context: Context) -> Any:
-            if lane is not Lane.INTERACTIVE:
-                LANE.set(lane)
+            if priority is not Priority.INTERACTIVE:
+                PRIORITY.set(priority)
             with self._observe(name, method, context) as observed:
                 try:
                     seconds = self._seconds(context)
@@ -183,10 +190,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         limit.extend(self._after_receiving(seconds))
                         async for response in behaviour(request, context):
                             stalled = loop.call_later(
-                                self._limits.stall_s, self._end_unread, context, task, observed
+                                self._limits.stall_s, self._end_stalled, context, task, observed
                             )
                             try:
-                                # Waits until the caller has taken what was sent before.
+                                # Returns once the caller has read the response.
                                 yield response
                             finally:
                                 stalled.cancel()
@@ -198,11 +205,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _receive(
         self, context: Context, limit: TimeLimit, read: Callable[[Context], Awaitable[Any]]
     ) -> Any:
-        self._arrivals.add(limit, context)
+        self._pending_requests.add(limit, context)
         try:
             return await read(context)
         finally:
-            self._arrivals.remove(limit)
+            self._pending_requests.remove(limit)
 
     def _observe(self, name: str, method: str, context: Context, peer: str = "") -> ObservedCall:
         if name in self._probes:
@@ -210,14 +217,14 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return ObservedCall(self.calls, name, CallScope.begin(method, context), context, peer)
 
     def _after_receiving(self, seconds: float) -> float:
-        """How much later than the time to receive the request the deadline of a call is."""
+        """Returns the seconds from the latest arrival of the request to the call's deadline."""
         return max(0.0, seconds - self._limits.receive_s)
 
     def _seconds(self, context: Context) -> float:
-        """Seconds that a call may take.
+        """Returns the seconds that a call may take.
 
         Raises:
-            DeadlineExceeded: None are left, so nothing is begun.
+            DeadlineExceeded: The deadline has already passed.
         """
         seconds = time_left(context, self._limits.default_deadline_s)
         if seconds <= 0:
@@ -237,11 +244,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         await limits.check(data)
                 return deserialize(data)
             except InvalidFields as error:
-                # The error lives until the next collection of garbage, and the request with it if
-                # a frame of the traceback holds it.
+                # The error lives until the next garbage collection, and so would the request if a
+                # frame of the traceback referred to it.
                 raise error.with_traceback(None) from None
             except DecodeError:
-                # If the deserializer raised, gRPC would end the call with INTERNAL.
+                # gRPC would turn this error into INTERNAL.
                 raise InvalidFields(
                     [FieldViolation("", "the request cannot be parsed as a message of its type")]
                 ) from None
@@ -250,10 +257,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return read
 
-    def _end_unread(
+    def _end_stalled(
         self, context: Context, task: asyncio.Task[Any], observed: ObservedCall
     ) -> None:
-        """Ends a call whose caller does not read, and frees what it holds."""
+        """Ends a call whose caller does not read the responses, and frees its resources."""
         error = NotRead(f"{self._limits.stall_s:g}")
         observed.code = error.code.name
         self._metrics.errors.labels(reason_name(error)).inc()
@@ -261,7 +268,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def end() -> None:
             details = status_details(error, observed.scope.request_id)
             abort = context.abort(error.code, str(error), ((DETAILS_KEY, details),))
-            # The status waits behind the unread answers; the call's own task must not.
+            # The status is queued behind the unread responses; the call's task must not wait.
             sending = asyncio.ensure_future(abort)
             await asyncio.sleep(0)
             task.cancel()
@@ -275,9 +282,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     async def _abort(self, error: Exception, context: Context, observed: ObservedCall) -> NoReturn:
         if isinstance(error, TimeoutError):
             if not observed.begun and observed.seconds >= self._limits.receive_s:
-                self.calls.guard.without_request(context)
-            reading = "no request arrived before the deadline or in time"
-            error = DeadlineExceeded() if observed.begun else DeadlineExceeded(reading)
+                self.calls.guard.record_missing_request(context)
+            no_request = "the request did not arrive in time"
+            error = DeadlineExceeded() if observed.begun else DeadlineExceeded(no_request)
         request_id = observed.scope.request_id
         if isinstance(error, ServiceError):
             code, message = error.code, str(error)
@@ -299,9 +306,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _bytes_or_serialized(serialize: Any) -> Callable[[Any], bytes]:
-    """Wraps a serializer so that a servicer may return a message that is already serialised.
+    """Wraps a serializer so that a servicer may return a serialised message as `bytes`.
 
-    The gateway caches serialised answers and returns them as `bytes`.
+    The gateway caches serialised answers.
     """
 
     def write(response: Any) -> bytes:
@@ -311,12 +318,12 @@ def _bytes_or_serialized(serialize: Any) -> Callable[[Any], bytes]:
 
 
 def time_left(context: Context, default: float) -> float:
-    """Seconds until the call's deadline.
+    """Returns the seconds until the call's deadline.
 
     Args:
         context: The call.
         default: Returned if the client set no deadline.
     """
-    # None if there is no deadline, although the type stubs exclude it.
+    # None without a deadline, although the type stubs do not say so.
     remaining = cast("float | None", context.time_remaining())
     return default if remaining is None else max(0.0, remaining)

@@ -1,6 +1,6 @@
-"""Bearer tokens that an identity provider signs: JSON Web Tokens (RFC 7519).
+"""Verifies JSON Web Tokens (RFC 7519), bearer tokens that an identity provider signs.
 
-Imported only if a server checks them, because it needs the library PyJWT.
+Imported only if a server accepts such tokens, because it requires PyJWT.
 """
 
 from __future__ import annotations
@@ -27,36 +27,36 @@ from marquee_services.server.settings import is_loopback
 
 _log = structlog.get_logger()
 
-# Signatures with public keys. With symmetric ones, whoever can check a token could issue one.
+# Asymmetric signatures only: with a symmetric key, every verifier could also issue tokens.
 _ALGORITHMS = (
     *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512"),
     *("ES256", "ES384", "ES512", "EdDSA"),
 )
 _MAX_KEYS_BYTES = 1024 * 1024
 _FETCH_TIMEOUT_S = 3.0
-# Seconds between two fetches of the keys; a token of an unknown key makes the next one earlier.
+# Seconds between fetches of the keys, and between fetches that tokens with unknown keys trigger.
 _FETCH_INTERVAL_S, _MIN_FETCH_INTERVAL_S = 300.0, 10.0
-# Tokens whose signature is remembered, because checking one takes as long as a cached answer.
-_MAX_REMEMBERED = 4096
+# The most verified tokens that are cached; verifying a signature takes as long as a stored answer.
+_MAX_VERIFIED = 4096
 _LEEWAY_S = 10
 _NOT_THIS_KEY = (
     jwt.InvalidSignatureError,
     jwt.InvalidAlgorithmError,
     jwt.InvalidKeyError,
-    TypeError,  # the algorithm needs a key of another type
+    TypeError,  # The algorithm requires a key of another type.
 )
 _MAX_NAME = 128
 
 
 class JSONWebTokens:
-    """Checks signature, issuer, audience and times of tokens; implements `TokenVerifier`.
+    """Verifies the signature, issuer, audience and times of tokens; implements `TokenVerifier`.
 
-    The claim `scope` (RFC 8693: words) or `scp` (words or a list) holds the scopes; unknown ones
-    are ignored. The claim `sub` names the caller.
+    The claim `scope` (RFC 8693, separated by spaces) or `scp` (the same, or a list) holds the
+    scopes; unknown ones are ignored. The claim `sub` names the caller.
     """
 
     def __init__(self, keys: str, issuer: str, audience: str) -> None:
-        """Reads the keys from a file. Those of a URL are fetched when they are first needed.
+        """Reads the keys from a file; keys at a URL are fetched when they are first needed.
 
         Args:
             keys: A file with a JSON Web Key Set (RFC 7517) or PEM public keys, or the URL of a key
@@ -76,7 +76,7 @@ class JSONWebTokens:
         self._keys: dict[str, Any] = {}
         self._fetched_at = float("-inf")
         self._fetching: asyncio.Task[None] | None = None
-        self._remembered: OrderedDict[str, Caller] = OrderedDict()
+        self._verified: OrderedDict[str, Caller] = OrderedDict()
         if self._is_url:
             parts = urlsplit(keys)
             if parts.scheme != "https" and not (
@@ -84,35 +84,35 @@ class JSONWebTokens:
             ):
                 raise UnusableFile(f"the keys at {keys!r} must be fetched with https")
         else:
-            self._take(read_utf8(Path(keys)))
+            self._replace_keys(read_utf8(Path(keys)))
 
     def refresh(self) -> None:
-        """Reads the keys again; if that fails, it is logged and the keys stay."""
+        """Reads the keys again; on failure, logs the error and keeps the current keys."""
         if self._is_url:
             wait = _FETCH_INTERVAL_S if self._keys else _MIN_FETCH_INTERVAL_S
             if time.monotonic() - self._fetched_at >= wait:
                 self._start_fetch()
             return
         try:
-            self._take(read_utf8(Path(self._source)))
+            self._replace_keys(read_utf8(Path(self._source)))
         except OSError as error:
             _log.error("token_keys_refused", source=self._source, error=str(error))
 
     async def verify(self, token: str) -> Caller:
-        """The caller that a token names.
+        """Returns the caller that a token names.
 
         Raises:
-            Unauthenticated: The token is malformed, expired, of another issuer or audience, or not
-                signed with one of the keys.
+            Unauthenticated: The token is malformed, has expired, is from another issuer or for
+                another audience, or is not signed with one of the keys.
         """
-        caller = self._remembered.get(token)
+        caller = self._verified.get(token)
         if caller is None:
             caller = self._caller(await self._claims(token))
-            self._remembered[token] = caller
-            if len(self._remembered) > _MAX_REMEMBERED:
-                self._remembered.popitem(last=False)
+            self._verified[token] = caller
+            if len(self._verified) > _MAX_VERIFIED:
+                self._verified.popitem(last=False)
         elif caller.expires is not None and caller.expires + _LEEWAY_S < time.time():
-            del self._remembered[token]
+            del self._verified[token]
             raise Unauthenticated("the token has expired")
         return caller
 
@@ -157,11 +157,11 @@ class JSONWebTokens:
         try:
             expires = float(claims["exp"])
         except OverflowError as error:
-            raise Unauthenticated("the token's expiry is no time") from error
+            raise Unauthenticated("the token's expiry is not a valid time") from error
         return Caller(f"subject:{name}", scopes, expires)
 
     def _start_fetch(self) -> None:
-        """Fetches the keys in the background, unless that is in progress or was done just now."""
+        """Fetches the keys in the background, unless that is in progress or has just been done."""
         if self._fetching is not None and not self._fetching.done():
             return
         if time.monotonic() - self._fetched_at >= _MIN_FETCH_INTERVAL_S:
@@ -170,15 +170,15 @@ class JSONWebTokens:
 
     async def _fetch(self) -> None:
         try:
-            self._take(await asyncio.to_thread(_download, self._source))
+            self._replace_keys(await asyncio.to_thread(_download, self._source))
         except OSError as error:
             _log.error("token_keys_unavailable", source=self._source, error=str(error))
 
-    def _take(self, text: str) -> None:
+    def _replace_keys(self, text: str) -> None:
         """Replaces the keys.
 
         Raises:
-            UnusableFile: The text holds no usable key.
+            UnusableFile: The text contains no usable key.
         """
         if text == self._text:
             return
@@ -187,18 +187,18 @@ class JSONWebTokens:
         except ValueError as error:
             raise UnusableFile(f"{self._source}: {error}") from error
         if not keys:
-            raise UnusableFile(f"{self._source} holds no key for {', '.join(_ALGORITHMS)}")
+            raise UnusableFile(f"{self._source} contains no key for {', '.join(_ALGORITHMS)}")
         self._keys, self._text = keys, text
-        # Tokens of a key that was withdrawn are no longer valid.
-        self._remembered.clear()
+        # A key may have been withdrawn, and its tokens with it.
+        self._verified.clear()
         _log.info("token_keys_loaded", source=self._source, count=len(keys))
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows no redirect, which could lead to a place without TLS."""
+    """Turns redirects into errors, because they could lead to a URL without TLS."""
 
     def redirect_request(self, *_args: Any, **_kwargs: Any) -> None:
-        """Says that there is nothing to follow; the response then is an error."""
+        """Returns None, so that the redirect is treated as an error."""
 
 
 def _download(url: str) -> str:
@@ -215,7 +215,7 @@ def _download(url: str) -> str:
 
 
 def _parse(text: str) -> dict[str, Any]:
-    """Public keys by id; keys without one get a number.
+    """Returns the public keys by id; keys without an id are numbered.
 
     Raises:
         ValueError: The text is neither a JSON Web Key Set nor PEM.

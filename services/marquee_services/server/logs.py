@@ -11,27 +11,27 @@ import structlog
 from marquee_core.redaction import redact
 from marquee_services.server.call_scope import add_to_log
 
-# Control characters, and the separators of lines that Unicode adds.
+# Control characters, and Unicode's line separators and direction marks.
 _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))}
 _ESCAPES |= {c: f"\\u{c:04x}" for c in (0x2028, 0x2029, *range(0x202A, 0x202F))}
 _ESCAPES_IN_LINES = {c: escape for c, escape in _ESCAPES.items() if c != ord("\n")}
 
 
 def silence_native_logs() -> None:
-    """Keeps gRPC's native library from logging, which writes what peers send to stderr as it is.
+    """Turns off the log of gRPC's native library, which writes unescaped peer data to stderr.
 
-    The environment variable `GRPC_VERBOSITY` may turn it on again. Call this before gRPC is
+    The environment variable `GRPC_VERBOSITY` can turn it on again. Must be called before gRPC is
     imported.
     """
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def configure_logs(service: str, log_format: str, level: str) -> None:
-    """Configures structlog for the process, and Python's own logging to go through it.
+    """Configures structlog for the process, and redirects Python's `logging` to it.
 
     Args:
         service: Name of the service, added to each entry.
-        log_format: `json` (one object per line) or `text` (for people).
+        log_format: `json` (one object per line) or `text` (for terminals).
         level: The lowest level that is logged.
     """
     renderer: structlog.typing.Processor = (
@@ -61,7 +61,7 @@ def configure_logs(service: str, log_format: str, level: str) -> None:
 
 
 class _ToStructlog(logging.Handler):
-    """Passes what libraries log to structlog."""
+    """Forwards the log records of libraries to structlog."""
 
     def emit(self, record: logging.LogRecord) -> None:
         structlog.get_logger().log(
@@ -76,14 +76,14 @@ class _ToStructlog(logging.Handler):
 def _redact(
     _logger: structlog.typing.WrappedLogger, _method: str, entry: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Takes passwords out of an entry."""
+    """Removes passwords from an entry."""
     return {key: redact(value) if isinstance(value, str) else value for key, value in entry.items()}
 
 
 def _escape(
     _logger: structlog.typing.WrappedLogger, _method: str, entry: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    """Escapes control characters, with which a peer could forge lines; JSON does so anyway."""
+    """Escapes control characters, with which a peer could forge log lines; JSON escapes them."""
     for key, value in entry.items():
         if isinstance(value, str):
             entry[key] = value.translate(_ESCAPES_IN_LINES if key == "exception" else _ESCAPES)

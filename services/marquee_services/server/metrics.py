@@ -1,7 +1,7 @@
 """Prometheus metrics of a server: calls, releases, process and build.
 
-Metrics of a state (releases, queues, certificates) are read from it when they are scraped, so they
-cost nothing in between.
+Metrics of a state, such as releases, queues and certificates, are computed when they are scraped,
+so they cost nothing in between.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Metrics:
         errors: Number of calls that ended with an error, by the reason in its details.
         in_progress: Number of calls in progress.
         waiting: Number of calls whose request has not arrived.
-        connections_ended: Number of connections ended because their calls came to nothing.
-        releases: Has the value 1 for the id of the release in service.
+        connections_ended: Number of connections ended because of abandoned calls.
+        releases: 1 for the id of the release in service.
         degraded: Number of degraded answers by reason (gateway only).
         answers: Number of Recommend answers by origin: `cached`, `precomputed` with the release,
             or `computed` (gateway only).
@@ -72,7 +72,7 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
-        # The first value of each enumeration is the unspecified one.
+        # The first value of each enumeration is UNSPECIFIED.
         for reason in errors_pb2.ErrorReason.keys()[1:]:
             self.errors.labels(reason.removeprefix(_REASON_PREFIX))
         self.in_progress = Gauge(
@@ -85,11 +85,11 @@ class Metrics:
         )
         self.connections_ended = Counter(
             "marquee_connections_ended_total",
-            "Number of connections ended because their calls came to nothing.",
+            "Number of connections ended because of abandoned calls.",
             registry=self.registry,
         )
         self.limit = Gauge(
-            "marquee_calls_limit", "Most calls in progress at once.", registry=self.registry
+            "marquee_calls_limit", "Limit of calls in progress.", registry=self.registry
         )
         self.releases = Gauge(
             "marquee_release_in_service",
@@ -114,7 +114,7 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         build = Gauge(
             "marquee_build_info",
-            "1, with the versions of what runs.",
+            "1, labelled with the versions of Marquee, Python and gRPC.",
             ("version", "python", "grpc"),
             registry=self.registry,
         )
@@ -125,10 +125,10 @@ class Metrics:
     def watch_limit(self, limit: AdaptiveLimit) -> None:
         """Adds gauges of an adaptive limit."""
         for name, text, read in (
-            ("limit", "Answers that may be computed at once.", lambda: limit.limit),
-            ("in_progress", "Answers being computed, by their cost.", lambda: limit.in_progress),
-            ("waiting", "Calls that wait until they may be computed.", lambda: limit.waiting),
-            ("refused", "Calls refused because the limit was reached.", lambda: limit.refused),
+            ("limit", "Limit of the cost of answers being computed.", lambda: limit.limit),
+            ("in_progress", "Cost of the answers being computed.", lambda: limit.in_progress),
+            ("waiting", "Calls queued until their answers are computed.", lambda: limit.waiting),
+            ("refused", "Calls refused because of the limit.", lambda: limit.refused),
         ):
             gauge = Gauge(f"marquee_computing_{name}", text, registry=self.registry)
             gauge.set_function(read)
@@ -139,14 +139,14 @@ class Metrics:
         self.releases.labels(release_id).set(1)
 
     def read_on_scrape(self, read: Callable[[], Iterable[Metric]]) -> None:
-        """Adds metrics that a function returns whenever the metrics are scraped."""
+        """Adds metrics that a function computes whenever the metrics are scraped."""
         self.registry.register(_OnScrape(read))
 
     def serve(self, port: int, host: str) -> None:
         """Serves the metrics over HTTP in a background thread, unless the port is 0.
 
         Args:
-            port: The TCP port; 0 for none.
+            port: The TCP port; 0 to not serve them.
             host: The host name or address to listen on.
         """
         if port:
@@ -156,11 +156,11 @@ class Metrics:
 def gauge(
     name: str, text: str, values: Mapping[_Labels, float], labels: Sequence[str] = ()
 ) -> GaugeMetricFamily:
-    """A gauge for a function of `Metrics.read_on_scrape`.
+    """Creates a gauge for a function of `Metrics.read_on_scrape`.
 
     Args:
         name: The metric's name.
-        text: What it means.
+        text: The help text.
         values: The value for each combination of labels.
         labels: The names of the labels.
     """
@@ -173,7 +173,7 @@ def gauge(
 def counter(
     name: str, text: str, values: Mapping[_Labels, float], labels: Sequence[str] = ()
 ) -> CounterMetricFamily:
-    """A counter for a function of `Metrics.read_on_scrape`; the arguments are those of `gauge`."""
+    """Creates a counter for a function of `Metrics.read_on_scrape`; arguments as for `gauge`."""
     family = CounterMetricFamily(name, text, labels=labels)
     for key, value in values.items():
         family.add_metric(key, value)
@@ -181,12 +181,12 @@ def counter(
 
 
 def stable_durations(side: str, own: Histogram, full_names: Mapping[str, str]) -> Metric:
-    """A histogram of calls under the stable names of OpenTelemetry's semantic conventions.
+    """Converts a histogram of calls to the stable names of OpenTelemetry's semantic conventions.
 
     Args:
         side: `server` or `client`.
-        own: Our histogram, with the labels `method` and `code`; others are kept.
-        full_names: The full name, `package.Service/Method`, of each method.
+        own: The histogram, with the labels `method` and `code`; other labels are kept.
+        full_names: The full name, `package.Service/Method`, by the name of each method.
     """
     (family,) = own.collect()
     found = Metric(
@@ -208,7 +208,7 @@ def stable_durations(side: str, own: Histogram, full_names: Mapping[str, str]) -
 
 
 class _OnScrape(Collector):
-    """Metrics that a function returns."""
+    """Metrics that a function computes when they are scraped."""
 
     def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
         self._read = read
@@ -217,15 +217,15 @@ class _OnScrape(Collector):
         return self._read()
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing, so that registering does not read a state that is not there yet."""
+        """Describes no metrics, so that registering does not read a state that may not exist."""
         return ()
 
 
 class _CallCounts(Collector):
     """The number of calls for every code, and latencies under OpenTelemetry's stable names.
 
-    Both are derived from `Metrics.calls` when they are scraped. Every pair of method and code is
-    there from the start, so that the first call of a pair is an increase.
+    Both are derived from `Metrics.calls` when they are scraped. Every pair of method and code
+    exists from the start, so that the first call of a pair counts as an increase.
     """
 
     def __init__(self, calls: Histogram, methods: Sequence[str]) -> None:

@@ -1,17 +1,16 @@
 """Micro-batching: combines concurrent calls into batches, without a timer.
 
-An idle batcher sends a call at once, as a batch of one. While that batch is in progress, further
-calls queue up. When the batch returns, the next one leaves with as many queued calls as fit. So a
-call never waits for a batch to fill, and batches grow with the load: the longer a batch takes, the
-more calls the next one combines.
+An idle batcher sends a call immediately, as a batch of one. While that batch is in progress,
+further calls are queued. When the batch returns, the next one takes as many queued calls as fit. A
+call therefore never waits for a batch to fill, and batches grow with the load: the longer a batch
+takes, the more calls the next one combines.
 
-Where calls arrive from the network, an idle batcher first lets those join that are just being
-handed over. Otherwise every second batch would be a batch of one, which costs several times as
-much for each call.
+If calls arrive from the network, an idle batcher first collects those that gRPC is about to hand
+over. Otherwise every second batch would hold a single call, at several times the cost per call.
 
-Each lane (see `lanes.py`) has a queue of its own and batches of its own, so a call that somebody
-waits for is never sent behind subjects of a BatchRecommend. Batches of the batch lane are small:
-one that has begun is not interrupted.
+Each priority (see `priority.py`) has a separate queue and separate batches, so an interactive call
+never waits behind subjects of a BatchRecommend. Batches with batch priority are small, because a
+batch in progress is not interrupted.
 """
 
 from __future__ import annotations
@@ -29,22 +28,22 @@ from marquee.v1 import errors_pb2
 from marquee_services.errors import Overloaded
 from marquee_services.server import call_scope
 from marquee_services.server.call_scope import CallScope
-from marquee_services.server.lanes import LANE, Lane
+from marquee_services.server.priority import PRIORITY, Priority
 from marquee_services.server.queue_metrics import QueueMeter
 
 _K = TypeVar("_K", bound=Hashable)
 _Q = TypeVar("_Q")
 _A = TypeVar("_A")
 
-_BATCH_LANE_WEIGHT = 4
-"""Largest total weight of a batch of the batch lane."""
+_BATCH_PRIORITY_WEIGHT = 4
+"""Largest total weight of a batch with batch priority."""
 
-# A batch takes about as long as the fastest of the last ones, or longer. That estimate is lowered
-# by this factor for each call dropped because of it, so that it cannot keep out all calls for ever.
+# A batch is expected to take as long as the fastest of the recent ones. The estimate is lowered by
+# this factor for each call that is dropped because of it, so that it cannot exclude calls forever.
 _DOUBT = 0.9
 _FASTEST_OF = 8
-# gRPC hands over the next call in at most so many turns of the event loop, which take some 50 µs if
-# there is none.
+# gRPC hands over the next call within this many turns of the event loop. Without a call, they take
+# about 50 µs.
 _TURNS = 6
 # The resolution of the event loop's clock, in seconds.
 _CLOCK_S = 0.001
@@ -63,12 +62,12 @@ class _Call(Generic[_K, _Q, _A]):
     """A queued call.
 
     Attributes:
-        key: Only calls of equal keys share a batch.
+        key: Only calls with equal keys share a batch.
         query: The query.
-        weight: Its share of a batch's maximum weight.
-        deadline: When its caller gives up, in seconds of the event loop's clock.
-        queued_at: When it was queued, by the same clock.
-        scope: The call for which it is made.
+        weight: What the query adds to the weight of its batch.
+        deadline: When the caller stops waiting, in seconds of the event loop's clock.
+        queued_at: When the call was queued, by the same clock.
+        scope: The gRPC call on whose behalf it is made.
         answer: Receives the answer.
     """
 
@@ -82,7 +81,7 @@ class _Call(Generic[_K, _Q, _A]):
 
 
 class MicroBatcher(Generic[_K, _Q, _A]):
-    """Sends concurrent calls in batches, one batch at a time; see the module's description."""
+    """Sends concurrent calls in batches, one batch at a time; see the module's docstring."""
 
     def __init__(
         self,
@@ -92,45 +91,45 @@ class MicroBatcher(Generic[_K, _Q, _A]):
         meter: QueueMeter | None = None,
         gathers: bool = False,
     ) -> None:
-        """Takes the function that sends a batch, and the limits.
+        """Creates a batcher with empty queues.
 
         Args:
             send: Sends the queries of a batch, given their key and a timeout in seconds. Returns
                 one answer for each query, in their order.
-            max_batch: Largest total weight of a batch. A query that weighs more is sent alone.
-            max_waiting: Largest number of queued calls of a lane, not counting the batch in
+            max_batch: Largest total weight of a batch. A heavier query is sent as a batch of one.
+            max_waiting: Largest number of queued calls per priority, not counting the batch in
                 progress.
-            meter: Measures the queues; None for nothing.
+            meter: Measures the queues; None to measure nothing.
             gathers: Whether calls arrive from the network, one after the other.
         """
-        small = min(max_batch, _BATCH_LANE_WEIGHT)
-        self._lanes = {
-            Lane.INTERACTIVE: _LaneBatcher(send, max_batch, max_waiting, meter, gathers),
-            Lane.BATCH: _LaneBatcher(send, small, max_waiting, meter, gathers=False),
+        small = min(max_batch, _BATCH_PRIORITY_WEIGHT)
+        self._queues = {
+            Priority.INTERACTIVE: _PriorityBatcher(send, max_batch, max_waiting, meter, gathers),
+            Priority.BATCH: _PriorityBatcher(send, small, max_waiting, meter, gathers=False),
         }
         if meter is not None:
-            meter.watch(lambda: sum(lane.waiting for lane in self._lanes.values()), max_waiting)
+            meter.watch(lambda: sum(queue.waiting for queue in self._queues.values()), max_waiting)
 
     async def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> _A:
-        """Queues a query in the lane of the current task, and returns its answer.
+        """Queues a query with the priority of the current task, and returns its answer.
 
         Args:
-            key: Only queries of equal keys share a batch.
+            key: Only queries with equal keys share a batch.
             query: The query.
             timeout: Seconds to wait for the answer.
-            weight: The query's share of the maximum weight of a batch.
+            weight: What the query adds to the weight of its batch.
 
         Raises:
-            TimeoutError: No answer arrived within the timeout, or none can arrive any more. The
-                batch goes on for its other callers.
+            TimeoutError: No answer arrived within the timeout, or it could not arrive in time. The
+                batch continues for its other callers.
             QueueFullError: The queue is full.
             Exception: The error that `send` raised for the batch.
         """
-        return await self._lanes[LANE.get()].call(key, query, timeout, weight)
+        return await self._queues[PRIORITY.get()].call(key, query, timeout, weight)
 
 
-class _LaneBatcher(Generic[_K, _Q, _A]):
-    """The batches of one lane."""
+class _PriorityBatcher(Generic[_K, _Q, _A]):
+    """The batches of one priority."""
 
     def __init__(
         self,
@@ -149,7 +148,7 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
         self._sender: asyncio.Task[None] | None = None
         self._last_seconds: deque[float] = deque(maxlen=_FASTEST_OF)
         self._expected_s = 0.0
-        # The calls of the batch in progress, and when the next call gives up.
+        # The calls of the batch in progress, and the timer of the next deadline.
         self._sent: list[_Call[_K, _Q, _A]] = []
         self._expiry: asyncio.TimerHandle | None = None
 
@@ -175,14 +174,14 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
         return await answer
 
     def _expire_at(self, when: float) -> None:
-        """Sets the timer of all calls: one for each would cost more than it is worth."""
+        """Sets the timer that all calls share; a timer for each call would cost too much."""
         if self._expiry is not None:
             self._expiry.cancel()
         loop = asyncio.get_running_loop()
         self._expiry = loop.call_at(when, self._expire, context=contextvars.Context())
 
     def _expire(self) -> None:
-        """Ends the calls whose time is up."""
+        """Ends the calls whose deadlines have passed."""
         self._expiry = None
         # The timer may fire a little early, because the loop's clock counts milliseconds.
         now = asyncio.get_running_loop().time() + _CLOCK_S
@@ -205,7 +204,7 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
             self._sender, self._sent = None, []
 
     async def _gather(self) -> None:
-        """Waits until no further call joins the queue, or there are enough for a batch."""
+        """Waits until no more calls arrive, or there are enough for a full batch."""
         before = 0
         while before < len(self._queue) < self._max_batch:
             before = len(self._queue)
@@ -213,9 +212,9 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
                 await asyncio.sleep(0)
 
     def _next_batch(self) -> list[_Call[_K, _Q, _A]]:
-        """Removes the oldest call from the queue, and those of the same key that fit with it.
+        """Removes the oldest call from the queue, and the calls with its key that fit in the batch.
 
-        Calls whose callers gave up are dropped, and so are those whose answer would come too late.
+        Abandoned calls are dropped, and so are calls whose answers would come too late.
         """
         now = asyncio.get_running_loop().time()
         batch: list[_Call[_K, _Q, _A]] = []
@@ -254,7 +253,7 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
             nonlocal waiting
             waiting -= 1
             if not waiting:
-                sending.cancel()  # Without effect if it has ended.
+                sending.cancel()  # Has no effect once it is done.
 
         for call in batch:
             call.answer.add_done_callback(on_done)
@@ -265,7 +264,7 @@ class _LaneBatcher(Generic[_K, _Q, _A]):
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            return  # All callers have given up.
+            return  # All calls of the batch were abandoned.
         except Exception as error:
             for call in batch:
                 if not call.answer.done():

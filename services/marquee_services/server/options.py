@@ -1,4 +1,4 @@
-"""Turns a settings class into the options of a click command."""
+"""Derives the options of a click command from a settings class."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def settings_options(
     """Decorates a click command with one option for each field of a settings class.
 
     The command receives the settings object as its argument `settings`. A value that the settings
-    class refuses is a usage error.
+    class rejects is a usage error.
 
     Args:
         cls: The settings class, whose fields are declared with `setting`.
@@ -41,7 +41,7 @@ def settings_options(
         run.__name__, run.__doc__ = command.__name__, command.__doc__
         run.__dict__.update(command.__dict__)
         decorated: Callable[..., _R] = run
-        # The last decorator applied comes first in the help.
+        # The decorator that is applied last is listed first in the help.
         for f in reversed(fields):
             decorated = _option(f, prefix)(decorated)
         return decorated
@@ -50,9 +50,10 @@ def settings_options(
 
 
 def _with_flags(message: str, fields: Sequence[dataclasses.Field[Any]]) -> str:
-    """A message of a settings class with the flags in place of the names of its fields.
+    """Returns a message of a settings class with field names replaced by flags.
 
-    A name without an underscore may be a word of the sentence, unless the message begins with it.
+    A name without an underscore is replaced only at the beginning, because elsewhere it may be an
+    ordinary word.
     """
     for f in fields:
         name = re.escape(f.name)
@@ -82,10 +83,10 @@ def _option(
 
 
 class _Option(click.Option):
-    """An option that also reads former environment variables, which the help does not show."""
+    """An option that also reads former environment variables, which the help does not list."""
 
     def __init__(self, *args: Any, env_alias: tuple[str, ...] = (), **kwargs: Any) -> None:
-        """Takes the arguments of `click.Option`, and the former variables.
+        """Creates an option.
 
         Args:
             args: See `click.Option`.
@@ -96,7 +97,7 @@ class _Option(click.Option):
         self._env_alias = env_alias
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """The value of the first variable that is set and not empty."""
+        """Returns the value of the first variable that is set and not empty."""
         value = super().resolve_envvar_value(ctx)
         former = (os.environ.get(name) for name in self._env_alias)
         return value or next(filter(None, former), None)

@@ -17,15 +17,15 @@ _USERS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class QueueMetrics:
     """The metrics of all queues of a server.
 
-    Each queue has the name of the backend that works it off, and its own name. The replicas of a
-    backend share their labels.
+    The labels of a queue are the backend that processes it, and its name. The replicas of a backend
+    share their labels.
     """
 
     def __init__(self, metrics: Metrics) -> None:
         """Registers the metrics."""
         self._wait = Histogram(
             "marquee_queue_wait_seconds",
-            "Seconds that a call waited until its batch began.",
+            "Seconds that a call waited until its batch started.",
             _LABELS,
             buckets=_WAIT_BUCKETS_S,
             registry=metrics.registry,
@@ -42,7 +42,7 @@ class QueueMetrics:
         metrics.read_on_scrape(self._read)
 
     def meter(self, backend: str, queue: str) -> QueueMeter:
-        """Measures a queue."""
+        """Creates the meter of a queue."""
         labels = backend, queue
         return QueueMeter(self, labels, self._wait.labels(*labels), self._users.labels(*labels))
 
@@ -51,7 +51,7 @@ class QueueMetrics:
         self._queues[meter] = length, limit
 
     def forget(self, meter: QueueMeter) -> None:
-        """Reports a queue no longer."""
+        """Stops reporting a queue."""
         self._queues.pop(meter, None)
 
     def _read(self) -> Iterator[Metric]:
@@ -60,40 +60,40 @@ class QueueMetrics:
         for meter, (length, limit) in list(self._queues.items()):
             lengths[meter.labels] = lengths.get(meter.labels, 0) + length()
             limits[meter.labels] = limits.get(meter.labels, 0) + limit
-        yield gauge("marquee_queue_users", "Waiting calls.", lengths, _LABELS)
-        yield gauge("marquee_queue_limit_users", "Most waiting calls.", limits, _LABELS)
+        yield gauge("marquee_queue_users", "Queued calls.", lengths, _LABELS)
+        yield gauge("marquee_queue_limit_users", "Limit of queued calls.", limits, _LABELS)
 
 
 class QueueMeter:
     """Measures one queue.
 
     Attributes:
-        labels: The names of its backend and of itself.
+        labels: The names of the backend and the queue.
     """
 
     def __init__(
         self, metrics: QueueMetrics, labels: tuple[str, str], wait: Histogram, users: Histogram
     ) -> None:
-        """Takes where to record what."""
+        """Creates a meter; use `QueueMetrics.meter`."""
         self.labels = labels
         self._metrics = metrics
         self._wait = wait
         self._users = users
 
     def watch(self, length: Callable[[], int], limit: int) -> None:
-        """Reports the queue's length and limit from now on."""
+        """Starts reporting the queue's length and limit."""
         self._metrics.watch(self, length, limit)
 
     def forget(self) -> None:
-        """Reports the queue no longer."""
+        """Stops reporting the queue."""
         self._metrics.forget(self)
 
     def record_batch(self, waits: Iterable[float], users: int) -> None:
-        """Records a batch that begins.
+        """Records the start of a batch.
 
         Args:
-            waits: The seconds that each of its calls has waited.
-            users: Its total weight.
+            waits: The seconds that each call of the batch has waited.
+            users: The total weight of the batch.
         """
         for seconds in waits:
             self._wait.observe(seconds)

@@ -1,4 +1,4 @@
-"""Limits how many calls a second each identity may make: token buckets, one for each."""
+"""Limits the rate of calls per identity with token buckets."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 
 class RateLimits:
-    """A token bucket for each of the identities that called last.
+    """A token bucket for each of the identities that called most recently.
 
-    A bucket holds at most `burst` tokens and gains `rate` a second; each call takes one.
+    A bucket holds at most `burst` tokens and gains `rate` tokens per second; each call takes one.
     """
 
     def __init__(
@@ -20,27 +20,27 @@ class RateLimits:
         max_identities: int = 10_000,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Creates buckets that are full.
+        """Creates the limits; the bucket of a new identity is full.
 
         Args:
-            rate: Calls a second.
-            burst: Calls that may come at once.
-            max_identities: Most buckets; those used longest ago are forgotten, so their identities
-                start with a full bucket again.
+            rate: Calls per second.
+            burst: The most calls in a burst.
+            max_identities: The most buckets. The least recently used ones are dropped, so their
+                identities start with a full bucket again.
             clock: Returns the time in seconds.
         """
         self._rate = rate
         self._burst = burst
         self._max_identities = max_identities
         self._clock = clock
-        # Tokens and the time at which they were counted.
+        # The number of tokens, and the time at which it was computed.
         self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait(self, identity: str) -> float:
-        """Takes a token of an identity.
+        """Takes a token from the bucket of an identity.
 
         Returns:
-            0 if there was one; otherwise the seconds until there will be one.
+            0 if there was a token; otherwise the seconds until there will be one.
         """
         now = self._clock()
         tokens, counted = self._buckets.get(identity, (self._burst, now))

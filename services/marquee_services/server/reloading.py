@@ -1,4 +1,4 @@
-"""Files that a running server reads again: certificates, tokens and keys."""
+"""Reloads the files that a running server uses: certificates, tokens and keys."""
 
 from __future__ import annotations
 
@@ -11,46 +11,46 @@ import structlog
 _log = structlog.get_logger()
 
 RELOAD_INTERVAL_S = 4.0
-"""Seconds between two looks at the files."""
+"""Seconds between checks of the files."""
 
 
 class UnusableFile(OSError):
-    """A file that the settings name cannot be used; the message names file and cause."""
+    """A file that the settings name cannot be used; the message names the file and the cause."""
 
 
 def read_utf8(path: Path) -> str:
-    """The text of a file.
+    """Returns the text of a file.
 
     Raises:
-        UnusableFile: It is not UTF-8.
-        OSError: It cannot be read.
+        UnusableFile: The file is not encoded in UTF-8.
+        OSError: The file cannot be read.
     """
     try:
         return path.read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise UnusableFile(f"{path}: not a text in UTF-8") from error
+        raise UnusableFile(f"{path}: not a UTF-8 text file") from error
 
 
 class Refreshable(Protocol):
-    """Something that was read from files."""
+    """An object whose contents were read from files."""
 
     def refresh(self) -> None:
-        """Reads the files again if they have changed; keeps what it has if they cannot be used."""
+        """Reads the files again if they have changed; keeps the contents if that fails."""
 
 
 class Reloader:
-    """Refreshes what a server has read from files, periodically and on request."""
+    """Refreshes objects that were read from files, periodically and on request."""
 
     def __init__(self) -> None:
-        """Creates a reloader of nothing yet."""
+        """Creates a reloader without sources."""
         self._sources: list[Refreshable] = []
 
     def add(self, source: Refreshable) -> None:
-        """Refreshes a source from now on."""
+        """Adds a source to refresh."""
         self._sources.append(source)
 
     def reload(self) -> None:
-        """Refreshes all sources now. An error of one does not keep the others from it."""
+        """Refreshes all sources now, even if some of them fail."""
         for source in self._sources:
             try:
                 source.refresh()

@@ -1,8 +1,8 @@
-"""What a request may consist of, judged by its bytes before a message is made of them.
+"""Limits on the elements of a request, checked on its bytes before they are parsed.
 
-A message of two million empty subjects has 4 MB, but takes 0.1 s to parse, 70 MB of memory, and
-seconds to walk. So the elements of a large request are counted on the wire, and counting stops at
-the first one too many.
+A request with two million empty subjects has 4 MB, but takes 0.1 s and 70 MB of memory to parse,
+and seconds to iterate over. The elements of a large request are therefore counted in its serialised
+form, and counting stops at the first element beyond a limit.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from marquee_services.errors import FieldViolation, InvalidFields
 
-# A smaller request has too few elements to cost anything.
+# A request of up to this size cannot hold enough elements to matter.
 _SMALL_BYTES = 16 * 1024
-# After this many fields other calls get their turn; reading them takes about a tenth of a
-# millisecond, and a call takes a dozen turns.
+# After this many fields, which take about 0.1 ms to read, the check yields to other tasks. A call
+# takes about a dozen turns of the event loop.
 _SLICE = 200
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
@@ -24,13 +24,13 @@ _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 @dataclass(frozen=True)
 class ElementLimits:
-    """How many elements a field may have.
+    """The limits on the elements of a field.
 
     Attributes:
         name: The name of the field.
         most: The most elements; None for a field that is not repeated.
-        total: The most elements in the whole request, whatever they are part of; None for no limit.
-        fields: The limits of fields of its elements, by field number.
+        total: The most elements with this name in the whole request; None for no limit.
+        fields: The limits on the fields of its elements, by field number.
     """
 
     name: str
@@ -41,12 +41,12 @@ class ElementLimits:
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """What a request of one method may consist of.
+    """The limits on the requests of a method.
 
     Attributes:
         max_bytes: The largest request in bytes; None for the server's limit.
-        max_fields: The most fields and elements in all, among them unknown ones.
-        fields: The limits of fields, by field number.
+        max_fields: The most fields and elements in total, including unknown ones.
+        fields: The limits on fields, by field number.
     """
 
     max_bytes: int | None = None
@@ -54,19 +54,19 @@ class RequestLimits:
     fields: Mapping[int, ElementLimits] = field(default_factory=dict)
 
     def passes(self, data: bytes) -> bool:
-        """Whether a serialised request is so small that it needs no check."""
+        """Returns whether a serialised request is too small to need a check."""
         return len(data) <= _SMALL_BYTES and (self.max_bytes is None or len(data) <= self.max_bytes)
 
     async def check(self, data: bytes) -> None:
         """Checks a serialised request.
 
-        Bytes that are no message pass: parsing them fails.
+        Bytes that are not a valid message pass this check; parsing rejects them.
 
         Raises:
-            InvalidFields: The request is larger than the method takes.
+            InvalidFields: The request is too large, or a field has too many elements.
         """
         if self.max_bytes is not None and len(data) > self.max_bytes:
-            reason = f"the request has {len(data)} bytes, more than {self.max_bytes}"
+            reason = f"the request has {len(data)} bytes, but at most {self.max_bytes} are allowed"
             raise InvalidFields([FieldViolation("", reason)])
         if self.fields and len(data) > _SMALL_BYTES:
             count = _Count(data, self.max_fields)
@@ -91,34 +91,34 @@ class _Count:
         path: str,
         counts: dict[str, int],
     ) -> Iterator[None]:
-        """Checks one message within the request, and those within it.
+        """Checks a message within the request, and the messages nested in it.
 
         Args:
-            start: Where the message begins.
-            end: Where it ends.
-            limits: The limits of its fields, by field number.
+            start: The offset of the message's first byte.
+            end: The offset after its last byte.
+            limits: The limits on its fields, by field number.
             path: The path of the message, for errors; "" for the request.
             counts: The number of elements by path. A field that is not repeated may occur several
-                times, and parsing joins its parts: they share their counts.
+                times; parsing merges the occurrences, so they share one count.
 
         Yields:
-            None when other tasks should get their turn.
+            None whenever other tasks should have a turn.
 
         Raises:
             InvalidFields: There are too many elements.
         """
-        data, place = self._data, start
-        while place < end:
+        data, position = self._data, start
+        while position < end:
             self._fields += 1
             if not self._fields % _SLICE:
                 if self._fields > self._max_fields:
                     reason = f"the request has more than {self._max_fields} fields and elements"
                     raise InvalidFields([FieldViolation(path, reason)])
                 yield
-            tag, place = _varint(data, place)
+            tag, position = _varint(data, position)
             kind = tag & 7
             if kind == _BYTES:
-                size, place = _varint(data, place)
+                size, position = _varint(data, position)
                 found = limits.get(tag >> 3)
                 if found is not None:
                     own = f"{path}.{found.name}" if path else found.name
@@ -132,18 +132,18 @@ class _Count:
                                 {},
                             )
                         )
-                        last = min(place + size, end)
-                        yield from self.check(place, last, found.fields, inner, parts)
-                place += size
+                        last = min(position + size, end)
+                        yield from self.check(position, last, found.fields, inner, parts)
+                position += size
             elif kind == _VARINT:
-                _, place = _varint(data, place)
+                _, position = _varint(data, position)
             elif kind in _FIXED_SIZES:
-                place += _FIXED_SIZES[kind]
+                position += _FIXED_SIZES[kind]
             else:
-                return  # A group, or no message at all.
+                return  # A group, or not a valid message.
 
     def _count(self, limits: ElementLimits, own: str, path: str, counts: dict[str, int]) -> int:
-        """Counts an element; returns how many there are of its field."""
+        """Counts an element, and returns the number of elements of its field."""
         if limits.most is None:
             return 0
         count = counts[own] = counts.get(own, 0) + 1
@@ -153,20 +153,20 @@ class _Count:
         if limits.total is not None:
             total = self._totals[limits.name] = self._totals.get(limits.name, 0) + 1
             if total > limits.total:
-                reason = f"more than {limits.total} {limits.name} in all"
+                reason = f"more than {limits.total} {limits.name} in total"
                 raise InvalidFields([FieldViolation(path, reason)])
         return count
 
 
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    """Reads a number; returns it and where it ends. A truncated one ends behind the data."""
-    if place < len(data) and data[place] < 0x80:  # Most numbers have one byte.
-        return data[place], place + 1
+def _varint(data: bytes, position: int) -> tuple[int, int]:
+    """Reads a varint; returns it and the offset after it, which is the end if it is truncated."""
+    if position < len(data) and data[position] < 0x80:  # Most varints have one byte.
+        return data[position], position + 1
     number = shift = 0
-    for byte in data[place : place + 10]:
+    for byte in data[position : position + 10]:
         number |= (byte & 0x7F) << shift
-        place += 1
+        position += 1
         if byte < 0x80:
-            return number, place
+            return number, position
         shift += 7
     return 0, len(data)

@@ -24,11 +24,11 @@ from marquee_services.server.access import AccessControl
 from marquee_services.server.calls import CallLimits, CallsInProgress
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.descriptors import limit_connections
+from marquee_services.server.early_admission import EarlyAdmission, no_early_admission
 from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
 from marquee_services.server.interceptor import CallInterceptor
 from marquee_services.server.metrics import Metrics
-from marquee_services.server.quick_refusals import WaitUnread, never_wait
 from marquee_services.server.reloading import Reloader
 from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.settings import ServerSettings, host_of, is_loopback
@@ -36,16 +36,14 @@ from marquee_services.server.state_metrics import certificate_metrics
 
 _log = structlog.get_logger()
 
-# Large enough for scores of the whole catalogue for a batch of users, which a backend returns.
+# Large enough for a backend's scores of the whole catalogue for a batch of users.
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
-_UNCHECKED = (
-    "anybody who reaches this address is served: neither tokens nor client certificates are checked"
-)
+_UNCHECKED = "anyone who can reach this address is served: callers need no token or certificate"
 _MIN_PING_INTERVAL_MS = 500
 _MAX_PENDING = 10_000
 _KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000
-# Calls that come faster than they are handed over must not put the shutdown off for long.
-_HAND_OVER_S = 1.0
+# Calls that arrive faster than gRPC hands them over must not delay the shutdown for longer.
+_HANDOVER_S = 1.0
 _MAX_HEALTH_CONNECTIONS, _HEALTH_IDLE_MS = 64, 60_000
 
 
@@ -59,7 +57,7 @@ class BoundServer:
         metrics: The server's metrics.
         calls: The calls in progress.
         reloader: Reads certificates and tokens again when their files change.
-        health_port: The port of the listener for health checks; 0 without one.
+        health_port: The port of the separate listener for health checks; 0 if there is none.
     """
 
     server: grpc.aio.Server
@@ -84,18 +82,18 @@ class BoundServer:
     async def stop(self, grace: float) -> None:
         """Shuts the server down gracefully.
 
-        Sets the health status to NOT_SERVING and refuses new calls, while calls in progress finish.
+        The health status becomes NOT_SERVING, new calls are refused, and calls in progress finish.
 
         Args:
             grace: Seconds until calls that are still in progress are cancelled.
         """
         await self._health.drain()
-        # gRPC ends calls that it has not handed over yet as CANCELLED, which callers do not repeat.
-        deadline = time.monotonic() + _HAND_OVER_S
+        # gRPC ends calls that it has not handed over with CANCELLED, which clients do not retry.
+        deadline = time.monotonic() + _HANDOVER_S
         arrived = -1
         while arrived != self.calls.arrived and time.monotonic() < deadline:
             arrived = self.calls.arrived
-            await self.calls.until_next_arrived()
+            await self.calls.wait_for_handover()
         await self.server.stop(grace)
         if self._health_server is not None:
             await self._health_server.stop(0)
@@ -115,7 +113,7 @@ async def create_server(
     probes: frozenset[str] = frozenset(),
     request_limits: Mapping[str, RequestLimits] | None = None,
     exempt: frozenset[str] = frozenset(),
-    wait_unread: WaitUnread = never_wait,
+    early_admission: EarlyAdmission = no_early_admission,
     guarded: bool = True,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
@@ -129,12 +127,13 @@ async def create_server(
         metrics: Receives the metrics of calls.
         max_receive_bytes: Largest request that is accepted, in bytes.
         access: Decides which calls are accepted; None to check only `settings.allowed_clients`.
-        reloader: Reads files again; None for one of the server's own.
-        probes: Names of methods that only ask for the server's state, and do not count as calls.
-        request_limits: What a request may consist of, by the method's name.
-        exempt: Names of methods that are answered beyond the limit of calls.
-        wait_unread: Returns where a call of a method waits before its request is read, or None.
-        guarded: Whether connections whose calls come to nothing are ended.
+        reloader: Reloads changed files; None to create a new one.
+        probes: Names of methods that only query the server's state, and do not count as calls.
+        request_limits: The limits on the elements of a request, by the method's name.
+        exempt: Names of methods that are answered even beyond the limit of calls.
+        early_admission: Returns the context in which a call to a method is queued before its
+            request is read, or None.
+        guarded: Whether connections with too many abandoned calls are ended.
 
     Raises:
         CertificateError: The server's certificate cannot be used.
@@ -160,7 +159,7 @@ async def create_server(
         access,
         probes,
         request_limits,
-        wait_unread,
+        early_admission,
     )
     server = grpc.aio.server(
         interceptors=(interceptor,),
@@ -171,23 +170,23 @@ async def create_server(
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_allowed_incoming_connections", limit_connections(settings.max_connections)),
             ("grpc.max_concurrent_streams", settings.max_streams),
-            # A peer that has vanished, or takes nothing from its socket, answers no ping.
+            # A peer that has vanished, or does not read from its socket, answers no pings.
             ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
             ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
             ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
             ("grpc.keepalive_permit_without_calls", 1),
-            # Streams beyond the limit are refused at once: gRPC would hold each for up to a second.
+            # Refuse streams beyond the limit immediately; gRPC would delay each by up to a second.
             ("grpc.http.tarpit", 0),
-            # Streams that have ended count until they are freed, which their client does not know
-            # of. The second number is how many more than the limit of streams there may be.
+            # Ended streams count until they are freed, which their client cannot observe. The
+            # second option allows this many in addition to the limit of streams.
             ("grpc.http.overload_protection", 1),
             ("grpc.http2.max_deallocating_streams", settings.max_ended_streams),
             ("grpc.max_connection_idle_ms", int(settings.max_connection_idle * 1000)),
-            # The interceptor refuses calls with a reason. gRPC ends those beyond this number that
-            # it has not handed over yet as CANCELLED, without one; its default is a thousand.
+            # The interceptor refuses calls with a reason. Beyond this number of calls that it has
+            # not handed over yet, gRPC ends them with CANCELLED; its default is a thousand.
             ("grpc.server.max_pending_requests", _MAX_PENDING),
             ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
-            # Clients send keepalive pings to detect a server that hangs; do not refuse them.
+            # Clients send keepalive pings to detect a frozen server; they must not be refused.
             ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
             ("grpc.http2.max_ping_strikes", 0),
         ),
@@ -223,7 +222,7 @@ async def create_server(
 
 
 def _age_options(settings: ServerSettings) -> list[tuple[str, int]]:
-    """The options that end old connections; gRPC varies the age by 10 %."""
+    """Returns the options that limit the age of connections; gRPC varies it by 10 %."""
     if not settings.max_connection_age:
         return []
     return [
@@ -249,7 +248,7 @@ def _listen(
 def _listen_for_health_checks(
     settings: ServerSettings, servicer: Health
 ) -> tuple[grpc.aio.Server | None, int]:
-    """A server that answers health checks in plaintext, with its port; None and 0 for none."""
+    """Creates a server for health checks in plaintext; returns it and its port, or None and 0."""
     if not settings.health_port:
         return None, 0
     options = (
@@ -267,10 +266,10 @@ def _bind(address: str, add: Callable[..., int], *arguments: Any) -> int:
     try:
         return add(*arguments)
     except RuntimeError as error:
-        # gRPC does not say why.
+        # gRPC does not report the cause.
         raise OSError(
-            f"cannot listen on {address}: the address is in use, not one of this machine, or has "
-            "no port"
+            f"cannot listen on {address}: the address is in use, does not belong to this machine, "
+            "or has no port"
         ) from error
 
 
@@ -290,7 +289,7 @@ async def until_signalled(reload: Callable[[], None] = lambda: None) -> None:
 
 
 def methods_of(*services: ServiceDescriptor) -> list[str]:
-    """The full names, `package.Service/Method`, of the methods of services."""
+    """Returns the full names, `package.Service/Method`, of the methods of services."""
     return [
         f"{service.full_name}/{method.name}" for service in services for method in service.methods
     ]
@@ -299,12 +298,12 @@ def methods_of(*services: ServiceDescriptor) -> list[str]:
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Runs a server's main coroutine on uvloop.
 
-    With uvloop the calls from the gateway to its backends take half the CPU time.
+    uvloop halves the CPU time of the calls from the gateway to its backends.
     """
     collect_rarely()
     uvloop.run(main)
     if background.is_busy():
-        # A call that hangs, for example in a store that is away, must not keep the process alive.
+        # A hanging call, such as to an unreachable store, must not keep the process alive.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)

@@ -1,7 +1,7 @@
-"""Typed settings: one frozen dataclass for each command, checked when it is made.
+"""Typed settings: one frozen dataclass for each command, validated on creation.
 
-The fields are declared with `setting`, which also records the help text and the names that
-`options.py` turns into command-line options. Nothing here depends on the command line.
+The fields are declared with `setting`, which also records the help text and the names from which
+`options.py` derives command-line options. This module does not depend on the command line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ANY_ADDRESS = "0.0.0.0"  # noqa: S104 # nosec B104
 
 def setting(
     default: _T,
-    help: str,  # noqa: A002 - the word that click uses
+    help: str,  # noqa: A002 - click's name for it
     *,
     low: float | None = None,
     high: float | None = None,
@@ -35,13 +35,13 @@ def setting(
 
     Args:
         default: The default value; its type is the type of the option.
-        help: What the setting means, with its unit.
+        help: The help text, with the unit of the setting.
         low: Smallest allowed number; None for no lower limit.
         high: Largest allowed number; None for no upper limit.
         choices: The allowed strings; None to allow any.
-        env: Environment variable; by default the prefix of the command and the field's name.
+        env: Environment variable; by default, the command's prefix and the field's name.
         alias: Other names of the flag, without the leading dashes, such as a former name.
-        env_alias: Other environment variables, in full. They are read if `env` is not set.
+        env_alias: Full names of other environment variables, which are read if `env` is not set.
     """
     metadata = {
         "help": help,
@@ -57,10 +57,10 @@ def setting(
 
 @dataclass(frozen=True)
 class Settings:
-    """Base of all settings classes: checks the limits that `setting` declares.
+    """Base class of settings: validates the limits that `setting` declares.
 
     Raises:
-        ValueError: A field is outside its limits or is not one of its choices.
+        ValueError: A field is outside its limits or not among its choices.
     """
 
     def __post_init__(self) -> None:
@@ -81,22 +81,24 @@ def _check(name: str, value: Any, limits: Mapping[str, Any]) -> None:
 
 
 def open_store(
-    url: str, trusted_keys: str = "", signing_key: str = "", memory: Path | None = None
+    url: str, trusted_keys: str = "", signing_key: str = "", state_folder: Path | None = None
 ) -> ReleaseStore:
     """Opens a release store.
 
     Args:
         url: The folder or URL of the store.
-        trusted_keys: PEM file of the keys of which one must have signed a release; empty for none.
-        signing_key: PEM file of the key that signs published releases; empty for none.
-        memory: Folder that remembers how new the signed files were that were read; None for none.
+        trusted_keys: PEM file of public keys, one of which must have signed a release; empty to
+            accept unsigned releases.
+        signing_key: PEM file of the key that signs published releases; empty to not sign them.
+        state_folder: Local folder for the change numbers of the signed files that have been read;
+            None to keep the numbers in memory only.
 
     Raises:
         StoreURLError: The URL of the store cannot be used.
-        KeyFileError: A file of keys cannot be used.
-        NotADirectoryError: The store is a path, and there is a file.
+        KeyFileError: A key file cannot be used.
+        NotADirectoryError: The store is a local path that names a file.
     """
-    # Settings are declared for every command, so importing this module has to stay cheap.
+    # Imported here because every command imports this module, which must stay cheap.
     from marquee_core.release.signing import Signer, TrustedKeys
     from marquee_core.release.store import ReleaseStore
 
@@ -104,7 +106,7 @@ def open_store(
         url,
         trusted=TrustedKeys.load(Path(trusted_keys)) if trusted_keys else None,
         signer=Signer.load(Path(signing_key)) if signing_key else None,
-        memory=memory,
+        state_folder=state_folder,
     )
     if store.storage.is_local and Path(store.storage.root).is_file():
         raise NotADirectoryError(f"release store: {url} is not a folder")
@@ -118,7 +120,7 @@ class ServerSettings(Settings):
     store: str = setting("releases-store", "Release store: a folder or a URL.", env="MARQUEE_STORE")
     trusted_keys: str = setting(
         "",
-        "PEM file of Ed25519 public keys; only releases that one of them has signed are loaded. "
+        "PEM file of Ed25519 public keys; only releases signed with one of them are loaded. "
         "Empty: signatures are not checked.",
         env="MARQUEE_TRUSTED_KEYS",
     )
@@ -127,13 +129,13 @@ class ServerSettings(Settings):
     )
     cache_dir: str = setting(
         "~/.cache/marquee/releases",
-        "Folder of the server's own copies of release files, which it maps into memory. Servers of "
-        "one machine may share it; only they may write to it.",
+        "Folder of the server's copies of release files, which it maps into memory. Servers on "
+        "the same machine may share it; no one else may write to it.",
         env="MARQUEE_CACHE_DIR",
     )
     scrub_interval: float = setting(
         300.0,
-        "Seconds between comparisons of these copies with their SHA-256 digests; 0 for none.",
+        "Seconds between comparisons of these copies with their SHA-256 digests; 0 turns them off.",
         low=0,
         high=86_400,
     )
@@ -142,8 +144,8 @@ class ServerSettings(Settings):
     )
     trial: bool = setting(
         True,
-        "Load a new release in a process of its own first, so that one that crashes, hangs or "
-        "takes too much memory does no harm.",
+        "Load a new release in a separate process first, so that a release that crashes, hangs or "
+        "needs too much memory does no harm.",
     )
     trial_timeout: float = setting(
         120.0, "Seconds that loading a release on trial may take.", low=0.1, high=3600
@@ -155,37 +157,36 @@ class ServerSettings(Settings):
     )
     keep_releases: int = setting(
         2,
-        "Number of releases in memory: the promoted one and others that are still in use.",
+        "Number of releases in memory: the promoted one, and others that are still in use.",
         low=2,
         high=16,
     )
     max_calls: int = setting(
         1024,
-        "Most calls in progress at once; further calls are refused with RESOURCE_EXHAUSTED.",
+        "Most calls in progress; further calls are refused with RESOURCE_EXHAUSTED.",
         low=1,
     )
     max_batches: int = setting(
         64,
-        "Most batches in progress at once, which do not count as calls; one caller's host may have "
-        "half of them.",
+        "Most batches in progress, which do not count as calls. One caller may have half of them.",
         low=1,
     )
     max_streams: int = setting(
         100,
-        "Most calls in progress on one connection; gRPC clients hold further ones back.",
+        "Most calls in progress on one connection; gRPC clients queue further ones.",
         low=1,
     )
     max_ended_streams: int = setting(
         32,
-        "Most calls on one connection that its client has ended and the server has not yet freed, "
-        "in addition to --max-streams; further ones are refused with UNAVAILABLE. It bounds what a "
-        "client costs that begins calls and resets them without end.",
+        "Most calls on one connection that the client has ended and the server has not freed yet, "
+        "in addition to --max-streams; further ones are refused with UNAVAILABLE. Limits the cost "
+        "of a client that keeps starting and resetting calls.",
         low=1,
     )
     max_connections: int = setting(
         8192,
-        "Most connections at once; further ones are closed at once. Lower where the process may "
-        "open too few files: some stay in reserve.",
+        "Most open connections; further ones are closed immediately. The limit is lower if the "
+        "process may open too few files, as some are reserved.",
         low=1,
         high=1_000_000,
     )
@@ -196,42 +197,42 @@ class ServerSettings(Settings):
         5.0, "Deadline in seconds of calls whose client set none.", low=0.01
     )
     max_deadline: float = setting(
-        600.0, "Longest deadline of a call in seconds; later ones are brought forward.", low=0.01
+        600.0, "Longest deadline of a call in seconds; longer ones are shortened.", low=0.01
     )
     receive_timeout: float = setting(
         5.0, "Seconds that a call's request may take to arrive.", low=0.01
     )
     stall_timeout: float = setting(
-        10.0, "Seconds for which a batch's caller may leave an answer unread.", low=0.01
+        10.0, "Seconds for which the caller of a batch may leave an answer unread.", low=0.01
     )
     grace: float = setting(
         10.0, "Seconds that calls in progress have to finish at shutdown.", low=0
     )
     max_connection_age: float = setting(
         300.0,
-        "Seconds after which clients are asked to connect again, so that they find new servers; "
-        "varied by 10 % per connection. 0 keeps connections for ever.",
+        "Seconds after which clients are asked to reconnect, so that they find new servers; "
+        "varied by 10 % per connection. 0 keeps connections forever.",
         low=0,
         high=86_400,
     )
     max_connection_age_grace: float = setting(
         600.0,
         "Seconds that calls, such as long batches, have to finish on a connection that has reached "
-        "its age. It ends with its last call.",
+        "its maximum age. It is closed after its last call.",
         low=0,
         high=86_400,
     )
     health_port: int = setting(
         0,
-        "Port of a second listener that answers health checks only, without TLS, on the host of "
-        "--listen; 0 opens none. Kubelets cannot probe over TLS.",
+        "Port of a second listener, for health checks without TLS on the host of --listen; 0 opens "
+        "none. Kubelets cannot probe over TLS.",
         low=0,
         high=65535,
     )
     reflection: str = setting(
         "auto",
-        "Server reflection, which describes the API to tools: auto turns it off where callers are "
-        "checked, because anybody who can connect may use it.",
+        "Server reflection, which describes the API to tools: auto turns it off if callers are "
+        "checked, because anyone who can connect may use it.",
         choices=("auto", "on", "off"),
     )
     tls_certificate: str = setting(
@@ -245,9 +246,9 @@ class ServerSettings(Settings):
     )
     tls_allowed_clients: str = setting(
         "",
-        "Identities of clients that may call, separated by commas: DNS names or URIs (such as "
-        "SPIFFE ids) of which a client's certificate must have one as its subject alternative "
-        "name. Empty: every certificate that --tls-client-ca signs.",
+        "Identities of the clients that may call, separated by commas: DNS names or URIs (such as "
+        "SPIFFE ids), one of which a client's certificate must have as a subject alternative "
+        "name. Empty: any certificate signed by --tls-client-ca.",
     )
     metrics_port: int = setting(
         0, "Port of the Prometheus metrics over HTTP; 0 turns them off.", low=0, high=65535
@@ -268,10 +269,10 @@ class ServerSettings(Settings):
         self._check_files("trusted_keys", "tls_certificate", "tls_key", "tls_client_ca")
 
     def _check_files(self, *names: str) -> None:
-        """Checks that the files that fields name exist.
+        """Checks that the files exist that the given fields name.
 
         Raises:
-            ValueError: One does not.
+            ValueError: A file does not exist.
         """
         for name in names:
             path = getattr(self, name)
@@ -284,8 +285,9 @@ class ServerSettings(Settings):
         Raises:
             StoreURLError: The URL of the store cannot be used.
             KeyFileError: The file of trusted keys cannot be used.
+            NotADirectoryError: The store is a local path that names a file.
         """
-        return open_store(self.store, self.trusted_keys, memory=self.cache)
+        return open_store(self.store, self.trusted_keys, state_folder=self.cache)
 
     @property
     def allowed_clients(self) -> frozenset[str]:
@@ -294,19 +296,19 @@ class ServerSettings(Settings):
 
     @property
     def cache(self) -> Path:
-        """The folder of the server's own copies of release files."""
+        """The folder of the server's copies of release files."""
         return Path(self.cache_dir).expanduser()
 
 
 def host_of(address: str) -> str:
-    """The host of `host:port`; the loopback address for a Unix socket."""
+    """Returns the host of `host:port`; the loopback address for a Unix socket."""
     if address.startswith(("unix:", "unix-abstract:")):
         return "127.0.0.1"
     return address.rpartition(":")[0] or _ANY_ADDRESS
 
 
 def is_loopback(address: str) -> bool:
-    """Whether `host:port` or a Unix socket can be reached from this machine only."""
+    """Returns whether `host:port` or a Unix socket can be reached only from this machine."""
     host = host_of(address).strip("[]")
     if host == "localhost":
         return True

@@ -1,4 +1,4 @@
-"""Finds and ends single TCP connections of this process, which gRPC has no call for."""
+"""Closes or mutes individual TCP connections of this process, for which gRPC has no API."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from urllib.parse import unquote
 
 _OPEN_FILES = "/proc/self/fd"
 _SO_ATTACH_FILTER = 26
-# A classic BPF program of one instruction: return 0, "keep no byte of the packet".
+# A classic BPF program of one instruction: return 0, which keeps no byte of the packet.
 _DROP_ALL = struct.pack("HBBI", 0x06, 0, 0, 0)
 
 
 def end(peers: Mapping[str, bool]) -> None:
-    """Ends the connections with peers.
+    """Ends the connections with the given peers.
 
     Args:
         peers: The peers as gRPC names them, such as `ipv4:127.0.0.1:5000` or
-            `ipv6:%5B::1%5D:5000`, each with whether to end its connection silently: whatever
-            arrives is then dropped without a word, and the rest left to gRPC's keepalive, in place
-            of closing the connection.
+            `ipv6:%5B::1%5D:5000`, each with whether to mute its connection. The packets that
+            arrive on a muted connection are dropped, and gRPC's keepalive closes it later; other
+            connections are closed immediately.
     """
-    wanted = {_address_of(peer): silently for peer, silently in peers.items()}
+    by_address = {_address_of(peer): mute for peer, mute in peers.items()}
     for connection in _tcp_sockets():
         with connection, suppress(OSError):
             host, port = connection.getpeername()[:2]
-            silently = wanted.get((_plain(host), port))
-            if silently is None:
+            mute = by_address.get((_plain(host), port))
+            if mute is None:
                 continue
-            if silently:
+            if mute:
                 _drop_input(connection)
             else:
                 connection.shutdown(socket.SHUT_RDWR)
 
 
 def _address_of(peer: str) -> tuple[str, int] | None:
-    """The address and port of a peer; None for one that has none, such as a Unix socket."""
+    """Returns the address and port of a peer; None if it has none, such as a Unix socket."""
     kind, _, rest = unquote(peer).partition(":")
     host, _, port = rest.rpartition(":")
     if kind not in ("ipv4", "ipv6") or not port.isdecimal():
@@ -49,14 +49,14 @@ def _address_of(peer: str) -> tuple[str, int] | None:
 
 
 def _plain(host: str) -> str:
-    """An address in one form: without a zone, and IPv4 in IPv6 as IPv4."""
+    """Returns the canonical form of an address: without a zone, and IPv4-mapped IPv6 as IPv4."""
     address = ip_address(host.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return str(mapped or address)
 
 
 def _tcp_sockets() -> Iterator[socket.socket]:
-    """Duplicates of the open TCP sockets, so that none can be closed and replaced meanwhile."""
+    """Yields duplicates of the open TCP sockets, which gRPC cannot close in the meantime."""
     for name in os.listdir(_OPEN_FILES):
         with suppress(OSError):
             if not os.readlink(f"{_OPEN_FILES}/{name}").startswith("socket:"):
@@ -69,7 +69,7 @@ def _tcp_sockets() -> Iterator[socket.socket]:
 
 
 def _drop_input(connection: socket.socket) -> None:
-    """Lets the kernel drop all packets that arrive (Linux, socket(7)); closes it elsewhere."""
+    """Makes the kernel drop all incoming packets (Linux, socket(7)); elsewhere, shuts it down."""
     program = ctypes.create_string_buffer(_DROP_ALL)
     filter_ = struct.pack("HL", 1, ctypes.addressof(program))
     try:

@@ -1,4 +1,4 @@
-"""Metrics of a server's releases and certificates, read when they are scraped."""
+"""Metrics of a server's releases and certificates, computed when they are scraped."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ _MAX_REASON = 120
 def release_metrics(
     followers: Sequence[ReleaseFollower[Any]], published_at: Callable[[], tuple[str, str] | None]
 ) -> Callable[[], Iterable[Metric]]:
-    """Metrics of the releases that a server follows.
+    """Returns a function that computes the metrics of the releases that a server follows.
 
-    A release is wanted if the first follower wants it, loaded if all hold their part of it, and
-    refused if one refuses it. Refused releases count only while they are promoted or part of an
-    experiment.
+    A release is wanted if it is promoted according to the first follower, loaded if all followers
+    hold it, and refused if one of them refuses it. Refused releases are reported only while they
+    are promoted or part of an experiment.
 
     Args:
-        followers: Load the releases: one follower for each part of the server.
-        published_at: Returns the release in service with the RFC 3339 time at which it was
+        followers: The followers that load the releases, one for each part of the server.
+        published_at: Returns the release in service and the RFC 3339 time at which it was
             published; None if there is none.
     """
 
@@ -37,10 +37,10 @@ def release_metrics(
         held = [{release.release_id for release in each.releases} for each in followers]
         loaded = {(release_id,): 1.0 for release_id in set.intersection(*held)}
         reasons = ChainMap(*(dict(each.refused) for each in followers))
-        # One that is only in the history since another was promoted is no fault any more.
-        matter = {promoted_id}.union(*(each.experiments.release_ids for each in followers))
+        # A refused release no longer matters once another release is promoted.
+        relevant = {promoted_id}.union(*(each.experiments.release_ids for each in followers))
         refused = {
-            (name, why[:_MAX_REASON]): 1.0 for name, why in reasons.items() if name in matter
+            (name, why[:_MAX_REASON]): 1.0 for name, why in reasons.items() if name in relevant
         }
         by_id = ("release_id",)
         yield gauge("marquee_release_wanted", "1 for the promoted release.", wanted, by_id)
@@ -85,7 +85,7 @@ def release_metrics(
 
 
 def certificate_metrics(certificates: Sequence[Certificates]) -> Callable[[], Iterable[Metric]]:
-    """When certificates in use expire."""
+    """Returns a function that computes the expiry times of the certificates in use."""
 
     def read() -> Iterable[Metric]:
         expiries = {

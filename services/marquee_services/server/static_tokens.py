@@ -1,4 +1,4 @@
-"""Bearer tokens from a file: each with the name of its holder and what the holder may do."""
+"""Bearer tokens from a file that lists the name and the scopes of each token's holder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _Entry(NamedTuple):
 
 
 class StaticTokens:
-    """Knows the tokens of a file; implements `TokenVerifier`.
+    """Verifies the tokens that a file lists; implements `TokenVerifier`.
 
     Each line holds a name, scopes separated by commas, and a token or `sha256:` with the hex
     SHA-256 digest of one. Empty lines and lines that begin with `#` are ignored:
@@ -38,10 +38,10 @@ class StaticTokens:
 
         Args:
             file: The file.
-            sole_holder: If given, the file holds nothing but this caller's token.
+            sole_holder: If given, the file contains only this caller's token.
 
         Raises:
-            UnusableFile: A line of the file is not of the form above.
+            UnusableFile: A line of the file does not have the form above.
             OSError: The file cannot be read.
         """
         self._file = Path(file)
@@ -50,7 +50,7 @@ class StaticTokens:
         self._entries = self._parse(self._text)
 
     def refresh(self) -> None:
-        """Reads the file again; if it cannot be used, that is logged and the tokens stay."""
+        """Reads the file again; on failure, logs the error and keeps the current tokens."""
         try:
             text = read_utf8(self._file)
             if text == self._text:
@@ -63,12 +63,13 @@ class StaticTokens:
             _log.info("tokens_loaded", file=str(self._file), count=len(self._entries))
 
     async def verify(self, token: str) -> Caller:
-        """The holder of a token.
+        """Returns the holder of a token.
 
-        Compares with every token, each in constant time, so that the time tells nothing.
+        The token is compared with every entry, each in constant time, so that the time that it
+        takes reveals nothing.
 
         Raises:
-            Unauthenticated: Nobody holds it.
+            Unauthenticated: The token is unknown.
         """
         digest = hashlib.sha256(token.encode()).digest()
         found = None
@@ -93,7 +94,7 @@ class StaticTokens:
                 held = frozenset(map(Scope, scopes.split(",")))
                 entries.append(_Entry(_digest(token), Caller(f"token:{name}", held)))
             except ValueError:
-                # The cause may contain the token.
+                # Without the cause, whose message may contain the token.
                 raise UnusableFile(
                     f"{self._file}, line {number}: not `NAME SCOPE[,SCOPE] TOKEN` with scopes of "
                     f"{', '.join(Scope)}"
@@ -102,10 +103,10 @@ class StaticTokens:
 
 
 def _digest(token: str) -> bytes:
-    """The SHA-256 digest of a token, or the one that stands in its place.
+    """Returns the SHA-256 digest of a token, or the digest that is given in its place.
 
     Raises:
-        ValueError: The digest is not 64 hexadecimal digits.
+        ValueError: The given digest does not have 64 hexadecimal digits.
     """
     if not token.startswith(_DIGEST_PREFIX):
         return hashlib.sha256(token.encode()).digest()

@@ -1,4 +1,4 @@
-"""Encodes errors as google.rpc.Status, the error details that gRPC sends in the trailers."""
+"""Encodes errors as google.rpc.Status, the details that gRPC sends in the trailing metadata."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ DETAILS_KEY = "grpc-status-details-bin"
 
 # The encoded details of refusals, by message and delay.
 _refusals: dict[tuple[str, float], bytes] = {}
-_MOST_REFUSALS = 256
-# What is around the id in an encoded RequestInfo, by the id's length, which is at most 128.
+_MAX_REFUSALS = 256
+# The bytes before and after the id in an encoded RequestInfo, by the id's length (at most 128).
 _request_infos: dict[int, tuple[bytes, bytes]] = {}
 
 _Detail: TypeAlias = (
@@ -29,22 +29,22 @@ _Detail: TypeAlias = (
 
 
 def reason_name(error: ServiceError) -> str:
-    """The name of an error's reason: that of its `ErrorReason` without the prefix."""
+    """Returns the name of an error's `ErrorReason`, without the prefix."""
     return errors_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_")
 
 
 def status_details(error: ServiceError, request_id: str = "") -> bytes:
-    """The google.rpc.Status of an error, serialised for the trailing metadata.
+    """Returns the google.rpc.Status of an error, serialised for the trailing metadata.
 
     Args:
         error: The error.
-        request_id: The id of the call, under which the servers' logs have it; "" for none.
+        request_id: The request id of the call, by which it is found in the logs; "" for none.
     """
     if isinstance(error, Overloaded):
-        # Refusals must cost little, and are all alike.
+        # Refusals must be cheap, and there are few different ones.
         key = str(error), error.retry_after_s
         if key not in _refusals:
-            if len(_refusals) >= _MOST_REFUSALS:
+            if len(_refusals) >= _MAX_REFUSALS:
                 _refusals.clear()
             _refusals[key] = _encode(error)
         encoded = _refusals[key]
@@ -52,14 +52,14 @@ def status_details(error: ServiceError, request_id: str = "") -> bytes:
         encoded = _encode(error)
     if not request_id:
         return encoded
-    # Serialised messages that follow each other are parsed as one, with the details of both.
+    # Concatenated serialised messages are parsed as one message with the details of both.
     return encoded + _request_info(request_id)
 
 
 def _request_info(request_id: str) -> bytes:
-    """A google.rpc.Status with a RequestInfo, serialised.
+    """Returns a serialised google.rpc.Status with a RequestInfo.
 
-    Messages with ids of the same length differ in the id alone, so one is encoded for each length.
+    Messages with ids of the same length differ only in the id, so one is encoded for each length.
     """
     size = len(request_id)
     found = _request_infos.get(size)
@@ -97,11 +97,11 @@ def _encode(error: ServiceError) -> bytes:
 
 
 def internal_details(message: str, request_id: str) -> bytes:
-    """The google.rpc.Status of an unexpected error, serialised.
+    """Returns the serialised google.rpc.Status of an unexpected error.
 
     Args:
         message: The message for the caller.
-        request_id: The id under which the server logged the error.
+        request_id: The request id with which the server logged the error.
     """
     info = error_details_pb2.ErrorInfo(
         reason="INTERNAL", domain=DOMAIN, metadata={"request_id": request_id}

@@ -1,4 +1,7 @@
-"""A time limit for a block of code, which costs less than `asyncio.timeout`."""
+"""A time limit on a block of code that costs less than `asyncio.timeout`.
+
+The interceptor enforces the deadlines of calls with it.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,20 @@ from typing import Self
 
 
 class TimeLimit:
-    """Surrounds a block, and cancels the running task when its time is up.
+    """A context manager that cancels the current task when the time of its block is over.
 
-    The block then ends with TimeoutError, as that of `asyncio.timeout`. To extend the time costs
-    nothing: the timer notices when it fires.
+    The block then ends with TimeoutError, like that of `asyncio.timeout`. Extending the time costs
+    nothing: the timer checks it when it fires.
     """
 
     __slots__ = ("_cancelling", "_due", "_is_expired", "_loop", "_task", "_timer")
 
     def __init__(self, seconds: float) -> None:
-        """Takes the seconds that the block may take, from its beginning."""
+        """Creates a limit for the current task.
+
+        Args:
+            seconds: Seconds from now that the block may take.
+        """
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - coroutines run in tasks
         self._task = task
@@ -27,11 +34,11 @@ class TimeLimit:
         self._is_expired = False
 
     def extend(self, seconds: float) -> None:
-        """Adds seconds to those that the block may take."""
+        """Extends the time that the block may take by some seconds."""
         self._due += seconds
 
     def end(self) -> None:
-        """Ends the block now, as if its time were up. It must have been entered."""
+        """Ends the block, which must have been entered, as if its time were over."""
         self._due = 0.0
         self._fire()
 

@@ -1,7 +1,7 @@
-"""Traces with OpenTelemetry (extra `otel`), configured by its `OTEL_*` environment variables.
+"""Tracing with OpenTelemetry (extra `otel`), configured by its `OTEL_*` environment variables.
 
-They are off, and OpenTelemetry is not imported, unless `OTEL_EXPORTER_OTLP_ENDPOINT`,
-`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_TRACES_EXPORTER` is set. Spans bear the names of the
+Tracing is off, and OpenTelemetry is not imported, unless `OTEL_EXPORTER_OTLP_ENDPOINT`,
+`OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_TRACES_EXPORTER` is set. Spans are named by the
 semantic conventions for RPC.
 """
 
@@ -22,7 +22,7 @@ _SWITCHES = (
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_TRACES_EXPORTER",
 )
-# Codes that are the server's fault, by the semantic conventions for gRPC.
+# Codes that count as server errors in the semantic conventions for gRPC.
 _SERVER_ERRORS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
@@ -30,21 +30,21 @@ _CLOSE_TIMEOUT_S = 3.0
 
 
 class TracingError(UnusableFile):
-    """Traces are configured, but cannot be recorded."""
+    """Tracing is configured, but OpenTelemetry is not installed."""
 
 
 class Tracer:
-    """Begins spans, and passes their context on (W3C Trace Context)."""
+    """Starts spans, and propagates their context (W3C Trace Context)."""
 
     def __init__(self, service: str, exporter: SpanExporter | None = None) -> None:
-        """Starts to export spans in the background.
+        """Creates a tracer that exports spans in the background.
 
-        The sampler is `OTEL_TRACES_SAMPLER`'s, by default the parent's decision.
+        `OTEL_TRACES_SAMPLER` selects the sampler; by default, the parent span decides.
 
         Args:
             service: The name of the service, unless `OTEL_SERVICE_NAME` or
-                `OTEL_RESOURCE_ATTRIBUTES` gives one.
-            exporter: Where spans go; None for the OTLP exporter that the environment configures.
+                `OTEL_RESOURCE_ATTRIBUTES` sets one.
+            exporter: Exports the spans; None for the OTLP exporter that the environment configures.
 
         Raises:
             ModuleNotFoundError: OpenTelemetry is not installed.
@@ -65,7 +65,7 @@ class Tracer:
         self._server, self._client = SpanKind.SERVER, SpanKind.CLIENT
 
     def begin_server_span(self, method: str, metadata: Iterable[tuple[str, Any]]) -> Any:
-        """Begins the span of a call that is answered, as a child of the caller's.
+        """Starts the span of an incoming call, as a child of the caller's span.
 
         Args:
             method: The method's full name, `/package.Service/Method`.
@@ -79,11 +79,11 @@ class Tracer:
         return self._tracer.start_span(name, parent, self._server, attributes)
 
     def begin_client_span(self, method: str, parent: Any, address: str) -> Any:
-        """Begins the span of a call to a backend.
+        """Starts the span of a call to a backend.
 
         Args:
             method: The method's full name, `package.Service/Method`.
-            parent: The span of the call for which it is made; None for none.
+            parent: The span of the incoming call; None for none.
             address: The backend's address.
         """
         from opentelemetry import trace
@@ -97,7 +97,7 @@ class Tracer:
         return self._tracer.start_span(method, context, self._client, attributes)
 
     def headers(self, span: Any) -> tuple[tuple[str, str], ...]:
-        """The metadata that makes a call part of a span's trace."""
+        """Returns the metadata that make a call part of a span's trace."""
         from opentelemetry import trace
 
         carrier: dict[str, str] = {}
@@ -105,9 +105,9 @@ class Tracer:
         return tuple(carrier.items())
 
     def close(self) -> None:
-        """Exports what is left, for a few seconds at most, and ends the export.
+        """Exports the remaining spans, for a few seconds at most, and stops exporting.
 
-        A collector that is away would otherwise hold up the end of the process.
+        Without the limit, an unreachable collector would delay the exit of the process.
         """
         ending = threading.Thread(target=self._provider.shutdown, daemon=True)
         ending.start()
@@ -118,25 +118,25 @@ _active: Tracer | None = None
 
 
 def active() -> Tracer | None:
-    """The process's tracer; None if traces are off."""
+    """Returns the process's tracer; None if tracing is off."""
     return _active
 
 
 def use(tracer: Tracer | None) -> None:
-    """Records traces with a tracer from now on; None turns them off."""
+    """Sets the process's tracer; None turns tracing off."""
     global _active
     _active = tracer
 
 
 def configure(service: str, environment: Mapping[str, str] = os.environ) -> None:
-    """Turns traces on if the environment configures them.
+    """Turns tracing on if the environment configures it.
 
     Args:
         service: The name of the service.
         environment: The environment variables.
 
     Raises:
-        TracingError: It does, but the extra `otel` is not installed.
+        TracingError: Tracing is configured, but the extra `otel` is not installed.
     """
     is_off = (
         environment.get("OTEL_SDK_DISABLED", "").lower() == "true"
@@ -149,13 +149,13 @@ def configure(service: str, environment: Mapping[str, str] = os.environ) -> None
         use(Tracer(service))
     except ModuleNotFoundError as error:
         raise TracingError(
-            "traces are configured (OTEL_…), but OpenTelemetry is not installed: "
+            "tracing is configured (OTEL_…), but OpenTelemetry is not installed: "
             "pip install 'marquee-recommender[otel]'"
         ) from error
 
 
 def shut_down() -> None:
-    """Exports the last spans and turns traces off."""
+    """Exports the remaining spans and turns tracing off."""
     if _active is not None:
         _active.close()
         use(None)
@@ -164,7 +164,7 @@ def shut_down() -> None:
 def end_span(span: Any, code: str, is_client: bool = False) -> None:
     """Ends a span with the name of the call's status code.
 
-    For a caller every error is one; for the server only those that are its own fault.
+    A client span is an error for every code but OK; a server span only for server errors.
     """
     span.set_attribute("rpc.response.status_code", code)
     if code in _SERVER_ERRORS or (is_client and code != "OK"):
@@ -176,7 +176,7 @@ def end_span(span: Any, code: str, is_client: bool = False) -> None:
 
 
 def exemplar(span: Any) -> dict[str, str] | None:
-    """The ids of a span that is recorded, for an exemplar of a metric; None for others."""
+    """Returns the ids of a sampled span, for an exemplar of a metric; None for other spans."""
     context = span.get_span_context()
     if not context.trace_flags.sampled:
         return None
@@ -184,13 +184,13 @@ def exemplar(span: Any) -> dict[str, str] | None:
 
 
 def log_fields(span: Any) -> dict[str, str]:
-    """The fields that connect a log entry with a span."""
+    """Returns the fields that link a log entry to a span."""
     context = span.get_span_context()
     return {"trace_id": f"{context.trace_id:032x}", "span_id": f"{context.span_id:016x}"}
 
 
 def _otlp_exporter() -> SpanExporter:
-    """The exporter that `OTEL_EXPORTER_OTLP_PROTOCOL` names: `grpc`, or one over HTTP."""
+    """Creates the exporter that `OTEL_EXPORTER_OTLP_PROTOCOL` names: gRPC or HTTP."""
     protocol = os.environ.get("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL") or os.environ.get(
         "OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"
     )

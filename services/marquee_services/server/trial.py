@@ -1,7 +1,7 @@
-"""Tries a new release in a process of its own before the server loads it.
+"""Loads a new release in a separate process on trial, before the server loads it.
 
-What goes wrong there (a crash, a hang, memory that grows without end) costs the server nothing. The
-process has a limit of time and of memory, a low priority, and ends with the server.
+A crash, a hang or a memory leak in that process does not affect the server. The process has limits
+on time and memory and a low priority, and ends when the server ends.
 """
 
 from __future__ import annotations
@@ -18,42 +18,48 @@ from typing import Any
 import structlog
 
 from marquee_core.errors import ArtifactError
+from marquee_services.server.fork_server import ForkServer
 from marquee_services.server.settings import ServerSettings
-from marquee_services.server.trial_host import TrialHost
 
 _log = structlog.get_logger()
 _CHECK_S = 0.05
 _MIB = 1024 * 1024
 _PRIORITY = 5
-# What decides whether a release can be loaded: if one of them changes, it is tried again.
+# Packages that load releases: if the version of one changes, the trial is repeated.
 _PACKAGES = ("marquee-recommender", "numpy", "scipy", "faiss-cpu", "tensorflow-cpu", "protobuf")
 
-LoadForTrial = Callable[[str], object]
+TrialLoader = Callable[[str], object]
 """Loads the part of a release that a server needs."""
 
 
-class Trial:
-    """Loads releases in processes of their own, as one server would."""
+class ReleaseTrial:
+    """Loads releases in separate processes, as a server would load them."""
 
-    def __init__(self, service: str, settings: ServerSettings, host: TrialHost) -> None:
-        """Takes the service's name, its settings, and what starts the processes."""
+    def __init__(self, service: str, settings: ServerSettings, fork_server: ForkServer) -> None:
+        """Creates the trials of a service.
+
+        Args:
+            service: The service's name.
+            settings: The service's settings.
+            fork_server: Starts the processes.
+        """
         self._service = service
         self._settings = settings
-        self._host = host
+        self._fork_server = fork_server
 
     async def run(self, release_id: str, digest: str) -> None:
-        """Loads a release and does with it once what requests may ask for.
+        """Loads a release in a separate process and executes every kind of request on it once.
 
-        A release that has passed on this machine before is not tried again, so that a server that
-        restarts is ready sooner. That holds for the same content only, and for the same versions of
-        what loads it: both are in the marker that a trial leaves beside the copies.
+        The trial of a release that has passed on this machine is not repeated, so that a restarted
+        server is ready sooner. A passed trial leaves a marker next to the copies of the release. It
+        is valid for the same content and the same versions of the packages that load the release.
 
         Args:
             release_id: The release.
-            digest: The digest of its manifest, and so of all its files.
+            digest: The digest of its manifest, which covers the digests of all its files.
 
         Raises:
-            ArtifactError: The release cannot be loaded, or that took too much time or memory.
+            ArtifactError: The release cannot be loaded, or loading it took too much time or memory.
             OSError: The process cannot be started, or the store cannot be read.
         """
         marker = self._settings.cache / release_id / f".tried-{self._service}"
@@ -61,18 +67,18 @@ class Trial:
         with suppress(OSError, UnicodeDecodeError):
             if marker.read_text() == passed:
                 return
-        answer = await self._host.ask(
+        answer = await self._fork_server.request(
             {"service": self._service, "release_id": release_id},
             self._settings.trial_timeout,
             self._watch_memory,
         )
         if answer.get("timeout"):
             raise ArtifactError(
-                f"loading it on trial took more than {self._settings.trial_timeout:g} s"
+                f"loading it on trial took longer than {self._settings.trial_timeout:g} s"
             )
         if answer.get("limit"):
             raise ArtifactError(
-                f"loading it on trial took more than {self._settings.trial_memory_mib} MiB"
+                f"loading it on trial needed more than {self._settings.trial_memory_mib} MiB"
             )
         if answer.get("transient"):
             raise OSError(answer["error"])
@@ -82,17 +88,17 @@ class Trial:
         _log.info("release_tried", release_id=release_id)
 
     async def _watch_memory(self, pid: int) -> None:
-        """Ends when the process has taken more memory of its own than it may."""
+        """Returns when the process exceeds its limit of private memory."""
         limit = self._settings.trial_memory_mib * _MIB or sys.maxsize
         while _own_bytes(pid) <= limit:
             await asyncio.sleep(_CHECK_S)
 
 
-def start_trial_host(loaders: dict[str, LoadForTrial]) -> TrialHost:
-    """Starts the process that tries releases; see `TrialHost.start`.
+def start_fork_server(loaders: dict[str, TrialLoader]) -> ForkServer:
+    """Starts the process that forks the processes of trials; see `ForkServer.start`.
 
     Args:
-        loaders: What loads the part of a release that a service needs, by the service's name.
+        loaders: By service, the function that loads the part of a release that the service needs.
 
     Raises:
         OSError: The process cannot be started.
@@ -101,7 +107,7 @@ def start_trial_host(loaders: dict[str, LoadForTrial]) -> TrialHost:
     def load(request: dict[str, Any]) -> dict[str, Any]:
         os.nice(_PRIORITY)
         with suppress(OSError):
-            # If the container's memory runs out, the kernel ends this process, not the server.
+            # If the container runs out of memory, the kernel kills this process, not the server.
             Path("/proc/self/oom_score_adj").write_text("1000")
         try:
             loaders[request["service"]](request["release_id"])
@@ -111,11 +117,11 @@ def start_trial_host(loaders: dict[str, LoadForTrial]) -> TrialHost:
             return {"error": str(error) or repr(error), "transient": False}
         return {"error": "", "transient": False}
 
-    return TrialHost.start(load)
+    return ForkServer.start(load)
 
 
 def _versions() -> str:
-    """The versions of Python and of the packages that load releases."""
+    """Returns the versions of Python and of the packages that load releases."""
     found = [f"python={sys.version_info.major}.{sys.version_info.minor}"]
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
@@ -124,7 +130,7 @@ def _versions() -> str:
 
 
 def _own_bytes(pid: int) -> int:
-    """The memory that a process uses and does not share; 0 if that cannot be known."""
+    """Returns the private memory of a process in bytes; 0 if it cannot be read."""
     try:
         resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[1:3]
     except (OSError, ValueError):

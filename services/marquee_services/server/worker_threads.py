@@ -1,4 +1,4 @@
-"""A few threads for work that would hold up the event loop, with a bound on what waits for them."""
+"""A small thread pool with a bounded queue, for work that would block the event loop."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ _T = TypeVar("_T")
 
 
 class WorkerThreads:
-    """Runs short calls in threads. Work that never ends would keep the process from ending."""
+    """Runs short calls in threads. Work that hangs would keep the process from exiting."""
 
     def __init__(self, name: str, threads: int, max_waiting: int) -> None:
-        """Starts no thread yet.
+        """Creates the pool; threads start when they are needed.
 
         Args:
             name: Prefix of the threads' names.
             threads: The number of threads.
-            max_waiting: Most calls in progress or waiting.
+            max_waiting: The most calls in progress or queued.
         """
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
         self._max_waiting = max_waiting
         self._waiting = 0
 
     async def run(self, work: Callable[[], _T]) -> _T:
-        """Makes a call in a thread, and returns its result or raises its error.
+        """Runs a call in a thread, and returns its result or raises its error.
 
-        A call whose caller is cancelled, for example by its deadline, does not start any more.
+        A queued call whose task is cancelled, for example by a deadline, is not started.
 
         Raises:
-            QueueFullError: Too many calls wait.
+            QueueFullError: Too many calls are in progress or queued.
         """
         if self._waiting >= self._max_waiting:
             raise QueueFullError(str(self._max_waiting))
@@ -44,5 +44,5 @@ class WorkerThreads:
             self._waiting -= 1
 
     def close(self) -> None:
-        """Ends the threads once their present calls have ended."""
+        """Stops the threads once their current calls have returned; queued calls are dropped."""
         self._executor.shutdown(wait=False, cancel_futures=True)

@@ -26,7 +26,7 @@ _ScoreKey: TypeAlias = tuple[Engine, tuple[str, ...]]
 _RankKey: TypeAlias = tuple[Engine, RankingPlan]
 
 TARGET = "in this process"
-"""What `GetStatus` reports as the target of such a backend."""
+"""The target of a local backend in `GetStatus`."""
 
 
 class LocalBackend:
@@ -34,8 +34,8 @@ class LocalBackend:
 
     Attributes:
         name: The backend's name, `cf` or `inference`.
-        target: Where the backend is.
-        last_error: Always empty: no call leaves the process.
+        target: The location of the backend, always this process.
+        last_error: Always empty, because no call leaves the process.
         model_seconds: The seconds that each model has taken so far.
     """
 
@@ -57,12 +57,13 @@ class LocalBackend:
             name: The backend's name.
             follower: Holds the backend's part of the loaded releases.
             executor: Runs the scoring, so that the event loop stays free.
-            max_batch: The maximum number of users who are scored in one batch.
-            max_waiting: The maximum number of waiting users.
-            mark_interval: Seconds between two reminders of the release that must stay loaded.
+            max_batch: The maximum number of users in one batch.
+            max_waiting: The maximum number of queued users.
+            mark_interval: Seconds between the times at which the release in service is marked as
+                used, so that it stays loaded.
             timeout: The most seconds that a call may take.
-            model_seconds: The seconds that each model has taken so far.
-            queues: Measures the queues of users who wait.
+            model_seconds: The seconds that each model has taken so far, by the model's name.
+            queues: Measures the queues of users.
         """
         self.model_seconds = model_seconds
         self.name = name
@@ -91,33 +92,33 @@ class LocalBackend:
         return self._follower.refused
 
     def open_circuits(self) -> list[str]:
-        """None: this process is not left out."""
+        """Returns no addresses, because there is no circuit breaker within a process."""
         return []
 
     def replica_states(self) -> list[tuple[str, bool]]:
-        """The only replica, and whether a release is loaded."""
+        """Returns the only replica, and whether a release is loaded."""
         return [(TARGET, self.healthy)]
 
     def serves(self, release_id: str) -> bool:
-        """Whether a release is loaded."""
+        """Returns whether a release is loaded."""
         return release_id in self.releases
 
     def failure(self, release_id: str) -> BackendError | None:
-        """Why the backend cannot answer with a release now; None if it can."""
+        """Returns why the backend cannot answer with a release now; None if it can."""
         if self.serves(release_id):
             return None
         return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
 
     def keep_loaded(self, release_id: str) -> None:
-        """Keeps a release loaded from now on."""
+        """Keeps a release loaded."""
         self._release_in_service = release_id
 
     async def call(
         self,
-        release_id: str,  # noqa: ARG002 - the interface's
+        release_id: str,  # noqa: ARG002 - part of the interface
         timeout: float,
         call: Callable[[AnyReplica, float], Awaitable[_T]],
-        preferred: AnyReplica | None = None,  # noqa: ARG002 - there is only one
+        preferred: AnyReplica | None = None,  # noqa: ARG002 - there is only one replica
     ) -> _T:
         """Calls the only replica; see `AnyBackend.call`."""
         return await call(self._replica, timeout)
@@ -129,13 +130,13 @@ class LocalBackend:
             await asyncio.sleep(self._mark_interval)
 
     async def close(self) -> None:
-        """Does nothing: there are no connections."""
+        """Does nothing, because there are no connections."""
 
 
 class LocalReplica:
     """Scores with the engines of this process; implements `AnyReplica`.
 
-    Users who wait are scored in one batch, as in a scoring server.
+    Queued users are scored in one batch, as in a scoring server.
     """
 
     def __init__(
@@ -203,7 +204,7 @@ class LocalReplica:
         return [items for rows in best.values() for items, _ in rows]
 
     async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
-        """Compares an item with every item of a release; see `Replica.compare`."""
+        """Returns the similarity of an item to every item of a release; see `Replica.compare`."""
         engine = self._engine(release_id)
         return await self._run(engine, lambda: engine.compare(item), timeout)
 
@@ -221,7 +222,7 @@ class LocalReplica:
         return explain_response(release_id, evidence).items
 
     def _limited(self, timeout: float) -> float:
-        """A call's timeout in seconds: the backend timeout of the settings at most."""
+        """Returns a call's timeout in seconds, limited to the backend timeout of the settings."""
         return max(0.001, min(timeout, self._timeout))
 
     def _engine(self, release_id: str) -> Engine:
@@ -257,19 +258,19 @@ class LocalReplica:
         """Runs work in the scoring thread.
 
         Raises:
-            BackendError: It did not end in time.
+            BackendError: The work did not finish in time.
         """
         running = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        watched = self._follower.watched(engine.release_id, running)
+        watched = self._follower.watch_failures(engine.release_id, running)
         return await self._bounded(asyncio.wait_for(watched, self._limited(timeout)))
 
     async def _bounded(self, call: Awaitable[_T]) -> _T:
-        """Awaits a call, and turns its errors into a `BackendError`."""
+        """Awaits a call, and converts its errors to `BackendError`."""
         try:
             return await call
         except TimeoutError:
             detail = "no answer within the timeout"
             raise BackendError(self._name, Failure.TIMEOUT, detail) from None
         except QueueFullError:
-            detail = "too many users are waiting"
+            detail = "too many users are queued"
             raise BackendError(self._name, Failure.OVERLOADED, detail) from None

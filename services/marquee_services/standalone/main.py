@@ -1,4 +1,4 @@
-"""Starts the standalone server: the gateway, and the engines of both backends beside it."""
+"""Starts the standalone server: the gateway and the engines of both backends in one process."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from marquee_services.gateway.main import Gateway, new_monitor, trial_loader
+from marquee_services.gateway.gateway import Gateway
+from marquee_services.gateway.main import new_monitor, trial_loader
 from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.scoring.model_times import ModelTimes
 from marquee_services.server.follower import ReleaseFollower
-from marquee_services.server.lanes import LaneExecutor
+from marquee_services.server.fork_server import ForkServer
 from marquee_services.server.poll_log import PollLog
+from marquee_services.server.priority import PriorityExecutor
 from marquee_services.server.runtime import until_signalled
-from marquee_services.server.trial import Trial, start_trial_host
-from marquee_services.server.trial_host import TrialHost
+from marquee_services.server.trial import ReleaseTrial, start_fork_server
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
 
@@ -30,33 +31,33 @@ async def start(
     settings: StandaloneSettings,
     loaders: Mapping[str, Mapping[str, LoadScorer]],
     store: ReleaseStore | None = None,
-    host: TrialHost | None = None,
+    fork_server: ForkServer | None = None,
     with_experiments: bool = True,
 ) -> tuple[Gateway, list[ReleaseFollower[Engine]]]:
-    """Starts a gateway with local backends, once they have loaded the promoted release.
+    """Starts a gateway with local backends, after they have loaded the promoted release.
 
-    A gateway serves as soon as it has loaded a release itself, and without backends its answers
-    would be degraded. The caller must run the followers' `follow`, which loads later releases.
+    A gateway serves as soon as it has loaded a release itself, and its answers would be degraded
+    without backends. The caller must run the followers' `follow`, which loads later releases.
 
     Args:
         settings: The server's settings.
-        loaders: For each backend, the function that loads each of its models, by name.
-        store: The release store; None to open that of the settings.
-        host: Starts the processes in which releases are tried; None to load them at once.
-        with_experiments: Whether the experiment that runs in the store applies.
+        loaders: For each backend, the functions that load its models, by the model's name.
+        store: The release store; None to open the one of the settings.
+        fork_server: Starts the processes for trial loads; None to load releases without a trial.
+        with_experiments: Whether to follow the experiments in the store.
 
     Raises:
         OSError: The server cannot listen on its address.
         StoreURLError: The URL of the store cannot be used.
     """
     store = store or settings.open_store()
-    # One thread scores for both backends: more would only compete for the interpreter's lock.
-    executor = LaneExecutor("scoring")
+    # One thread scores for both backends; more would only compete for the interpreter's lock.
+    executor = PriorityExecutor("scoring")
     monitor = new_monitor()
     times = ModelTimes(monitor.metrics)
     followers, backends = [], []
     for name, own_loaders in loaders.items():
-        trial = None if host is None else Trial(name, settings, host)
+        trial = None if fork_server is None else ReleaseTrial(name, settings, fork_server)
         follower = _follower(store, name, own_loaders, settings, trial, with_experiments, times)
         followers.append(follower)
         backends.append(
@@ -73,7 +74,7 @@ async def start(
             )
         )
     await asyncio.gather(*map(_load_promoted, followers))
-    trial = None if host is None else Trial(GATEWAY, settings, host)
+    trial = None if fork_server is None else ReleaseTrial(GATEWAY, settings, fork_server)
     gateway = await start_gateway(
         settings, backends, store, trial, with_experiments, monitor, followers
     )
@@ -81,9 +82,9 @@ async def start(
 
 
 async def _load_promoted(follower: ReleaseFollower[Engine]) -> None:
-    """Loads the promoted release, if there is one; `ReleaseFollower.follow` tries again.
+    """Loads the promoted release, if there is one; ignores errors.
 
-    That also reports an error, unless it has passed by then.
+    `ReleaseFollower.follow` tries again, and reports an error that persists.
     """
     with suppress(Exception):
         await follower.poll()
@@ -94,7 +95,7 @@ def _follower(
     backend: str,
     loaders: Mapping[str, LoadScorer],
     settings: StandaloneSettings,
-    trial: Trial | None,
+    trial: ReleaseTrial | None,
     with_experiments: bool,
     times: ModelTimes,
 ) -> ReleaseFollower[Engine]:
@@ -107,7 +108,7 @@ def _follower(
         scrub_interval=settings.scrub_interval,
         trial=trial,
         with_experiments=with_experiments,
-        poll_log=PollLog(backend, warns=False),  # the gateway does
+        poll_log=PollLog(backend, warns=False),  # The gateway's follower warns.
     )
 
 
@@ -117,22 +118,26 @@ def _load_on_trial(
     load_engine(settings.open_store(), release_id, backend, loaders, settings.cache)
 
 
-def trial_host(settings: StandaloneSettings) -> TrialHost:
-    """Starts the process that tries releases; call it before the process has threads."""
+def fork_server(settings: StandaloneSettings) -> ForkServer:
+    """Starts the process for trial loads. Must be called before this process starts threads.
+
+    Raises:
+        OSError: The process cannot be started.
+    """
     from marquee_services.cf.models import CF_SCORERS
     from marquee_services.inference.models import loaders as inference_loaders
 
     loaders = {CF: CF_SCORERS, INFERENCE: inference_loaders(settings.tensorflow_threads)}
     tried = {name: partial(_load_on_trial, settings, name, own) for name, own in loaders.items()}
-    return start_trial_host({GATEWAY: trial_loader(settings), **tried})
+    return start_fork_server({GATEWAY: trial_loader(settings), **tried})
 
 
-async def serve(settings: StandaloneSettings, host: TrialHost | None) -> None:
+async def serve(settings: StandaloneSettings, fork_server: ForkServer | None) -> None:
     """Serves until SIGTERM or SIGINT, then shuts down gracefully.
 
     Args:
         settings: The server's settings.
-        host: Starts the processes in which releases are tried; None to load them at once.
+        fork_server: Starts the processes for trial loads; None to load releases without a trial.
 
     Raises:
         OSError: The server cannot listen on its address.
@@ -144,7 +149,7 @@ async def serve(settings: StandaloneSettings, host: TrialHost | None) -> None:
     gateway, followers = await start(
         settings,
         {CF: CF_SCORERS, INFERENCE: loaders(settings.tensorflow_threads)},
-        host=host,
+        fork_server=fork_server,
     )
     following = [asyncio.create_task(follower.follow()) for follower in followers]
     try:

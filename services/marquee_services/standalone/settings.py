@@ -10,9 +10,9 @@ from marquee_services.server.settings import setting
 
 @dataclass(frozen=True)
 class StandaloneSettings(GatewaySettings):
-    """Settings of the standalone server: the gateway's, without those of remote backends."""
+    """Settings of the standalone server: those of the gateway, except for remote backends."""
 
-    # These have no meaning without remote backends, so they are not options.
+    # Meaningless without remote backends, and therefore not options.
     cf_target: str = field(default="")
     inference_target: str = field(default="")
     backend_ca: str = field(default="")

@@ -1,8 +1,8 @@
-"""Does with a release all that servers would, and checks what they answer, before it is promoted.
+"""Verifies a release before it is promoted, by serving it and checking the answers.
 
 A standalone server loads the release in this process and answers every kind of request over a
-socket. What no server can see alone is checked here: whether the precomputed pages are those that
-the models compute, and whether predictions differ at all.
+socket. This module also checks what servers do not check themselves: that the precomputed pages
+agree with those that the models compute, and that predictions are not all the same.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from marquee_services.standalone.settings import StandaloneSettings
 _USERS = 24
 _PAGE = 20
 _TIMEOUT_S = 120.0
-# Shares of a stored page's items that the computed page must have, of one user and on average:
-# rounding may exchange items of almost equal scores.
+# The shares of a precomputed page's items that the computed page must contain, for each user and on
+# average. Rounding may exchange items with almost equal scores.
 _MIN_OVERLAP, _MIN_MEAN_OVERLAP = 0.5, 0.9
 # The smallest standard deviation of predictions, as a share of the rating scale.
 _MIN_SPREAD = 0.001
@@ -40,13 +40,13 @@ _MIN_SPREAD = 0.001
 
 @dataclass(frozen=True)
 class Verification:
-    """What was checked of a release.
+    """The result of verifying a release.
 
     Attributes:
         release_id: The release.
-        files: How many files match their digests.
-        answers: How many requests were answered.
-        precomputed: How many precomputed pages equal the computed ones closely enough.
+        files: The number of files that match their digests.
+        answers: The number of requests that were answered.
+        precomputed: The number of precomputed pages that agree with the computed ones.
     """
 
     release_id: str
@@ -56,29 +56,29 @@ class Verification:
 
 
 class _FixedPointer(ProductionPointer):
-    """Says that a certain release is in production, whatever the store says."""
+    """A production pointer that always names a given release."""
 
     def __init__(self, store: ReleaseStore, release_id: str) -> None:
-        super().__init__(store.storage, store.freshness)
+        super().__init__(store.storage, store.replay_guard)
         self._release_id = release_id
 
     def read(self) -> Production:
-        """The release that is verified."""
+        """Returns the release that is verified."""
         return Production(self._release_id, "", (), Change(0, PROMOTE, "", "", "", False))
 
 
 async def verify_release(
     store: ReleaseStore, release_id: str, loaders: Mapping[str, Mapping[str, LoadScorer]]
 ) -> Verification:
-    """Verifies a release: its files, that every server can load it, and what it answers.
+    """Verifies the files of a release, that every server can load it, and its answers.
 
     Args:
         store: The release store.
         release_id: The release.
-        loaders: For each backend, the function that loads each of its models, by name.
+        loaders: For each backend, the functions that load its models, by the model's name.
 
     Raises:
-        ArtifactError: A server would refuse the release, or its answers cannot be right.
+        ArtifactError: A server would refuse the release, or one of its answers is wrong.
         OSError: The store cannot be read.
     """
     manifest = store.verify_files(release_id)
@@ -119,7 +119,7 @@ async def verify_release(
 
 
 class _Checks:
-    """Asks a server for everything that the API offers."""
+    """Sends every kind of request to a server, and checks the answers."""
 
     def __init__(self, channel: grpc.aio.Channel, release: GatewayRelease) -> None:
         self._stub = recommender_service_pb2_grpc.RecommenderServiceStub(channel)
@@ -130,10 +130,10 @@ class _Checks:
         self.precomputed = 0
 
     async def run(self) -> None:
-        """Makes the requests.
+        """Sends the requests.
 
         Raises:
-            ArtifactError: A request fails, or an answer cannot be right.
+            ArtifactError: A request fails, or an answer is wrong.
         """
         try:
             await self._known_users()
@@ -148,16 +148,16 @@ class _Checks:
         rated = np.flatnonzero(counts)
         # From the users with the fewest ratings to those with the most.
         order = rated[np.argsort(counts[rated], kind="stable")]
-        places = np.unique(np.linspace(0, len(order) - 1, min(_USERS, len(order))).astype(int))
+        positions = np.unique(np.linspace(0, len(order) - 1, min(_USERS, len(order))).astype(int))
         overlaps = []
-        for user in order[places].tolist():
+        for user in order[positions].tolist():
             answer = await self._recommend(
                 types_pb2.Subject(user_id=release.users.id(user)),
                 may_be_empty=counts[user] >= self._ranked_items,
             )
             items = [item.item_id for item in answer.items]
             if set(release.catalogue.items.ids(release.data.matrix.seen(user))) & set(items):
-                raise ArtifactError("an item that its user rated is recommended")
+                raise ArtifactError("an item is recommended to a user who has rated it")
             stored = release.precomputed_pages.get(user)
             if stored:
                 page = [item.item_id for item in pb.RecommendResponse.FromString(stored).items]
@@ -167,8 +167,8 @@ class _Checks:
             min(overlaps) < _MIN_OVERLAP or float(np.mean(overlaps)) < _MIN_MEAN_OVERLAP
         ):
             raise ArtifactError(
-                "the precomputed pages are not those that the models compute: "
-                f"{np.mean(overlaps):.0%} of their items agree, of one page {min(overlaps):.0%}"
+                "the precomputed pages differ from those that the models compute: "
+                f"{np.mean(overlaps):.0%} of all items agree, and {min(overlaps):.0%} of one page"
             )
         self.precomputed = len(overlaps)
 
@@ -177,8 +177,8 @@ class _Checks:
         ids = release.catalogue.items.ids(np.argsort(-release.rating_counts, kind="stable")[:40])
         low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
         ratings = [
-            types_pb2.Rating(item_id=name, stars=high if place % 2 else (low + high) / 2)
-            for place, name in enumerate(ids[:10])
+            types_pb2.Rating(item_id=name, stars=high if position % 2 else (low + high) / 2)
+            for position, name in enumerate(ids[:10])
         ]
         subjects = [
             (
@@ -189,7 +189,7 @@ class _Checks:
             types_pb2.Subject(liked_item_ids=ids[:5]),
             types_pb2.Subject(user_id="\\x00 nobody", liked_item_ids=ids[:1]),
         ]
-        # Nothing may be left to recommend to those who like or rated some of a few items.
+        # In a small catalogue, there may be nothing left to recommend.
         few = self._ranked_items <= len(ratings)
         for subject in subjects:
             first = await self._recommend(subject, may_be_empty=few)

@@ -1,1 +1,1 @@
-"""The measurements, one module for each section of the report."""
+"""The measurements of the benchmark: one module for each section of the report."""

@@ -15,7 +15,7 @@ _TARGET = Target(">=", 5.0)
 
 
 def batches(user_ids: list[str], size: int) -> list[bytes]:
-    """Makes requests for `size` users each; users are repeated if there are too few."""
+    """Makes serialised requests for `size` users each, repeating users if there are too few."""
     count = max(1, len(user_ids) // size)
     return [
         pb.BatchRecommendRequest(
@@ -30,21 +30,24 @@ def batches(user_ids: list[str], size: int) -> list[bytes]:
 
 
 def measure(context: Context) -> Table:
-    """Measures users per second with one batch in flight, against single calls."""
+    """Measures users per second with one batch in flight, against single calls.
+
+    The single calls are made concurrently, and one at a time.
+    """
     config = context.config
     single = context.plan(config.batch_users, config.seconds)
     sizes = (config.batch_users, config.large_batch_users)
     messages = {size: batches(context.user_ids, size) for size in sizes}
-    alone: list[Load] = []
-    in_turn: list[Load] = []
+    concurrent: list[Load] = []
+    sequential: list[Load] = []
     found: dict[int, list[Load]] = {size: [] for size in sizes}
     for number in range(1, config.rounds + 1):
         context.on_step(f"batches, round {number} of {config.rounds}")
-        alone.append(context.recommend(single))
-        in_turn.append(context.recommend(context.plan(1, config.unloaded_s)))
+        concurrent.append(context.recommend(single))
+        sequential.append(context.recommend(context.plan(1, config.unloaded_s)))
         for size in sizes:
-            # About as many users as the single calls served in that time.
-            users = alone[-1].full_per_s * config.seconds
+            # About as many users as the concurrent calls served in that time.
+            users = concurrent[-1].full_per_s * config.seconds
             plan = replace(
                 single,
                 path=PATH,
@@ -62,8 +65,8 @@ def measure(context: Context) -> Table:
     for size in sizes:
         users_per_s = [load.full_per_s for load in found[size]]
         for reference, loads in (
-            (f"{config.batch_users} calls in flight", alone),
-            ("one call in flight", in_turn),
+            (f"{config.batch_users} calls in flight", concurrent),
+            ("one call in flight", sequential),
         ):
             per_s = [load.full_per_s for load in loads]
             rows.append(
@@ -81,7 +84,7 @@ def measure(context: Context) -> Table:
                 f"CPU per user, {service}, batch of {size}",
                 median([load.cpu_us(service) for load in found[size]]),
                 "µs",
-                median([load.cpu_us(service) for load in alone]),
+                median([load.cpu_us(service) for load in concurrent]),
             )
             for service in context.services.pids
         ]

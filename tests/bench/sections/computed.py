@@ -1,4 +1,4 @@
-"""Recommend without stored answers: precomputed with the release, and computed on request."""
+"""Measures Recommend without the cache: answers precomputed in the release, and computed ones."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bench.agreement import FullScoring, row_of_quality, rows_of_agreement
+from bench.agreement import FullScoring, agreement_rows, quality_row
+from bench.computed_requests import computed_requests, held_out_visitors
 from bench.context import Context, median, ratios
 from bench.generator import Load
 from bench.processes import EchoServer
 from bench.report import Row, Table, Target
 from bench.sections import recommend
-from bench.subjects import computed_requests, halved_users
 from marquee_core.service_names import BACKENDS, STANDALONE
 from marquee_services.processes import ServiceProcess
 
@@ -26,8 +26,8 @@ _SEED = 1
 
 
 def measure_precomputed(context: Context, echo: EchoServer, size: int) -> Table:
-    """Measures answers that are precomputed with the release, with caching switched off."""
-    with gateway_with(context, {"answer-cache-mib": "0"}) as changed:
+    """Measures answers precomputed in the release, with the cache disabled."""
+    with second_gateway(context, {"answer-cache-mib": "0"}) as changed:
         table = recommend.measure(changed, echo, size)
     return replace(table, title="Recommend, precomputed answers")
 
@@ -37,7 +37,7 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
     requests = computed_requests(context.store, context.manifest, _REQUESTS, _SEED)
     options = {"answer-cache-mib": "0", "no-precomputed-pages": None}
     rows = []
-    with gateway_with(context, options) as changed:
+    with second_gateway(context, options) as changed:
         targets = changed.services.gateway.address, changed.services.pids
         rows += _rows(context, echo, requests, "three services", *targets)
     context.on_step("start the standalone server")
@@ -47,12 +47,12 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         standalone.wait_until_serving()
         pids = {STANDALONE: standalone.pid}
         rows += _rows(context, echo, requests, STANDALONE, standalone.address, pids)
-        context.on_step("compare with scoring everything")
+        context.on_step("compare with full scoring")
         full = FullScoring(context.store, context.manifest.release_id, context.folder / "cache")
         compared = {kind: messages[:_COMPARED] for kind, messages in requests.items()}
-        rows += rows_of_agreement(full, standalone.address, compared)
-        halved = halved_users(context.store, context.manifest, _HALVED, _SEED)
-        rows.append(row_of_quality(full, standalone.address, halved))
+        rows += agreement_rows(full, standalone.address, compared)
+        halved = held_out_visitors(context.store, context.manifest, _HALVED, _SEED)
+        rows.append(quality_row(full, standalone.address, halved))
     finally:
         standalone.stop()
     notes = [f"reference: grpc.aio echo, answers of {size} bytes", *context.take_notes()]
@@ -67,11 +67,20 @@ def _rows(
     address: str,
     pids: Mapping[str, int],
 ) -> list[Row]:
-    """Measures each kind of request under load and alone, each next to the echo server."""
+    """Measures each kind of request with many calls and with one call in flight, against the echo.
+
+    Args:
+        context: The services and the load generator.
+        echo: The reference server.
+        requests: Serialised Recommend requests by kind.
+        setup: Name of the servers, for the rows.
+        address: The address to call.
+        pids: The processes whose CPU time is measured, by name.
+    """
     config = context.config
     plans = {
-        "busy": replace(context.plan(config.in_flight, config.seconds), address=address),
-        "alone": replace(context.plan(1, config.unloaded_s), address=address),
+        "loaded": replace(context.plan(config.in_flight, config.seconds), address=address),
+        "unloaded": replace(context.plan(1, config.unloaded_s), address=address),
     }
     loads: dict[tuple[str, str], list[Load]] = {}
     echoes: dict[tuple[str, str], list[Load]] = {}
@@ -85,7 +94,7 @@ def _rows(
                 loads.setdefault((kind, name), []).append(load)
     rows = []
     for kind in requests:
-        ours, theirs = loads[kind, "busy"], echoes[kind, "busy"]
+        ours, theirs = loads[kind, "loaded"], echoes[kind, "loaded"]
         measured = [load.full_per_s for load in ours]
         reference = [load.full_per_s for load in theirs]
         title = f"{setup}, {kind}"
@@ -100,8 +109,8 @@ def _rows(
             )
         )
         for percentile in ("p50", "p99"):
-            mine = [getattr(load, f"{percentile}_s") * 1e3 for load in loads[kind, "alone"]]
-            other = [getattr(load, f"{percentile}_s") * 1e3 for load in echoes[kind, "alone"]]
+            mine = [getattr(load, f"{percentile}_s") * 1e3 for load in loads[kind, "unloaded"]]
+            other = [getattr(load, f"{percentile}_s") * 1e3 for load in echoes[kind, "unloaded"]]
             rows.append(
                 Row(
                     f"{title}: unloaded {percentile}",
@@ -137,8 +146,8 @@ def _rows(
 
 
 @contextmanager
-def gateway_with(context: Context, options: Mapping[str, str | None]) -> Iterator[Context]:
-    """Runs a second gateway with other flags, in front of the same backends."""
+def second_gateway(context: Context, options: Mapping[str, str | None]) -> Iterator[Context]:
+    """Runs a second gateway with other flags and the same backends; yields its context."""
     context.on_step("start a second gateway")
     backends = context.services.processes
     targets = {f"{name}-target": backends[name].address for name in BACKENDS}

@@ -1,7 +1,7 @@
-"""Recommend with a growing number of calls in flight.
+"""Measures Recommend with a growing number of calls in flight.
 
-Throughput counts full answers. It rises with the number of calls in flight until it reaches its
-peak, and must not fall under more load.
+Throughput counts full answers. It rises with the number of calls in flight up to a peak, and must
+not fall beyond it.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from bench.report import Row, Table, Target
 
 _FLAT = Target(">=", 0.85)
 _NO_ERRORS = Target("<=", 0)
-# With constant throughput, latency is proportional to the calls in flight (Little's law). The
-# target allows for a throughput of 0.85 of the peak.
+# At constant throughput, latency is proportional to the number of calls in flight (Little's law).
+# The target allows for a throughput of 0.85 of the peak.
 _LINEAR = Target("<=", 1 / 0.85)
 # The share of the peak from which the gateway counts as saturated.
 _SATURATED = 0.9
 
 
 def measure(context: Context, echo: EchoServer) -> Table:
-    """Measures all levels in turn, round after round, and the echo server once.
+    """Measures all levels in turn over several rounds, and the echo server once.
 
     Raises:
         RuntimeError: No call returned a full answer.
@@ -48,12 +48,12 @@ def measure(context: Context, echo: EchoServer) -> Table:
     for level in config.levels:
         ratio = throughput[level] / peak
         rows.append(Row(f"throughput, {level} in flight", throughput[level], "/s", peak, ratio))
-    alone, highest = reference[0].full_per_s, max(load.full_per_s for load in reference)
-    rows.append(Row(f"echo, {config.levels[0]} in flight", alone, "/s", highest, alone / highest))
+    single, highest = reference[0].full_per_s, max(load.full_per_s for load in reference)
+    rows.append(Row(f"echo, {config.levels[0]} in flight", single, "/s", highest, single / highest))
     least = min(throughput[level] for level in config.levels if level >= top)
     rows.append(
         Row(
-            f"lowest throughput from the peak ({top} in flight) on",
+            f"lowest throughput at and beyond the peak ({top} in flight)",
             least,
             "/s",
             peak,
@@ -64,10 +64,10 @@ def measure(context: Context, echo: EchoServer) -> Table:
     faults = sum(load.faults for found in loads.values() for load in found)
     rows.append(Row("errors and degraded answers", faults, "", target=_NO_ERRORS))
     notes = context.take_notes()
-    # A degraded answer waits no longer than the backends' timeout, so its latency is too low.
+    # A degraded answer waits at most for the backends' timeout, so its latency is too low.
     latency_is_cut = any(load.faults for load in (*loads[first], *loads[last]))
     if latency_is_cut:
-        notes.append("the growth of latency is not measured, because answers were degraded")
+        notes.append("latency growth is not measured, because answers were degraded")
     for percentile in ("p50", "p99"):
         at = {
             level: median([getattr(load, f"{percentile}_s") * 1e3 for load in found])

@@ -1,4 +1,4 @@
-"""The scoring core and retrieval without RPC, each in a subprocess."""
+"""Measures the scoring core and retrieval without RPC, each in a subprocess."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.report import Row, Table
 
 
 def measure(context: Context) -> Table:
-    """Runs `bench.kernels` with one thread, and reads its results.
+    """Runs `bench.kernels` with one thread and returns its table.
 
     Raises:
         CalledProcessError: The subprocess failed.
@@ -27,11 +27,11 @@ def measure(context: Context) -> Table:
         "store": context.store.url,
         "release_id": context.manifest.release_id,
     }
-    return table_of("Scoring core, one thread", "bench.kernels", request, context)
+    return run_module("Scoring core, one thread", "bench.kernels", request, context)
 
 
 def measure_retrieval(context: Context) -> Table:
-    """Runs `bench.ann` with one thread, and reads its results.
+    """Runs `bench.ann` with one thread and returns its table.
 
     Raises:
         CalledProcessError: The subprocess failed.
@@ -43,11 +43,11 @@ def measure_retrieval(context: Context) -> Table:
         "rounds": config.core_rounds,
         "cache": str(context.folder),
     }
-    return table_of("Large catalogue, one thread", "bench.ann", request, context)
+    return run_module("Large catalogue, one thread", "bench.ann", request, context)
 
 
 def measure_catalogues(context: Context) -> Table:
-    """Runs `bench.catalogues` with one thread, and reads its results.
+    """Runs `bench.catalogues` with one thread and returns its table.
 
     Raises:
         CalledProcessError: The subprocess failed.
@@ -55,11 +55,15 @@ def measure_catalogues(context: Context) -> Table:
     config = context.config
     context.on_step("visitors in large catalogues")
     request = {"items": config.catalogue_items, "rounds": config.core_rounds}
-    return table_of("Visitors in large catalogues", "bench.catalogues", request, context)
+    return run_module("Visitors in large catalogues", "bench.catalogues", request, context)
 
 
-def table_of(title: str, module: str, request: dict[str, Any], context: Context) -> Table:
-    """Runs a module with one thread, and makes a table of its output."""
+def run_module(title: str, module: str, request: dict[str, Any], context: Context) -> Table:
+    """Runs a module with one thread and makes a table from its output.
+
+    Raises:
+        CalledProcessError: The subprocess failed.
+    """
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     done = subprocess.run(
         [sys.executable, "-m", module, json.dumps(request)],

@@ -1,4 +1,4 @@
-"""Start-up time, memory and idle CPU of the services."""
+"""Measures the start-up time, memory and idle CPU of the services."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MEMORY_MB = {"cf": 200, "inference": 600, "gateway": 120}
 _IDLE = Target("<=", 1.0)
 _MB = 1e6
 _SETTLE_S = 1.0
-# With any diversity the gateway uses neither cached nor precomputed answers.
+# A request with diversity bypasses precomputed answers, so every answer must be computed.
 _DIVERSITY = 0.2
 
 
 def measure(context: Context) -> Table:
-    """Measures the memory and idle CPU of the services after load, and their start-up time.
+    """Measures the services' memory and idle CPU after load, and their start-up time.
 
-    The load makes every backend score all users.
+    The load makes the backends compute scores for all users.
     """
     config = context.config
     store = Path(context.store.url)

@@ -1,4 +1,4 @@
-"""Compares `marquee batch --store` with BatchRecommend, where every answer must be computed."""
+"""Compares `marquee batch --store` with a BatchRecommend whose answers must all be computed."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from dataclasses import replace
 from bench.context import PAGE_SIZE, Context, median, ratios
 from bench.report import Row, Table, Target
 from bench.sections.batch import PATH, batches
-from bench.sections.computed import gateway_with
+from bench.sections.computed import second_gateway
 
 _TARGET = Target(">=", 4.0)
 _BLAS_VARIABLES = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def measure(context: Context) -> Table:
-    """Measures users per core-second of CPU: of one process that writes lists, and of services."""
+    """Measures users per core-second, for a process that writes lists and for the services."""
     config = context.config
     users = context.user_ids
     ours: list[float] = []
     theirs: list[float] = []
     options = {"answer-cache-mib": "0", "no-precomputed-pages": None}
-    with gateway_with(context, options) as changed:
+    with second_gateway(context, options) as changed:
         pids = changed.services.pids
         messages = batches(users, len(users))
         plan = replace(
@@ -53,7 +53,7 @@ def measure(context: Context) -> Table:
 
 
 def _cpu_of_lists(context: Context, users: list[str]) -> float:
-    """CPU seconds of a process that writes the lists of users, without loading the release."""
+    """Returns the CPU time of writing lists in a subprocess in seconds, without loading."""
     arguments = {
         "store": context.store.url,
         "release_id": context.manifest.release_id,

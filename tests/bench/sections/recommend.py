@@ -14,13 +14,13 @@ _PROBE_CALLS_S = 0.5
 
 
 def answer_bytes(context: Context) -> int:
-    """Measures the median size of a serialised Recommend answer in bytes."""
+    """Returns the median size of a serialised Recommend answer in bytes."""
     load = context.recommend(context.plan(8, _PROBE_CALLS_S))
     return int(load.body_bytes) - GRPC_PREFIX_BYTES
 
 
 def measure(context: Context, echo: EchoServer, size: int) -> Table:
-    """Measures the gateway and the echo server in turn, round after round.
+    """Measures the gateway and the echo server alternately over several rounds.
 
     Args:
         context: The services and the load generator.
@@ -28,19 +28,19 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         size: Size of both servers' answers in bytes.
     """
     config = context.config
-    busy = context.plan(config.in_flight, config.seconds)
-    alone = context.plan(1, config.unloaded_s)
+    loaded = context.plan(config.in_flight, config.seconds)
+    unloaded = context.plan(1, config.unloaded_s)
     loads: dict[str, list[Load]] = {
-        name: [] for name in ("echo busy", "gateway busy", "echo alone", "gateway alone")
+        name: [] for name in ("echo loaded", "gateway loaded", "echo unloaded", "gateway unloaded")
     }
     for number in range(1, config.rounds + 1):
         context.on_step(f"Recommend and echo, round {number} of {config.rounds}")
-        loads["echo busy"].append(context.echo(busy, echo))
-        loads["gateway busy"].append(context.recommend(busy))
-        loads["echo alone"].append(context.echo(alone, echo))
-        loads["gateway alone"].append(context.recommend(alone))
-    gateway = [load.full_per_s for load in loads["gateway busy"]]
-    reference = [load.full_per_s for load in loads["echo busy"]]
+        loads["echo loaded"].append(context.echo(loaded, echo))
+        loads["gateway loaded"].append(context.recommend(loaded))
+        loads["echo unloaded"].append(context.echo(unloaded, echo))
+        loads["gateway unloaded"].append(context.recommend(unloaded))
+    gateway = [load.full_per_s for load in loads["gateway loaded"]]
+    reference = [load.full_per_s for load in loads["echo loaded"]]
     ratio = median(ratios(gateway, reference))
     ours, theirs = median(gateway), median(reference)
     name = f"throughput, {config.in_flight} in flight"
@@ -49,8 +49,8 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
         Row(f"{name} (stretch)", ours, "/s", theirs, ratio, _STRETCH),
     ]
     for percentile in ("p50", "p99"):
-        mine = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["gateway alone"]]
-        other = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["echo alone"]]
+        mine = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["gateway unloaded"]]
+        other = [getattr(load, f"{percentile}_s") * 1e3 for load in loads["echo unloaded"]]
         rows.append(
             Row(
                 f"unloaded {percentile}",
@@ -61,17 +61,17 @@ def measure(context: Context, echo: EchoServer, size: int) -> Table:
                 _LATENCY,
             )
         )
-    echo_cpu = median([load.cpu_us("echo") for load in loads["echo busy"]])
+    echo_cpu = median([load.cpu_us("echo") for load in loads["echo loaded"]])
     rows += [
         Row(
             f"CPU per call, {service}, {config.in_flight} in flight",
-            median([load.cpu_us(service) for load in loads["gateway busy"]]),
+            median([load.cpu_us(service) for load in loads["gateway loaded"]]),
             "µs",
             echo_cpu,
         )
         for service in SERVICES
     ]
-    for label, key in (("gateway", "gateway busy"), ("echo", "echo busy")):
+    for label, key in (("gateway", "gateway loaded"), ("echo", "echo loaded")):
         rows.append(
             Row(
                 f"CPU per call, load generator ({label})",

@@ -1,8 +1,8 @@
-"""Several cores: the throughput of two gateways against that of one.
+"""Measures the throughput of two gateways against that of one.
 
-All processes share the machine's cores. To use little CPU, the load generator waits a moment
-between reads and handles several answers at once. The CPU that it still needs limits the ratio on a
-machine with few cores, so the table shows that limit.
+All processes share the machine's cores. To use less CPU, the load generator pauses between reads
+and handles several answers together. On a machine with few cores, the CPU that it still needs
+limits the ratio, so the table shows that limit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PAUSE_S = 0.002
 
 
 def measure(context: Context) -> Table:
-    """Measures the throughput of one gateway, and of two whose connections are balanced."""
+    """Measures the throughput of one gateway and of two with balanced connections."""
     config = context.config
     context.on_step("start a second gateway")
     backends = context.services.processes
@@ -51,32 +51,32 @@ def measure(context: Context) -> Table:
                 found.append(load)
     return Table(
         "Several cores",
-        rows_of(loads[1], loads[2], config.many_in_flight),
+        replica_rows(loads[1], loads[2], config.many_in_flight),
         ["reference: one gateway", *context.take_notes()],
     )
 
 
-def rows_of(one: list[Load], two: list[Load], in_flight: int) -> list[Row]:
-    """Makes the rows of the table from the loads on one gateway and on two."""
-    alone, both = ([load.full_per_s for load in loads] for loads in (one, two))
+def replica_rows(one: list[Load], two: list[Load], in_flight: int) -> list[Row]:
+    """Makes the rows of the table from the loads on one gateway and on two gateways."""
+    single, both = ([load.full_per_s for load in loads] for loads in (one, two))
     costs = [load.cpu_us("gateway") + load.cpu_us("second") + _generator_us(load) for load in two]
     limits = [(psutil.cpu_count() or 1) * 1e6 / cost for cost in costs]
-    reference = median(alone)
+    reference = median(single)
     return [
         Row(
             f"two gateways, {in_flight} in flight",
             median(both),
             "/s",
             reference,
-            median(ratios(both, alone)),
+            median(ratios(both, single)),
             _TARGET,
         ),
         Row(
-            "limit of the cores, load generator included",
+            "limit set by the cores, including the load generator",
             median(limits),
             "/s",
             reference,
-            median(ratios(limits, alone)),
+            median(ratios(limits, single)),
         ),
         Row(
             "CPU per call, both gateways, against one",

@@ -161,9 +161,9 @@ def test_a_failed_call_leaves_the_old_file_and_nothing_else(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["a", "--out", "picks.xlsx"], "must end in .parquet, .csv, .jsonl"),
-        (["a", "--out", "nowhere/picks.csv"], "there is no folder nowhere"),
-        (["a", "--out", "picks.csv", "--json"], "give one of them"),
+        (["a", "--out", "picks.xlsx"], "must be one of .parquet, .csv, .jsonl"),
+        (["a", "--out", "nowhere/picks.csv"], "the folder nowhere does not exist"),
+        (["a", "--out", "picks.csv", "--json"], "cannot be combined"),
         (["--out", "picks.csv"], "give user ids"),
     ],
 )

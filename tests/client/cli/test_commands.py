@@ -273,7 +273,7 @@ def test_unknown_genres_of_a_filter_are_named(flag: str, run: Run, gateway: Fake
     gateway.on("GetStatus", status)
     output = run("recommend", "--user", "42", flag, "Comdy", flag, "sci-fi").stdout
     assert "No items match." in output
-    assert output.splitlines()[-1] == "unknown genres: Comdy; there are: Comedy, Sci-Fi"
+    assert output.splitlines()[-1] == "unknown genres: Comdy; known genres: Comedy, Sci-Fi"
     assert "unknown genres" not in run("recommend", "--user", "42", flag, "COMEDY").stdout
     assert "genres:" not in run("recommend", "--user", "42", flag, "Comdy", "--json").stdout
 
@@ -507,7 +507,7 @@ def test_experiments_are_shown(run: Run, gateway: FakeGateway) -> None:
     assert "calm 10 % r1 ease 0.5 cf does not hold r1 yet" in rows
     damaged = pb.ExperimentStatus(last_error="damaged")
     gateway.on("GetStatus", pb.GetStatusResponse(experiment=damaged))
-    assert "the store's experiments cannot be read: damaged" in run("status").stdout
+    assert "experiments in the store cannot be read: damaged" in run("status").stdout
 
 
 def test_status_reaches_a_gateway_that_is_not_serving(run: Run, gateway: FakeGateway) -> None:
@@ -616,8 +616,10 @@ def test_an_unreachable_gateway_is_named_by_its_address() -> None:
         address = gateway.address
     result = CliRunner().invoke(main, ["-a", address, "--timeout", str(DEADLINE_S), "status"])
     assert result.exit_code == 7
-    assert result.stderr.startswith(f"Error: UNAVAILABLE: no gateway answers at {address}: ")
-    assert result.stderr.endswith("starts one, and `marquee --address` names another\n")
+    assert result.stderr.startswith(
+        f"Error: UNAVAILABLE: cannot connect to a gateway at {address}: "
+    )
+    assert result.stderr.endswith("standalone`, or select one with `--address`\n")
     assert "all backends" not in result.stderr
 
 

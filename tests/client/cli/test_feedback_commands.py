@@ -45,7 +45,7 @@ def test_rate_records_ratings_likes_and_dislikes(run: Run, gateway: FakeGateway)
     """In one call; the output says how many are new."""
     gateway.on("RecordFeedback", pb.RecordFeedbackResponse(recorded_count=3, duplicate_count=1))
     result = run("rate", "42", "50=5", "a=b=3.5", "--like", "7", "--dislike", "8", "--list", "r")
-    assert result.output == "3 recorded, 1 recorded before\n"
+    assert result.output == "3 recorded, 1 already recorded\n"
     (call,) = gateway.calls
     assert [
         (e.user_id, e.item_id, e.kind, e.stars, e.recommendation_id) for e in call.request.events

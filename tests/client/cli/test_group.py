@@ -67,7 +67,7 @@ def test_every_installed_command_has_its_help() -> None:
         for entry in entry_points(group=_group.ENTRY_POINTS)
         if entry.module.startswith("marquee_")
     }
-    assert installed == set(_group._KNOWN)
+    assert installed == set(_group._OWN_COMMANDS)
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_help_imports_little() -> None:
     )
     modules = set(result.stdout.partition("\nmodules ")[2].split())
     assert "marquee.cli" in modules
-    assert not {"grpc", "google.protobuf", "numpy", "marquee_services.cli"} & modules
+    assert not {"grpc", "google.protobuf", "numpy", "marquee_services.commands.serve"} & modules
 
 
 def test_an_option_of_the_connection_behind_the_command_is_explained() -> None:
     """The error says where it belongs, in place of suggesting another option."""
     result = CliRunner().invoke(main, ["recommend", "--address", "x:1"], prog_name="marquee")
     assert result.exit_code == 2
-    expected = "--address goes before the command: marquee --address … recommend"
+    expected = "--address must precede the command: marquee --address … recommend"
     assert result.stderr.endswith(f"Error: {expected}\n")

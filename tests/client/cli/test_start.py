@@ -35,7 +35,7 @@ marquee_start.main()
     [
         ("marquee", ["status"]),
         ("marquee.cli._commands", ["status"]),
-        ("marquee_services.cli", ["releases", "list"]),
+        ("marquee_services.commands.releases", ["releases", "list"]),
         ("marquee_trainer.commands.settings", ["train"]),
         ("marquee_trainer.data.errors", ["train", "--data", "sample"]),
     ],

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marquee_core.errors import ArtifactError
-from marquee_core.experiments.arguments import parse_arm
+from marquee_core.experiments.arm_argument import parse_arm
 from marquee_core.experiments.experiment import Arm, Experiment, ExperimentError
 from toy.experiments import toy_experiment
 
@@ -73,8 +73,8 @@ def test_a_larger_share_takes_no_user_from_an_arm() -> None:
         ([("a", 50.0), ("b", 50.0)], "named 'control'"),
         ([("control", 50.0), ("control", 50.0)], "same name"),
         ([("control", 50.0), ("b", 49.0)], "add up to 99 %"),
-        ([("control", float("nan")), ("b", 50.0)], "not a share"),
-        ([("control", 0.0), ("b", 100.0)], "not a share"),
+        ([("control", float("nan")), ("b", 50.0)], "share must be above"),
+        ([("control", 0.0), ("b", 100.0)], "share must be above"),
         ([("control", 50.0), ("b c", 50.0)], "letters, digits"),
     ],
 )
@@ -88,7 +88,7 @@ def test_invalid_arms_are_refused(arms: list[tuple[str, float]], message: str) -
     ("changes", "message"),
     [
         ({"name": "../x"}, "name of an experiment"),
-        ({"metric": "money"}, "not one of"),
+        ({"metric": "money"}, "metric must be one of"),
         ({"alpha": 0.0}, "alpha"),
         ({"alpha": float("nan")}, "alpha"),
         ({"rating_min": 5.0}, "scale"),

@@ -110,7 +110,7 @@ def test_only_a_signed_file_is_followed(tmp_path: Path) -> None:
     key = tmp_path / "key"
     public, _ = generate_key(key)
     trusted = TrustedKeys.load(public)
-    url, memory = str(tmp_path / "store"), tmp_path / "memory"
+    url, state_folder = str(tmp_path / "store"), tmp_path / "state"
     releases = ReleaseStore(url, trusted=trusted, signer=Signer.load(key))
     publish_toy(releases, tmp_path / "made")
     store = ExperimentStore(releases)
@@ -118,18 +118,18 @@ def test_only_a_signed_file_is_followed(tmp_path: Path) -> None:
     path = tmp_path / "store" / "experiments"
     running_file = path.read_bytes()
     store.end("first", "stopped")
-    server = ExperimentStore(ReleaseStore(url, trusted=trusted, memory=memory))
+    server = ExperimentStore(ReleaseStore(url, trusted=trusted, state_folder=state_folder))
     assert [each.is_running for each in server.all()] == [False]
 
-    with pytest.raises(ArtifactError, match="sign them with --signing-key"):
+    with pytest.raises(ArtifactError, match="sign the change with --signing-key"):
         server.start(experiment_of(releases, "second"))
     path.write_bytes(running_file)
-    restarted = ExperimentStore(ReleaseStore(url, trusted=trusted, memory=memory))
+    restarted = ExperimentStore(ReleaseStore(url, trusted=trusted, state_folder=state_folder))
     for each in (server, restarted):
         with pytest.raises(ArtifactError, match="older than one that was read before"):
             each.all()
     path.write_bytes(running_file.replace(b'"alpha": 0.05', b'"alpha": 0.15'))
-    with pytest.raises(ArtifactError, match="changed after it was signed"):
+    with pytest.raises(ArtifactError, match="signature was changed"):
         server.all()
     path.unlink()
     ExperimentStore(ReleaseStore(url)).start(experiment_of(releases, "third"))

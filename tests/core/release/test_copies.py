@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 from marquee_core.release.copies import ReleaseCopies
 from marquee_core.release.store import ReleaseStore
-ReleaseCopies(ReleaseStore(sys.argv[1]), Path(sys.argv[2])).hold(sys.argv[3])
+ReleaseCopies(ReleaseStore(sys.argv[1]), Path(sys.argv[2])).lock(sys.argv[3])
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -40,14 +40,14 @@ def test_copies_that_nobody_uses_are_removed(
     """Those of releases that this process holds stay until it lets them go."""
     store, manifest = made
     copies = ReleaseCopies(store, tmp_path / "cache")
-    copies.hold(manifest.release_id)
+    copies.lock(manifest.release_id)
     folder = store.open(manifest, lambda _: True, copies.folder)
     assert copies.evict() == []
     assert (folder / "b.txt").exists()
-    copies.let_go(manifest.release_id)
+    copies.unlock(manifest.release_id)
     assert copies.evict() == [manifest.release_id]
     assert not folder.exists()
-    copies.hold(manifest.release_id)
+    copies.lock(manifest.release_id)
     assert store.open(manifest, lambda _: True, copies.folder) == folder
 
 
@@ -74,7 +74,7 @@ def test_unfinished_copies_are_removed_by_age(
     """A killed download leaves a file; one that is going on is younger."""
     store, manifest = made
     copies = ReleaseCopies(store, tmp_path / "cache")
-    copies.hold(manifest.release_id)
+    copies.lock(manifest.release_id)
     folder = store.open(manifest, lambda _: True, copies.folder)
     for name in (".partial-old", ".partial-new"):
         (folder / name).write_text("x")

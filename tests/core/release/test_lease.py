@@ -31,7 +31,9 @@ def storage(tmp_path: Path) -> Storage:
 def test_the_second_is_told_who_holds_it(storage: Storage) -> None:
     """And it may have it once the first gives it back."""
     with Lease(storage, "trainer.lock") as first:
-        with pytest.raises(LeaseHeldError, match=r".+@.+ \(process \d+\) holds trainer.lock since"):
+        with pytest.raises(
+            LeaseHeldError, match=r".+@.+ \(process \d+\) has held trainer.lock since"
+        ):
             Lease(storage, "trainer.lock").__enter__()
         first.check()
         with Lease(storage, "another.lock"):

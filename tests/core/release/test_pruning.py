@@ -100,7 +100,7 @@ def test_at_least_one_release_is_kept(store: ReleaseStore) -> None:
         prune(store, 0)
 
 
-def test_left_overs_of_killed_publishers_are_removed_by_age(tmp_path: Path) -> None:
+def test_leftovers_of_killed_publishers_are_removed_by_age(tmp_path: Path) -> None:
     """A publisher that is at work keeps its files."""
     store = ReleaseStore(str(tmp_path / "store"))
     store.publish(tmp_path / "made", make_release(tmp_path / "made"))
@@ -111,7 +111,7 @@ def test_left_overs_of_killed_publishers_are_removed_by_age(tmp_path: Path) -> N
     for path in (releases / ".partial-old").rglob("*"):
         os.utime(path, (0, 0))
     os.utime(releases / ".partial-old", (0, 0))
-    assert prune(store, 1).left_overs >= 1
+    assert prune(store, 1).leftovers >= 1
     assert not (releases / ".partial-old").exists()
     assert (releases / ".partial-new" / "data" / "x").exists()
 
@@ -130,6 +130,6 @@ def test_temporary_files_of_killed_trainers_and_gates_are_removed_by_age(
         path.mkdir(parents=True)
         os.utime(path, (0, 0))
     (tmp_path / "tmp" / "marquee-gate-new").mkdir()
-    assert prune(store, 1).left_overs == len(doomed)
+    assert prune(store, 1).leftovers == len(doomed)
     left = {str(p.relative_to(tmp_path / "tmp")) for p in (tmp_path / "tmp").rglob("*")}
     assert left == {*stay, "marquee-abc", "marquee-gate-new"}

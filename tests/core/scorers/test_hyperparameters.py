@@ -16,11 +16,11 @@ from marquee_core.scorers.hyperparameters import (
     FiniteFloat,
     Interval,
     ModelConfig,
+    NestedSearch,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Search,
-    SearchWithin,
     hyperparameters,
     searched_hyperparameters,
 )
@@ -44,7 +44,7 @@ class ToyConfig(ModelConfig):
     threshold: FiniteFloat = -1.0
     flag: bool = True
     sizes: tuple[int, ...] = (3,)
-    inner: Annotated[InnerConfig, SearchWithin({"ridge": Search(1.0, 9.0)})] = field(
+    inner: Annotated[InnerConfig, NestedSearch({"ridge": Search(1.0, 9.0)})] = field(
         default_factory=lambda: InnerConfig(2.0, 0.0)
     )
 
@@ -60,10 +60,10 @@ class DerivedConfig(ToyConfig):
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("factors", 0, "factors: 0 is not a whole number >= 1"),
-        ("factors", 2.0, "factors: 2.0 is not a whole number >= 1"),
-        ("factors", True, "factors: True is not a whole number >= 1"),
-        ("factors", "8", "factors: '8' is not a whole number >= 1"),
+        ("factors", 0, "factors: 0 is not an integer >= 1"),
+        ("factors", 2.0, "factors: 2.0 is not an integer >= 1"),
+        ("factors", True, "factors: True is not an integer >= 1"),
+        ("factors", "8", "factors: '8' is not an integer >= 1"),
         ("dropout", 1.0, "dropout: 1.0 is not a finite number >= 0 and < 1"),
         ("dropout", -0.1, "dropout: -0.1 is not a finite number >= 0 and < 1"),
         ("decay", 0.0, "decay: 0.0 is not a finite number > 0 and <= 1"),
@@ -95,7 +95,7 @@ def test_only_numbers_are_hyperparameters() -> None:
     """Flags, tuples and nested configurations have no range of their own."""
     declared = hyperparameters(ToyConfig)
     assert list(declared) == ["factors", "dropout", "decay", "threshold"]
-    assert [entry.whole for entry in declared.values()] == [True, False, False, False]
+    assert [entry.is_integer for entry in declared.values()] == [True, False, False, False]
 
 
 def test_search_spaces_include_nested_configurations() -> None:

@@ -12,14 +12,15 @@ from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.modelled_items import (
-    expanded,
+    expand_to_catalogue,
+    extend_to_catalogue,
     load_scorer,
-    over_catalogue,
-    reduced,
+    restrict_to_items,
     save_modelled_items,
 )
 from marquee_core.scorers.scorer import (
     Approximates,
+    ComparesItems,
     ExplainsByItems,
     ExplainsByNeighbours,
     ReleaseData,
@@ -40,7 +41,7 @@ DATA = release_data(
         ]
     )
 )
-OWN = reduced(DATA, RATED)
+OWN = restrict_to_items(DATA, RATED)
 VECTORS = np.random.default_rng(0).normal(size=(len(RATED), 3)).astype(np.float32)
 # User 0, user 2 without ratings, and a visitor with ratings of rated and of unrated items.
 VISITOR = DATA.matrix.profile(-1, np.array([5, 4, 0], np.int32), np.array([1, 5, 2], np.float32))
@@ -56,10 +57,6 @@ class RoughScorer:
         """The number of ratings for every item; users without any cannot be scored."""
         counts = np.where(profiles.counts > 0, profiles.counts, np.nan).astype(np.float32)
         return np.repeat(counts[:, None], len(RATED if items is None else items), axis=1)
-
-    def similarities(self, item: int) -> Float32 | None:
-        """None."""
-        return None
 
     def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
         """As `score`."""
@@ -79,7 +76,7 @@ def profiles_of(user: int) -> tuple[Profiles, Profiles]:
 
 def test_data_is_reduced_and_expanded_without_loss() -> None:
     """What is left of the catalogue's data, put back into it, is the catalogue's data."""
-    again = expanded(OWN, RATED, ITEMS)
+    again = expand_to_catalogue(OWN, RATED, ITEMS)
     assert again.matrix.items.tolist() == DATA.matrix.items.tolist()
     assert again.matrix.item_count == ITEMS
     assert again.baseline.item_bias.tolist() == DATA.baseline.item_bias.tolist()
@@ -88,7 +85,7 @@ def test_data_is_reduced_and_expanded_without_loss() -> None:
 
 def test_rated_items_score_as_the_model_says_and_others_as_unknown(inner: ToyScorer) -> None:
     """For a rating predictor the unknown have the baseline's prediction, for a ranker 0."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
     for user in (0, 1, 2):
         profile, own = profiles_of(user)
         scores = whole.score(profile)
@@ -102,7 +99,7 @@ def test_rated_items_score_as_the_model_says_and_others_as_unknown(inner: ToySco
 
 def test_some_items_score_as_among_all(inner: ToyScorer) -> None:
     """Chosen items, the same for all users or others for each, have the scores of the whole."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
     profiles = DATA.matrix.profiles([0, 1])
     items = np.array([8, 3, 0, 1], np.int32)
     scores = whole.score(profiles)
@@ -114,7 +111,7 @@ def test_some_items_score_as_among_all(inner: ToyScorer) -> None:
 
 def test_a_visitors_ratings_of_unknown_items_do_not_matter_to_the_model(inner: ToyScorer) -> None:
     """The others do; the baseline hears of all."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
     own = OWN.matrix.profile(-1, np.array([2], np.int32), np.array([5], np.float32))
     np.testing.assert_array_equal(whole.score(VISITOR)[:, RATED], inner.score(own))
     if inner.output is Output.STARS:
@@ -124,7 +121,7 @@ def test_a_visitors_ratings_of_unknown_items_do_not_matter_to_the_model(inner: T
 
 def test_evidence_adds_up_to_the_score(inner: ToyScorer) -> None:
     """Also that of items without ratings, which no rated item explains."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
     assert isinstance(whole, ExplainsByItems)
     items = np.array([0, 6, 8, 3], np.int32)
     for profile in (VISITOR, profiles_of(0)[0]):
@@ -141,23 +138,21 @@ def test_evidence_adds_up_to_the_score(inner: ToyScorer) -> None:
 
 def test_unknown_items_are_like_no_other(inner: ToyScorer) -> None:
     """The similarities of a known one are the model's, 0 for the unknown and 1 for itself."""
-    whole = over_catalogue(inner, RATED, DATA)
+    whole = extend_to_catalogue(inner, RATED, DATA)
+    assert isinstance(whole, ComparesItems)
     row, own = whole.similarities(3), inner.similarities(1)
-    assert row is not None
-    assert own is not None
     np.testing.assert_allclose(row[RATED], own, rtol=1e-6)
     assert not row[UNRATED].any()
     alone = whole.similarities(0)
-    assert alone is not None
     assert np.flatnonzero(alone).tolist() == [0]
 
 
 def test_abilities_are_those_of_the_model(inner: ToyScorer) -> None:
     """What it cannot do, the scorer of the catalogue does not claim; NaN stays NaN."""
-    assert not isinstance(over_catalogue(inner, RATED, DATA), Approximates)
-    rough = over_catalogue(RoughScorer(), RATED, DATA)
+    assert not isinstance(extend_to_catalogue(inner, RATED, DATA), Approximates)
+    rough = extend_to_catalogue(RoughScorer(), RATED, DATA)
     assert isinstance(rough, Approximates)
-    assert not isinstance(rough, ExplainsByItems | ExplainsByNeighbours | WarmsUp)
+    assert not isinstance(rough, ComparesItems | ExplainsByItems | ExplainsByNeighbours | WarmsUp)
     scores = rough.approximate(DATA.matrix.profiles([0, 2]))
     assert scores is not None
     assert scores[0].tolist() == [0, 4, 0, 4, 4, 0, 4, 0, 0]
@@ -165,7 +160,6 @@ def test_abilities_are_those_of_the_model(inner: ToyScorer) -> None:
     some = rough.approximate(DATA.matrix.profiles([0]), np.array([8, 3, 6], np.int32))
     assert some is not None
     assert some.tolist() == [[0, 4, 4]]
-    assert rough.similarities(3) is None
 
 
 def test_a_folder_says_which_items_its_model_knows(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from marquee_core.errors import ArtifactError
-from marquee_core.quiet_tensorflow import import_tensorflow
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from marquee_core.scorers.saved_model_check import check_saved_model
 
 tf = import_tensorflow()

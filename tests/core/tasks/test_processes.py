@@ -76,7 +76,7 @@ def test_the_script_of_the_caller_is_not_run_again(tmp_path: Path) -> None:
 def test_a_task_that_always_ends_its_process_is_an_error(tmp_path: Path) -> None:
     """It says which task and how the process ended."""
     work = Squares(tmp_path, killed=0, kills=10)
-    with pytest.raises(TaskError, match=r"task 1 ended its process 3 times \(exit status -9"):
+    with pytest.raises(TaskError, match=r"process of task 1 died 3 times \(exit status -9"):
         list(run_in_processes(work, [0], processes=1))
     assert len(begun(tmp_path, 0)) == MAX_TRIES
 

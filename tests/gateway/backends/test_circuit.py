@@ -15,14 +15,14 @@ def test_several_bad_calls_of_the_last_ones_make_a_replica_ail() -> None:
     """One late call is none too many, and what is long ago does not count."""
     circuit = Circuit()
     record(circuit, 1, 9, 0.0)
-    assert circuit.is_well(0.0)
+    assert circuit.is_healthy(0.0)
     record(circuit, 2, 0, 1.0)
-    assert not circuit.is_ailing(1.0)  # The first bad call is no longer among the last ten.
-    assert not circuit.is_well(1.0)
+    assert not circuit.fails_often(1.0)  # The first bad call is no longer among the last ten.
+    assert not circuit.is_healthy(1.0)
     record(circuit, 1, 0, 2.0)
-    assert circuit.is_ailing(2.0)
-    assert not circuit.is_ailing(20.0)
-    assert circuit.is_well(20.0)
+    assert circuit.fails_often(2.0)
+    assert not circuit.fails_often(20.0)
+    assert circuit.is_healthy(20.0)
 
 
 def test_an_open_circuit_is_tried_by_one_call_at_a_time() -> None:
@@ -37,7 +37,7 @@ def test_an_open_circuit_is_tried_by_one_call_at_a_time() -> None:
         assert not circuit.begin_trial(now)
         circuit.end_trial(is_good=True, now=now)
     assert not circuit.is_open
-    assert circuit.is_well(1.2)
+    assert circuit.is_healthy(1.2)
     assert not circuit.begin_trial(5.0)
 
 
@@ -72,4 +72,3 @@ def test_a_replica_that_comes_and_goes_is_left_out_for_longer_each_time() -> Non
     assert open_and_close(5.0) == 2
     assert open_and_close(10.0) == 4
     assert open_and_close(100.0) == 1
-    assert circuit.trips == 4

@@ -141,7 +141,7 @@ def test_gateways_that_ended_without_a_last_write_are_told(
 
 def test_a_running_counter_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even without new lists it writes more often than a silent counter is given up."""
-    assert 2 * list_counts.SIGN_OF_LIFE_S < outcome.SILENT_S
+    assert 2 * list_counts.HEARTBEAT_S < outcome.SILENT_S
     writes: list[int] = []
     counter = ListCounter(
         lambda _, counts, __: writes.append(len(counts)), TIMEOUT_S, CollectorRegistry()
@@ -152,6 +152,6 @@ def test_a_running_counter_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) 
     counter._flush()
     counter._flush()
     assert writes == [1]
-    monkeypatch.setattr(list_counts, "SIGN_OF_LIFE_S", 0.0)
+    monkeypatch.setattr(list_counts, "HEARTBEAT_S", 0.0)
     counter._flush()
     assert writes == [1, 0]

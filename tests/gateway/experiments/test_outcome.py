@@ -13,7 +13,7 @@ from gateway.feedback.conftest import client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind
 from marquee_core.experiments.store import ExperimentStore
 from marquee_core.release.verdict import Decision
-from marquee_services.experiment_commands import experiments as command
+from marquee_services.commands.experiments import experiments as command
 from marquee_services.promotion import EXIT_CODES
 from toy.services import Services
 

@@ -17,7 +17,7 @@ from marquee_core.experiments.experiment import Arm, Experiment
 from marquee_core.experiments.recommendation_id import parse_recommendation_id
 from marquee_core.experiments.store import ExperimentStore
 from marquee_services.gateway.experiments.route import with_ranking
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.follower import ReleaseFollower
 from toy.experiments import toy_experiment, users_of

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 import marquee
 from gateway.calls import TIMEOUT_S
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 
 TOKEN = "token-of-the-administrator"  # noqa: S105 - of the tests
 

@@ -13,7 +13,7 @@ import marquee
 from gateway.feedback.conftest import client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind, SubjectKind
 from marquee_core.release.parsing import parse_manifest
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 from toy.services import until
 
 RATINGS = {"i1": 5.0, "i2": 1.0, "i3": 4.0}

@@ -23,7 +23,7 @@ from marquee import FeedbackEvent, FeedbackKind, SubjectKind
 from marquee.cli import main
 from marquee.v1 import feedback_service_pb2 as pb
 from marquee.v1.feedback_service_pb2_grpc import FeedbackServiceStub
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 from toy.services import until
 
 

@@ -17,7 +17,7 @@ from marquee import FeedbackEvent, FeedbackKind, SubjectKind
 from marquee_core.feedback.events import EntryType
 from marquee_core.feedback.log import EventLog
 from marquee_core.release.manifest import Manifest
-from marquee_services.gateway.main import Gateway
+from marquee_services.gateway.gateway import Gateway
 from toy.release import ITEMS, publish_toy
 from toy.services import WAIT_S, until
 

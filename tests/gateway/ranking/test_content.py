@@ -39,4 +39,4 @@ def test_more_in_common_is_more_similar() -> None:
 def test_an_item_of_which_nothing_is_known_is_similar_to_none() -> None:
     """Without genres and attributes there is nothing to compare."""
     catalogue = Catalogue.of(Vocabulary.of("ab"), ["A", "B"], [0, 1990], [[], []])
-    assert content_similarities(catalogue, Attributes.none(2), 0).tolist() == [0, 0]
+    assert content_similarities(catalogue, Attributes.empty(2), 0).tolist() == [0, 0]

@@ -73,17 +73,17 @@ def test_empty_answers_withdraw_a_release_only_if_the_one_before_had_hardly_any(
     """So users who have rated everything, and a release with few items, withdraw nothing."""
     watch = AnswerWatch()
     for number in range(2 * MIN_ANSWERS):
-        watch.add("first", is_bad=number == 0)
+        watch.add("first", is_empty=number == 0)
     assert not watch.verdict("first")
-    watch.switched("first")
+    watch.start("first")
     for _ in range(MIN_ANSWERS - 1):
-        watch.add("second", is_bad=True)
+        watch.add("second", is_empty=True)
         assert not watch.verdict("second")
-    watch.add("second", is_bad=True)
+    watch.add("second", is_empty=True)
     assert watch.verdict("second").startswith("withdrawn: 100% of its answers have no items")
-    watch.switched("second")
+    watch.start("second")
     for _ in range(2 * MIN_ANSWERS):
-        watch.add("third", is_bad=True)
+        watch.add("third", is_empty=True)
     assert not watch.verdict("third")
 
 
@@ -95,8 +95,8 @@ async def test_a_release_with_empty_answers_is_withdrawn(stub: Any, services: Se
     releases = services.gateway.releases
     by_id = {release.release_id: release for release in releases.loaded}
     for _ in range(MIN_ANSWERS):
-        releases.count_answer(by_id[first], is_bad=False)
-        releases.count_answer(by_id[second.release_id], is_bad=True)
+        releases.count_answer(by_id[first], is_empty=False)
+        releases.count_answer(by_id[second.release_id], is_empty=True)
     await services.until(lambda: releases.serving.release_id == first)
     status = await stub.GetStatus(pb.GetStatusRequest(), timeout=TIMEOUT_S)
     assert f"the gateway refused {second.release_id}: withdrawn" in status.pending_release_reason

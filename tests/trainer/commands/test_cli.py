@@ -71,7 +71,7 @@ def test_an_expected_error_is_one_line(
     monkeypatch.setattr(train, "run_training", fail)
     result = CliRunner().invoke(cli.train, [])
     assert result.exit_code == 1
-    assert result.stderr == "  loading ratings of sample\nError: line 3: not a rating\n"
+    assert result.stderr == "  loading ratings from sample\nError: line 3: not a rating\n"
 
 
 @pytest.mark.parametrize("defect", [RuntimeError, ValueError, KeyError])
@@ -105,7 +105,7 @@ def test_what_cannot_be_opened_is_named(
     *before, last = result.stderr.splitlines()
     assert last.startswith("Error: ")
     assert message in last
-    assert all(line.startswith("  loading ratings of ") for line in before)
+    assert all(line.startswith("  loading ratings from ") for line in before)
 
 
 def test_settings_are_checked_where_they_are_made() -> None:

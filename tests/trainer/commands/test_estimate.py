@@ -59,7 +59,7 @@ EXPECTED = [
 def test_expected_times_give_an_estimate_from_the_start() -> None:
     """First by the speed of the machine, then by how the steps so far took; both are rough."""
     clock = Clock()
-    estimator = Estimator(EXPECTED, clock, slowness=3.0)
+    estimator = Estimator(EXPECTED, clock, slowdown=3.0)
     assert estimator.remaining() == Remaining(99.0, is_bound=False, is_rough=True)
     run(clock, estimator, {"fit a": 20})
     estimator.start("fit b")
@@ -67,8 +67,8 @@ def test_expected_times_give_an_estimate_from_the_start() -> None:
     assert left is not None
     assert left.is_rough
     # 10 expected seconds took 20; the measurement of 3 counts for 5 more.
-    slowness = (20 + 3 * 5) / (10 + 5)
-    assert left.seconds == pytest.approx(2 * 1 + slowness * (20 + 2))
+    slowdown = (20 + 3 * 5) / (10 + 5)
+    assert left.seconds == pytest.approx(2 * 1 + slowdown * (20 + 2))
     clock.now += 40
     estimator.start("refit a")
     assert estimator.remaining() == Remaining(2 * 1 + 2 * 2, is_bound=False)
@@ -88,9 +88,9 @@ def test_a_model_that_is_left_out_is_not_counted_any_more() -> None:
     clock = Clock()
     estimator = Estimator(EXPECTED, clock)
     estimator.start("fit b")
-    assert (estimator.place, estimator.steps) == (1, 2)
+    assert (estimator.position, estimator.steps) == (1, 2)
     estimator.start("refit b")
-    assert (estimator.place, estimator.steps) == (2, 2)
+    assert (estimator.position, estimator.steps) == (2, 2)
 
 
 def test_measured_times_are_scaled_by_the_numbers_of_ratings() -> None:

@@ -31,8 +31,8 @@ TRAIN = """
 import sys
 from marquee_trainer.commands import cli, train
 from marquee_trainer.models import configurations
-make = {make_model().name: make_model for make_model in configurations.models_for(200_000, "")}
-train.models_for = lambda *_: [make[sys.argv[1]]]
+make = {make_model().name: make_model for make_model in configurations.model_factories(200_000, "")}
+train.model_factories = lambda *_: [make[sys.argv[1]]]
 cli.train(["--data", sys.argv[2], "--store", sys.argv[3]], prog_name="marquee train")
 """
 
@@ -180,9 +180,9 @@ def test_without_a_signal_nothing_changes(tmp_path: Path) -> None:
     """Handlers and the folder for temporary files are as before, and no line is written."""
     code = (
         "import signal, tempfile\n"
-        "from marquee_trainer.commands.interrupt import PromptInterrupt\n"
+        "from marquee_trainer.commands.interrupt import InterruptHandler\n"
         "before = tempfile.gettempdir(), signal.getsignal(signal.SIGINT)\n"
-        "with PromptInterrupt('Never shown.'):\n"
+        "with InterruptHandler('Never shown.'):\n"
         "    assert tempfile.gettempdir() != before[0]\n"
         "    tempfile.mkstemp()\n"
         "assert (tempfile.gettempdir(), signal.getsignal(signal.SIGINT)) == before\n"

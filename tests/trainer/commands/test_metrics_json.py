@@ -7,10 +7,10 @@ import json
 import pytest
 
 from marquee_trainer.commands.evaluate import metrics_json
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 
-def test_the_json_names_every_model_and_figure(small_trained: Trained) -> None:
+def test_the_json_names_every_model_and_figure(small_trained: TrainingResult) -> None:
     """Rating predictors have errors, all models have rankings; nothing is null or infinite."""
     models = json.loads(metrics_json(small_trained.evaluation))["models"]
     baselines = {"baseline", "popularity", "recent_popularity"}

@@ -16,7 +16,7 @@ import pytest
 
 from marquee_core.release.lease import Lease
 from marquee_core.release.store import ReleaseStore
-from marquee_trainer.commands.exclusive import TRAINER_LEASE
+from marquee_trainer.commands.trainer_lease import TRAINER_LEASE
 
 # Generous: a loaded machine takes long to import TensorFlow.
 TIMEOUT_S = 300.0
@@ -95,7 +95,7 @@ def test_sigterm_ends_a_round_that_trains(tmp_path: Path) -> None:
     finally:
         process.kill()
         process.wait()
-    assert "the round was given up" in log.read_text()
+    assert "the round was cancelled" in log.read_text()
     assert not store.exists()
     until(lambda: not os.path.exists(f"/proc/{trainer}"))
 
@@ -113,5 +113,5 @@ def test_a_second_trainer_is_told_who_trains(tmp_path: Path) -> None:
         )
         lease.check()
     assert done.returncode == 1
-    assert f"(process {os.getpid()}) holds {TRAINER_LEASE} since" in done.stderr
+    assert f"(process {os.getpid()}) has held {TRAINER_LEASE} since" in done.stderr
     assert store.ids() == []

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from marquee.cli import main as marquee_command
 from marquee_core.release.store import ReleaseStore
-from marquee_trainer.commands.selection import parse_duration, selection_of
+from marquee_trainer.commands.selection import parse_duration, select_models
 from marquee_trainer.commands.settings import ModelSettings
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import automatic_split
@@ -22,7 +22,7 @@ SAMPLE = "sample:users=60,items=50,ratings=1500"
 
 def names(models: str = "", exclude: str = "") -> tuple[str, ...]:
     """The models that two flags select."""
-    return selection_of(ModelSettings(models=models, exclude=exclude)).names
+    return select_models(ModelSettings(models=models, exclude=exclude)).names
 
 
 def test_models_are_selected_by_name() -> None:

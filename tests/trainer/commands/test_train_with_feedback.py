@@ -14,10 +14,10 @@ from marquee_core.release.contents import open_gateway_files, open_release
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
-from marquee_trainer.commands.exclusive import only_trainer
 from marquee_trainer.commands.loading import load_with_feedback
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.train import run_training
+from marquee_trainer.commands.trainer_lease import hold_trainer_lease
 
 # Generous: a loaded machine takes long to import TensorFlow.
 TIMEOUT_S = 300.0
@@ -39,7 +39,7 @@ def test_a_release_holds_what_users_did_and_marks_where_it_ends(
         log.append([[rating("7", "3", 1.0)]])
         log.forget("8", "test")
         settings = TrainSettings(data=DATA, store=str(store), models="ease", feedback="sqlite")
-        with only_trainer(settings.store) as lease:
+        with hold_trainer_lease(settings.store) as lease:
             run_training(settings, lease)
         assert "4 recorded ratings are merged" in capsys.readouterr().err
         releases = ReleaseStore(str(store))
@@ -68,5 +68,5 @@ def test_a_log_that_cannot_be_read_is_reported_before_training(tmp_path: Path) -
     settings = TrainSettings(data=DATA, store=str(tmp_path), feedback="sqlite:////proc/log.sqlite")
     with pytest.raises(click.ClickException, match="the feedback log: "):
         load_with_feedback(settings)
-    with pytest.raises(ValueError, match="neither `sqlite` nor a URL"):
+    with pytest.raises(ValueError, match="must be `sqlite`"):
         replace(settings, feedback="mysql://host/name")

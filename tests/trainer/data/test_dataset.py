@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, distinct
+from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.scale import RatingScale
-from marquee_trainer.data.sorting import pick, sort_rows
+from marquee_trainer.data.sorting import sort_rows
 from marquee_trainer.data.source import load_ratings
 
 # Short ids are compared as integers and long ones as text; both must be sorted by their bytes.
@@ -49,14 +49,14 @@ rows_of_ratings = st.lists(
 )
 
 
-def dataset_of(rows: list[Row], details: dict[str, ItemDetails] | None = None) -> RatingsDataset:
+def dataset_of(rows: list[Row], metadata: dict[str, ItemMetadata] | None = None) -> RatingsDataset:
     """A data set of rows, in their order."""
     return RatingsDataset.of(
         [row.user for row in rows],
         [row.item for row in rows],
         np.array([row.stars for row in rows], dtype=np.float32),
         np.array([row.seconds for row in rows], dtype=np.int64),
-        details or {},
+        metadata or {},
         "test",
     )
 
@@ -171,11 +171,11 @@ def test_no_ratings_are_an_error() -> None:
 
 def test_a_catalogue_contains_the_rated_items_only() -> None:
     """Unrated items are left out by default; items without metadata are titled by their id."""
-    details = {
-        "10": ItemDetails("Heat", 1995, ("Crime", "Action")),
-        "9": ItemDetails("Unrated", 1990),
+    metadata = {
+        "10": ItemMetadata("Heat", 1995, ("Crime", "Action")),
+        "9": ItemMetadata("Unrated", 1990),
     }
-    catalogue = dataset_of([Row("u", "10", 4, 1), Row("u", "2", 3, 2)], details).catalogue
+    catalogue = dataset_of([Row("u", "10", 4, 1), Row("u", "2", 3, 2)], metadata).catalogue
     assert catalogue.items.ids([0, 1]) == ["10", "2"]
     assert [catalogue.title(item) for item in (0, 1)] == ["Heat", "2"]
     assert catalogue.years.tolist() == [1995, 0]
@@ -222,14 +222,6 @@ def test_rows_are_sorted_as_numpy_does(pairs: list[tuple[int, int]]) -> None:
         np.testing.assert_array_equal(found.order, order)
         np.testing.assert_array_equal(found.first, one[order])
         np.testing.assert_array_equal(found.second, other[order])
-
-
-def test_many_rows_are_picked_in_order() -> None:
-    """Rows are picked in parts, each to its place, also as another type."""
-    rows = np.random.default_rng(0).permutation(3_000_000)
-    values = np.arange(3_000_000, dtype=np.int32)
-    np.testing.assert_array_equal(pick(values, rows, np.int64), rows)
-    assert pick(values, rows).dtype == np.int32
 
 
 def test_an_unknown_source_is_named() -> None:

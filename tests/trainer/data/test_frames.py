@@ -17,11 +17,11 @@ ITEMS = pl.DataFrame({"item": ["b1", "b2"], "title": ["A", "B"], "genres": [["X"
 def test_frames_of_polars_and_arrow_are_read() -> None:
     """The rows are those of the frame, with items from another frame."""
     for frame in (frame_of(ROWS), frame_of(ROWS).lazy(), frame_of(ROWS).to_arrow()):
-        dataset, understood = from_frame(frame, ITEMS)
+        dataset, interpretation = from_frame(frame, ITEMS)
         assert read_back(dataset) == ROWS
         assert dataset.catalogue.title(0) == "A"
         assert dataset.catalogue.item_genres(0) == ("X", "Y")
-        assert understood.columns["user"] == "user"
+        assert interpretation.columns["user"] == "user"
 
 
 def test_frames_of_pandas_are_read() -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import OtherFormError, RatingsError
 from marquee_trainer.data.grouplens import load_grouplens
+from marquee_trainer.data.grouplens_ratings import parse_ratings
 from marquee_trainer.data.ids import MAX_ID_BYTES
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.parsing import parse_ratings
 from marquee_trainer.data.scale import RatingScale
 
 # The ratings file of each format, its delimiter, and its first line.
@@ -213,7 +213,7 @@ def test_ratings_on_another_scale_are_another_form() -> None:
     with pytest.raises(OtherFormError, match="use --scale LOW:HIGH"):
         parse_ratings(content, "u.data")
     rows = parse_ratings(content, "u.data", RatingScale(1, 10, 0))
-    assert sorted(set(rows.ratings.tolist())) == list(range(1, 11))
+    assert sorted(set(rows.ratings.array.tolist())) == list(range(1, 11))
     with pytest.raises(RatingsError, match="'40' is not a rating from 1 to 10"):
         parse_ratings(content + b"2\t1\t40\t5\n", "u.data", RatingScale(1, 10, 0))
 

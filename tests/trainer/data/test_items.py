@@ -7,11 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.items import read_items, split_genres
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.source import Loaded, load_ratings
+from marquee_trainer.data.source import LoadedRatings, load_ratings
 from marquee_trainer.data.tables import FrameTable
 
 RATINGS = "user,item,rating\nann,1,4\nann,2,2.5\nbob,1,3\n"
@@ -24,7 +24,7 @@ def write(folder: Path, files: dict[str, str | bytes]) -> str:
     return str(folder)
 
 
-def titles(found: Loaded) -> dict[str, tuple[str, int, tuple[str, ...]]]:
+def titles(found: LoadedRatings) -> dict[str, tuple[str, int, tuple[str, ...]]]:
     """Title, year and genres of all items, by id."""
     catalogue = found.dataset.catalogue
     return {
@@ -83,7 +83,7 @@ def test_items_without_ratings_stay_in_the_catalogue(tmp_path: Path) -> None:
     assert [title for title, _, _ in titles(found).values()] == ["Z", "A", "B", "C"]
     assert found.dataset.items.tolist() == [1, 2, 1]
     assert found.dataset.by_item.seen(0).tolist() == []
-    assert "2 items without ratings stay in the catalogue" in found.understood.notes
+    assert "2 items without ratings stay in the catalogue" in found.interpretation.notes
 
 
 def test_models_leave_out_the_unrated_items_of_a_large_catalogue(tmp_path: Path) -> None:
@@ -92,7 +92,7 @@ def test_models_leave_out_the_unrated_items_of_a_large_catalogue(tmp_path: Path)
     source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
     found = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv"))
     assert len(titles(found)) == 5_001
-    assert "4,999 items without ratings stay in the catalogue" in found.understood.notes
+    assert "4,999 items without ratings stay in the catalogue" in found.interpretation.notes
     modelled = found.dataset.of_modelled_items()
     assert [modelled.catalogue.items.id(item) for item in range(2)] == ["1", "2"]
     assert list(modelled.catalogue.titles()) == ["T1", "T2"]
@@ -137,7 +137,7 @@ def test_whole_numbers_written_as_floats_are_joined_if_it_is_certain(
     source = write(tmp_path, {"x.csv": text, "i.csv": items})
     options = ReadOptions(items=f"{source}/i.csv", allow_untitled=True)
     found = load_ratings(f"{source}/x.csv", options=options)
-    notes = " ".join(found.understood.notes)
+    notes = " ".join(found.interpretation.notes)
     if joined is not None:
         assert list(titles(found)) == joined
         assert all(title.startswith("T") for title, _, _ in titles(found).values())
@@ -168,20 +168,20 @@ def test_few_items_without_metadata_are_reported(tmp_path: Path) -> None:
     source = write(tmp_path, {"x.csv": text, "i.csv": items})
     found = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv"))
     note = "1 of 10 rated items (10.0%) have no metadata, for example '0'"
-    assert note in found.understood.notes
+    assert note in found.interpretation.notes
 
 
 def test_an_item_that_is_described_again_keeps_its_first_description() -> None:
     """The number of further descriptions is reported."""
     frame = pl.DataFrame({"item": [1, 2, 1], "title": ["A", "B", "C"], "genres": [["X"], [], None]})
     items = read_items(FrameTable(frame, "frame"), "frame")
-    assert items.details["1"] == ItemDetails("A", 0, ("X",))
+    assert items.metadata["1"] == ItemMetadata("A", 0, ("X",))
     assert items.notes[1].startswith("1 rows of frame describe an item again")
 
 
 def test_a_table_without_item_ids_is_refused() -> None:
     """The error names the columns that there are."""
-    with pytest.raises(RatingsError, match="no column of item ids is found among 'colour'"):
+    with pytest.raises(RatingsError, match="no column is recognised as item ids among 'colour'"):
         read_items(FrameTable(pl.DataFrame({"colour": ["red"]}), "frame"), "frame")
 
 
@@ -224,7 +224,7 @@ def test_ids_of_ratings_and_movies_are_joined_in_grouplens_files(tmp_path: Path)
     )
     found = load_ratings(source)
     assert titles(found)["1"] == ("The Alpha", 1999, ("Comedy",))
-    assert found.understood.notes == ("item ids such as '1.0' in the ratings are read as '1'",)
+    assert found.interpretation.notes == ("item ids such as '1.0' in the ratings are read as '1'",)
 
 
 def test_spaces_around_genres_do_not_make_genres(tmp_path: Path) -> None:

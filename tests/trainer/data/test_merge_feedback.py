@@ -13,10 +13,10 @@ import pytest
 from marquee_core.feedback.events import FeedbackEvent, FeedbackKind, user_digest
 from marquee_core.feedback.log import EventLog
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.merge_feedback import Merged, merge_feedback
-from marquee_trainer.data.recorded import read_feedback
+from marquee_trainer.data.item_metadata import ItemMetadata
+from marquee_trainer.data.merge_feedback import MergedFeedback, merge_feedback
+from marquee_trainer.data.recorded_feedback import read_feedback
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.training.relevance import relevant_rating
 
@@ -29,9 +29,9 @@ GIVEN = [
     ("b", "i1", 4.0, 400),
 ]
 DETAILS = {
-    "i1": ItemDetails("One", 1999, ("Drama",), {"director": "Li"}),
-    "i2": ItemDetails("Two", 2001, ("Comedy", "Drama")),
-    "unrated": ItemDetails("Three"),
+    "i1": ItemMetadata("One", 1999, ("Drama",), {"director": "Li"}),
+    "i2": ItemMetadata("Two", 2001, ("Comedy", "Drama")),
+    "unrated": ItemMetadata("Three"),
 }
 Table = dict[tuple[str, str], float]
 
@@ -66,11 +66,14 @@ def log(feedback_url: str) -> Iterator[EventLog]:
         yield opened
 
 
-def merged(log: EventLog, dataset: RatingsDataset) -> Merged:
+def url_of(log: EventLog) -> str:
+    """The URL of the log's database, with its password."""
+    return log._database._reading.url.render_as_string(hide_password=False)
+
+
+def merged(log: EventLog, dataset: RatingsDataset) -> MergedFeedback:
     """The data set with what the log holds."""
-    return merge_feedback(
-        dataset, read_feedback(log._engine.url.render_as_string(False), TIMEOUT_S)
-    )
+    return merge_feedback(dataset, read_feedback(url_of(log), TIMEOUT_S))
 
 
 def table(dataset: RatingsDataset) -> Table:
@@ -183,7 +186,7 @@ def test_forgotten_users_are_gone_from_events_and_given_ratings(log: EventLog, t
 def test_given_ratings_after_a_user_was_forgotten_stay(log: EventLog) -> None:
     """But a time that is yet to come does not show that the user came back."""
     rows = [*GIVEN, ("a", "i3", 4.0, 301), ("a", "i4", 4.0, int(time.time()) + 10**8)]
-    recorded = read_feedback(log._engine.url.render_as_string(False), TIMEOUT_S)
+    recorded = read_feedback(url_of(log), TIMEOUT_S)
     recorded = replace(recorded, forgotten={user_digest("a"): 300_500_000})
     merged_table = table(merge_feedback(given(rows), recorded).dataset)
     assert merged_table.keys() == {("a", "i3"), ("b", "i1"), ("b", "i2")}
@@ -225,9 +228,10 @@ def test_events_with_ids_that_no_release_can_hold_are_left_out(log: EventLog) ->
 def test_what_happens_while_the_log_is_read_is_left_for_the_gateways(log: EventLog) -> None:
     """The mark is where the release ends, and only deletions after it are respected already."""
     log.append([[event("c", "i1", FeedbackKind.LIKE), event("d", "i1", FeedbackKind.LIKE)]])
-    url = log._engine.url.render_as_string(False)
+    url = url_of(log)
     first = read_feedback(url, TIMEOUT_S)
-    assert (first.mark.position, first.event_count) == (2, 2)
+    assert first.mark.position == 2
+    assert {user: len(events) for user, events in first.events.items()} == {"c": 1, "d": 1}
     assert log.missing_marks([first.mark.token, "other"]) == {"other"}
     log.append([[event("e", "i1", FeedbackKind.LIKE)]])
     assert read_feedback(url, TIMEOUT_S).mark.position == 3

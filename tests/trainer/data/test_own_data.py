@@ -8,11 +8,11 @@ import pytest
 
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.source import Loaded, load_ratings
+from marquee_trainer.data.source import LoadedRatings, load_ratings
 from toy.own_data import CASES, PLAIN, Case, read_back
 
 
-def loaded(folder: Path, case: Case) -> Loaded:
+def loaded(folder: Path, case: Case) -> LoadedRatings:
     """Writes the files of a case and loads them."""
     return load_ratings(case.write(folder), options=case.options)
 
@@ -22,23 +22,23 @@ def test_own_data_are_understood(case: Case, tmp_path: Path) -> None:
     """Each way to write ratings results in the right rows, columns, scale, times and feedback."""
     found = loaded(tmp_path, case)
     assert read_back(found.dataset) == case.rows
-    assert found.understood.columns == case.columns
+    assert found.interpretation.columns == case.columns
     assert found.dataset.scale == case.scale
     assert found.dataset.feedback == case.feedback
-    assert found.understood.times == case.times
+    assert found.interpretation.times == case.times
     assert found.dataset.has_timestamps == bool(case.times)
 
 
 def test_the_choice_of_columns_is_reported(tmp_path: Path) -> None:
     """The notes say which columns were chosen, and why."""
-    notes = loaded(tmp_path, CASES["other order"]).understood.notes
+    notes = loaded(tmp_path, CASES["other order"]).interpretation.notes
     expected = "user=User ID, item=Item ID, rating=Stars, time=ts (found by their names)"
     assert notes == (f"columns: {expected}",)
 
 
 def test_the_number_of_repeats_is_reported(tmp_path: Path) -> None:
     """The notes say how many ratings were repeated, and which one is used."""
-    notes = loaded(tmp_path, CASES["repeats, the latest by time"]).understood.notes
+    notes = loaded(tmp_path, CASES["repeats, the latest by time"]).interpretation.notes
     assert notes[1:] == ("2 ratings repeat a user and an item; the latest one is used",)
 
 

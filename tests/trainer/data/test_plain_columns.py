@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from marquee_trainer.data import parsing
+from marquee_trainer.data import grouplens_ratings
 from marquee_trainer.data.delimited import DelimitedFile
 from marquee_trainer.data.files import DataFile
 from marquee_trainer.data.grouplens import load_grouplens
@@ -84,6 +84,12 @@ def test_anything_else_is_read_as_text(tmp_path: Path, row: str) -> None:
     read(tmp_path / "early.csv", HEADER + ROWS + row + "\n" + ROWS)
 
 
+@pytest.mark.parametrize("row", ["010,7,3.5,1\n", "10,7,3.5,1\r\n"])
+def test_a_missing_last_end_of_line_hides_no_further_character(tmp_path: Path, row: str) -> None:
+    """A zero in front or a carriage return is seen although the text has the expected length."""
+    assert read(tmp_path / "ratings.csv", HEADER + ROWS * 2_000 + row + ROWS.rstrip("\n")) is None
+
+
 def test_other_ends_of_lines_are_read_as_text(tmp_path: Path) -> None:
     """A carriage return is part of no value."""
     assert read(tmp_path / "ratings.csv", (HEADER + ROWS).replace("\n", "\r\n")) is None
@@ -126,7 +132,7 @@ def test_files_of_grouplens_are_the_same_as_read_from_text(
     )
     (tmp_path / name).write_text(header + rows.replace(",", between))
     plain = load_grouplens(tmp_path).dataset
-    monkeypatch.setattr(parsing, "read_plain_columns", lambda *_: None)
+    monkeypatch.setattr(grouplens_ratings, "read_plain_columns", lambda *_: None)
     texts = load_grouplens(tmp_path).dataset
     assert plain.fingerprint() == texts.fingerprint()
     np.testing.assert_array_equal(plain.file_order, texts.file_order)
@@ -139,10 +145,10 @@ def test_files_of_grouplens_are_the_same_as_read_from_text(
 def test_names_of_numbers_are_sorted_as_text(numbers: list[int]) -> None:
     """The names and indexes are those of the numbers as text."""
     column = np.array(numbers)
-    names, index = distinct_numbers([column[: len(column) // 2], column[len(column) // 2 :]])
+    found = distinct_numbers([column[: len(column) // 2], column[len(column) // 2 :]])
     expected, expected_index = distinct(column.astype(np.bytes_))
-    assert names.tolist() == expected.tolist()
-    np.testing.assert_array_equal(index, expected_index)
+    assert found.names.tolist() == expected.tolist()
+    np.testing.assert_array_equal(found.codes, expected_index)
 
 
 @given(st.lists(st.binary(min_size=0, max_size=6), max_size=6))

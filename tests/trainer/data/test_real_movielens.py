@@ -9,7 +9,7 @@ import pytest
 
 from locations import REAL_DATA
 from marquee_trainer.data.grouplens import load_grouplens
-from marquee_trainer.data.parsing import parse_ratings
+from marquee_trainer.data.grouplens_ratings import parse_ratings
 from marquee_trainer.data.scale import RatingScale
 
 
@@ -82,7 +82,7 @@ def test_a_fold_is_the_whole_set_split_as_its_files_say(fold: str) -> None:
     assert set(dataset.user_ids.ids(dataset.users[split.test])) == set(tested.users.texts())
     assert tested.timestamps is not None
     np.testing.assert_array_equal(
-        np.sort(dataset.timestamps[split.test]), np.sort(tested.timestamps)
+        np.sort(dataset.timestamps[split.test]), np.sort(tested.timestamps.array)
     )
 
 

@@ -11,7 +11,7 @@ from marquee_core.arrays import Float32
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.repeats import merge
-from marquee_trainer.data.scale import Feedback, RatingScale, apart, feedback_of
+from marquee_trainer.data.scale import Feedback, RatingScale, detect_feedback, find_unrated_marker
 
 
 def array(*values: float) -> Float32:
@@ -63,9 +63,9 @@ def test_a_scale_is_parsed() -> None:
 
 def test_equal_ratings_are_implicit_feedback() -> None:
     """A rating that everybody gives says nothing but that there was an interaction."""
-    assert feedback_of(array(1, 1, 1)) is Feedback.IMPLICIT
-    assert feedback_of(array(1, 2)) is Feedback.EXPLICIT
-    assert feedback_of(array(4)) is Feedback.EXPLICIT
+    assert detect_feedback(array(1), 3) is Feedback.IMPLICIT
+    assert detect_feedback(array(1, 2), 2) is Feedback.EXPLICIT
+    assert detect_feedback(array(4), 1) is Feedback.EXPLICIT
 
 
 @given(
@@ -120,4 +120,4 @@ def test_a_rating_that_may_mean_not_rated_stands_apart(
     ratings: tuple[float, ...], mark: float | None
 ) -> None:
     """It is far below the others, or 0 and the most common one; scales around 0 have none."""
-    assert apart(array(*ratings)) == mark
+    assert find_unrated_marker(array(*ratings)) == mark

@@ -83,8 +83,8 @@ def test_a_zip_file_of_other_files_is_read_as_a_folder(tmp_path: Path) -> None:
 def test_a_file_beside_the_ratings_that_holds_no_items_is_only_reported(tmp_path: Path) -> None:
     """The user did not name it, so it is not an error."""
     write(tmp_path, {"events.csv": PLAIN, "items.csv": "colour,size\nred,1\n"})
-    notes = load_ratings(str(tmp_path)).understood.notes
-    assert notes[0].startswith("the file items.csv beside the ratings is not used: items.csv: no")
+    notes = load_ratings(str(tmp_path)).interpretation.notes
+    assert notes[0].startswith("the file items.csv next to the ratings is not used: items.csv: no")
 
 
 def test_columns_of_a_grouplens_file_can_be_named(tmp_path: Path) -> None:

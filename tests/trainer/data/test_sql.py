@@ -96,7 +96,7 @@ def test_postgresql_is_read(postgres: str) -> None:
     assert dataset.catalogue.items.ids(dataset.items[order]) == ["é 1", "007"]
     assert dataset.ratings[order].tolist() == [3.5, 4]
     assert dataset.timestamps[order].tolist() == [1_577_923_200, 1_578_009_600]
-    assert found.understood.columns == {
+    assert found.interpretation.columns == {
         "user": "user_id",
         "item": "item",
         "rating": "rating",

@@ -39,10 +39,6 @@ class TableScorer:
         assert items is None
         return self.table[profiles.user_index]
 
-    def similarities(self, item: int) -> Float32 | None:
-        """None."""
-        return None
-
 
 @pytest.fixture(scope="module")
 def task() -> RankingTask:

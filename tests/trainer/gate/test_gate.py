@@ -22,7 +22,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_core.release.verdicts import recorded_verdicts
 from marquee_services.promotion import promote
-from marquee_trainer.commands.promoting import gate_of
+from marquee_trainer.commands.promotion import gate_for
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import last_split_per_user
@@ -239,7 +239,7 @@ def test_what_the_gate_says_is_part_of_the_signed_manifest(
     public, _ = generate_key(tmp_path / "key")
     store.signer = signer = Signer.load(tmp_path / "key")
     production = production_of(store)
-    published = publish(store, ratings, (UserCF,), gate_of(store, require_approval=True))
+    published = publish(store, ratings, (UserCF,), gate_for(store, require_approval=True))
     trusting = ReleaseStore(store.url, trusted=TrustedKeys.load(public), signer=signer)
     ReleaseStore(store.url, signer=signer).promote(production)
     verdict = trusting.manifest(published.release_id).gate

@@ -14,11 +14,11 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Check, Decision
 from marquee_trainer.commands.cli import train
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
+from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.gate.inputs import InputLimits, input_checks, summary_of
 from toy.release import publish_toy
 
-DETAILS = {f"i{n}": ItemDetails(f"Film {n}", 2000) for n in range(30)}
+DETAILS = {f"i{n}": ItemMetadata(f"Film {n}", 2000) for n in range(30)}
 
 
 def ratings(**changes: Any) -> RatingsDataset:
@@ -121,7 +121,7 @@ def test_the_command_trains_nothing_on_ratings_that_fail(tmp_path: Path) -> None
     assert result.exit_code == 3, result.output
     assert "failed  counts" in result.stdout
     assert "nothing was trained" in result.stderr
-    assert "train into a store of their own: --store FOLDER" in result.stderr
+    assert "train into a separate store: --store FOLDER" in result.stderr
     assert len(store.ids()) == 1
 
 

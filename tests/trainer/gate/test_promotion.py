@@ -19,10 +19,10 @@ from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_core.release.verdicts import latest_verdict, record_verdict
 from marquee_core.service_names import CF
 from marquee_services import promotion
-from marquee_services.experiment_commands import experiments
-from marquee_services.release_commands import releases
+from marquee_services.commands.experiments import experiments
+from marquee_services.commands.releases import releases
 from marquee_services.standalone.verification import Verification
-from marquee_trainer.commands.promoting import write_metrics
+from marquee_trainer.commands.promotion import write_metrics
 from toy.bare_release import make_release
 from toy.release import publish_toy
 
@@ -156,7 +156,7 @@ def test_the_command_promotes_nothing_that_cannot_be_served(store: ReleaseStore)
     forced = command(store, "second", "--force", "--by", "me")
     assert (forced.exit_code, forced.output) == (0, "second is in production\n")
     change = store.pointer.audit(1)[0].change
-    assert (change.forced, change.by, change.why) == (True, "me", "the gate was passed over")
+    assert (change.forced, change.by, change.why) == (True, "me", "the gate was bypassed")
     missing = command(store, "third")
     assert missing.exit_code == 1
     assert "no release" in missing.output

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from dataclasses import fields
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from marquee_core.scorers.hyperparameters import (
     hyperparameters,
     searched_hyperparameters,
 )
-from marquee_core.scorers.scorer import ReleaseData, score_pairs
+from marquee_core.scorers.scorer import ComparesItems, ReleaseData, score_pairs
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.inference.models import INFERENCE_SCORERS
 from marquee_trainer.data.interactions import Interactions
@@ -195,7 +197,10 @@ def test_the_service_scores_as_the_trainer(
     expected = model.scorer.score(profiles)
     np.testing.assert_allclose(served.score(profiles), expected, atol=1e-5)
     assert served.output is model.scorer.output
-    assert (served.similarities(3) is None) == (model.scorer.similarities(3) is None)
+    assert isinstance(served, ComparesItems) == isinstance(model.scorer, ComparesItems)
+    if isinstance(served, ComparesItems) and isinstance(model.scorer, ComparesItems):
+        expected = model.scorer.similarities(3)
+        np.testing.assert_allclose(served.similarities(3), expected, atol=1e-5)
 
 
 def test_a_refit_keeps_the_configuration(model: RegisteredModel) -> None:
@@ -211,3 +216,20 @@ def test_parameters_can_be_recorded(model: RegisteredModel) -> None:
     """The manifest holds the parameters as JSON."""
     recorded = json.loads(json.dumps(model.parameters))
     assert list(recorded) == list(model.parameters)
+
+
+def test_a_scorer_is_freed_with_its_last_reference(
+    model: RegisteredModel, parts: tuple[ReleaseData, Interactions], tmp_path: Path
+) -> None:
+    """It takes part in no reference cycle, so its memory does not wait for a garbage collection."""
+    data, _ = parts
+    model.save(tmp_path / "saved")
+    gc.disable()
+    try:
+        scorer = SCORERS[model.backend][model.name](tmp_path / "saved", data)
+        scorer.score(data.matrix.profiles([0]))
+        freed = weakref.ref(scorer)
+        del scorer
+        assert freed() is None
+    finally:
+        gc.enable()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from marquee_core.scorers.hyperparameters import searched_hyperparameters
-from marquee_trainer.models.configurations import models_for
+from marquee_trainer.models.configurations import model_factories
 from marquee_trainer.models.extrapolation import UNCHANGED, extrapolated
 from marquee_trainer.models.neural.autorec import ItemAutoRecConfig
 from marquee_trainer.models.neural.mf import MFConfig
@@ -39,7 +39,7 @@ def test_autorec_takes_fewer_epochs_and_a_higher_penalty_on_more_ratings() -> No
 @pytest.mark.parametrize("ratings", [20, 5_000, 80_000, 900_000, 25_000_000, 10**9])
 def test_all_models_can_be_made_for_any_size(ratings: int) -> None:
     """Values that are searched stay within their search space."""
-    for make in models_for(ratings):
+    for make in model_factories(ratings):
         config = make()._config
         for path, declared in searched_hyperparameters(type(config)).items():
             value = getattr(config, path, None)

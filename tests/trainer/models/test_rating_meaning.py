@@ -17,7 +17,7 @@ from marquee_core.ratings import Profiles
 from marquee_core.scorers.bayesian_mf import BayesianMFConfig
 from marquee_core.scorers.ease import EASEConfig
 from marquee_core.scorers.ials import IALSConfig
-from marquee_core.scorers.scorer import ReleaseData, Scorer
+from marquee_core.scorers.scorer import ComparesItems, ReleaseData, Scorer
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.models.bayesian.bayesian_mf import BayesianMF
@@ -31,6 +31,12 @@ from marquee_trainer.training.preparation import release_data
 TOP = 10
 VISITORS = 20
 POPULAR = 200  # the most rated items, of which visitors rate some
+
+
+def similarities(scorer: Scorer, item: int) -> Float32:
+    """The similarities of an item to all items."""
+    assert isinstance(scorer, ComparesItems)
+    return scorer.similarities(item)
 
 
 @dataclass(frozen=True)
@@ -72,8 +78,7 @@ class Fitted:
 
     def nearest(self, item: int, count: int) -> Int32:
         """The items most similar to an item in the first ranker."""
-        row = self.rankers[0][0].similarities(item)
-        assert row is not None
+        row = similarities(self.rankers[0][0], item)
         row[item] = -np.inf
         return np.argsort(-row, kind="stable")[:count].astype(np.int32)
 
@@ -111,8 +116,7 @@ def test_a_higher_rating_never_lowers_its_neighbours_on_average(fitted: Fitted) 
     items = random.choice(fitted.popular()[:POPULAR], VISITORS, replace=False)
     changes: list[list[Float32]] = [[] for _ in fitted.predictors]
     for user, item in zip(users.tolist(), items.tolist(), strict=True):
-        row = fitted.item_cf.similarities(item)
-        assert row is not None
+        row = similarities(fitted.item_cf, item)
         row[item] = 0.0
         near = np.argsort(-row, kind="stable")[:5].astype(np.int32)
         for scorer, found in zip(fitted.predictors, changes, strict=True):
@@ -155,8 +159,8 @@ def test_dislikes_alone_give_popular_items_that_are_unlike_them(fitted: Fitted) 
         listed = sorted(fitted.best(fitted.visitor(rated, 1.0)))
         plain = np.setdiff1d(fitted.popular()[: TOP + 5], rated, assume_unique=True)[:TOP]
         for scorer in (fitted.rankers[0][0], fitted.item_cf):
-            rows = [scorer.similarities(one) for one in rated.tolist()]
-            square = np.stack([row for row in rows if row is not None])
+            rows = [similarities(scorer, one) for one in rated.tolist()]
+            square = np.stack(rows)
             nearer.append(square[:, listed].mean() - square[:, plain].mean())
         popular.append(float((counts < counts[listed].mean()).mean()))
     assert np.mean(nearer) < 0

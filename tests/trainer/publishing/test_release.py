@@ -21,20 +21,20 @@ from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 CONFIG = TrainingConfig()
 USERS = 10
 
 
 @pytest.fixture(scope="module")
-def pages(small_dataset: RatingsDataset, small_trained: Trained) -> PrecomputedPages:
+def pages(small_dataset: RatingsDataset, small_trained: TrainingResult) -> PrecomputedPages:
     """The first pages of the ten most active users."""
     return precompute(small_dataset, small_trained, PrecomputeConfig(users=USERS, block_scores=250))
 
 
 def precompute(
-    dataset: RatingsDataset, trained: Trained, config: PrecomputeConfig
+    dataset: RatingsDataset, trained: TrainingResult, config: PrecomputeConfig
 ) -> PrecomputedPages:
     """Precomputes pages with all models and baselines."""
     return precompute_pages(
@@ -47,7 +47,9 @@ def precompute(
     )
 
 
-def test_the_most_active_users_have_a_page(pages: PrecomputedPages, small_trained: Trained) -> None:
+def test_the_most_active_users_have_a_page(
+    pages: PrecomputedPages, small_trained: TrainingResult
+) -> None:
     """As many users as configured, and none of them has fewer ratings than a user without."""
     counts = np.diff(small_trained.data.matrix.indptr)
     has_page = np.array([bool(pages.get(user)) for user in range(len(counts))])
@@ -56,7 +58,7 @@ def test_the_most_active_users_have_a_page(pages: PrecomputedPages, small_traine
 
 
 def test_a_page_ranks_unseen_items_by_the_ensemble(
-    pages: PrecomputedPages, small_dataset: RatingsDataset, small_trained: Trained
+    pages: PrecomputedPages, small_dataset: RatingsDataset, small_trained: TrainingResult
 ) -> None:
     """The items and scores are those of the ranking blend, best first."""
     data = small_trained.data
@@ -76,7 +78,7 @@ def test_a_page_ranks_unseen_items_by_the_ensemble(
 
 
 def test_large_catalogues_have_no_precomputed_pages(
-    small_dataset: RatingsDataset, small_trained: Trained
+    small_dataset: RatingsDataset, small_trained: TrainingResult
 ) -> None:
     """The gateway retrieves candidates from those, so its own answers would differ."""
     found = precompute(small_dataset, small_trained, PrecomputeConfig(max_items=10))
@@ -84,7 +86,7 @@ def test_large_catalogues_have_no_precomputed_pages(
 
 
 def test_the_manifest_records_data_protocol_and_metrics(
-    small_dataset: RatingsDataset, small_split: Split, small_trained: Trained, tmp_path: Path
+    small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult, tmp_path: Path
 ) -> None:
     """What was trained on, how it was evaluated, and the metrics of every model."""
     store = ReleaseStore(str(tmp_path))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from browser import View, find_chromium, look_at
+from browser import View, find_chromium, render_page
 
 WIDTHS = (360, 1024, 1920)
 READABLE_PX = 10.0
@@ -26,7 +26,7 @@ pytestmark = [
 def views(page: Path, dark: bool = False) -> list[View]:
     """The page at all widths."""
     assert CHROMIUM is not None
-    return look_at(CHROMIUM, page, WIDTHS, dark)
+    return render_page(CHROMIUM, page, WIDTHS, dark)
 
 
 def test_the_report_fits_every_screen(report: Path) -> None:

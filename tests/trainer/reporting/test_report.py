@@ -19,7 +19,7 @@ from marquee_trainer.reporting.sections.search import search_section
 from marquee_trainer.reporting.significance import ablation
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 CONFIG = TrainingConfig()
 MEGABYTE = 1_000_000
@@ -78,7 +78,7 @@ def test_each_chart_is_a_file_of_its_own(report: Path) -> None:
 
 
 def test_the_summary_says_what_is_best_and_what_to_do(
-    report: Path, small_trained: Trained, small_dataset: RatingsDataset
+    report: Path, small_trained: TrainingResult, small_dataset: RatingsDataset
 ) -> None:
     """It comes before all sections, with the gain of the ensemble and its interval."""
     text = Page(report.read_text()).words
@@ -96,7 +96,7 @@ def test_the_summary_says_what_is_best_and_what_to_do(
         assert words in summary
 
 
-def test_each_study_has_a_section(report: Path, small_trained: Trained) -> None:
+def test_each_study_has_a_section(report: Path, small_trained: TrainingResult) -> None:
     """Every model is in the tables, and the studies that were made are shown."""
     text = Page(report.read_text()).words
     own = small_trained.evaluation.metrics[ENSEMBLE]["test_mse"]
@@ -105,7 +105,7 @@ def test_each_study_has_a_section(report: Path, small_trained: Trained) -> None:
     shown = ("user_cf", f"{own:.4f}", "0.7071", change, "audience_dropout", "12 users", "+20.00%")
     for words in shown:
         assert words in text
-    assert f"of items were found in {small_trained.seconds['item_cf']:.1f} s" in text
+    assert f"took {small_trained.seconds['item_cf']:.1f} s for items" in text
 
 
 def test_a_search_on_other_data_is_not_described() -> None:
@@ -119,7 +119,7 @@ def test_a_search_on_other_data_is_not_described() -> None:
 
 
 def test_a_report_without_rating_predictors(
-    small_dataset: RatingsDataset, small_split: Split, small_trained: Trained, tmp_path: Path
+    small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult, tmp_path: Path
 ) -> None:
     """Rankers alone, as for implicit feedback, have no errors of predicted stars."""
     rankers = [model for model in small_trained.models if model.scorer.output is not Output.STARS]
@@ -145,7 +145,7 @@ def test_a_report_without_rating_predictors(
 
 
 def test_names_cannot_break_the_page(
-    small_dataset: RatingsDataset, small_split: Split, small_trained: Trained, tmp_path: Path
+    small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult, tmp_path: Path
 ) -> None:
     """The name of a data set may hold any character."""
     dataset = replace(small_dataset, source="<script>alert('&')</script>")
@@ -155,7 +155,7 @@ def test_names_cannot_break_the_page(
 
 
 def test_the_ablation_learns_a_blend_without_each_rating_predictor(
-    small_dataset: RatingsDataset, small_split: Split, small_trained: Trained
+    small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult
 ) -> None:
     """The full blend has the ensemble's test MSE; rankers are not part of the rating blend."""
     measured = ablation(

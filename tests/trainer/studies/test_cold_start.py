@@ -17,13 +17,13 @@ from marquee_trainer.studies.cold_start import ColdStartConfig, cold_start
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.progress import Progress
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.training.train import train
 
 CONFIG = TrainingConfig()
 
 
-def train_quickly(dataset: RatingsDataset, split: Split) -> Trained:
+def train_quickly(dataset: RatingsDataset, split: Split) -> TrainingResult:
     """Trains models without epochs."""
     return train(dataset, split, (UserCF, ItemCF, EASE), CONFIG, Progress())
 
@@ -60,7 +60,7 @@ def test_visitors_without_ratings_are_ranked_by_the_gateways_baselines(
 ) -> None:
     """As in the gateway, which calls no backend for them."""
 
-    def train_with_given_blends(dataset: RatingsDataset, split: Split) -> Trained:
+    def train_with_given_blends(dataset: RatingsDataset, split: Split) -> TrainingResult:
         trained = train_quickly(dataset, split)
         rating = Blend({"baseline": 1.0}, 0.0)
         pairs = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
+from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.split import random_split, temporal_split
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.neighbours.item_cf import ItemCF
@@ -33,7 +33,7 @@ def dataset() -> RatingsDataset:
     items = np.concatenate([random.permutation(ITEMS)[:EACH] for _ in range(USERS)])
     stars = np.clip(np.where(is_drama[items], 4, 2) + random.integers(-1, 2, len(items)), 1, 5)
     details = {
-        f"i{item}": ItemDetails("", 1990, ("Drama" if is_drama[item] else "Horror",))
+        f"i{item}": ItemMetadata("", 1990, ("Drama" if is_drama[item] else "Horror",))
         for item in range(ITEMS)
     }
     return RatingsDataset.of(

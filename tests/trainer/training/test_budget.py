@@ -90,21 +90,21 @@ def test_a_model_with_epochs_is_shortened_if_a_good_part_of_them_fits(
 
 def test_elapsed_time_corrects_the_estimates(matrix: RatingsMatrix) -> None:
     """On a machine that is ten times slower than estimated, the next model no longer fits."""
-    for slowness, is_admitted in ((1.0, True), (10.0, False)):
+    for slowdown, is_admitted in ((1.0, True), (10.0, False)):
         clock, notes = Clock(), list[str]()
         budget = Budget(20 * total_cost("ease"), notes.append, clock)
         ease = budget.admit(EASE(), matrix)
         assert ease is not None
-        clock.now += slowness * COSTS["ease"].at(72_000).fit_s
-        budget.record(ease, matrix, slowness * COSTS["ease"].at(72_000).fit_s)
+        clock.now += slowdown * COSTS["ease"].at(72_000).fit_s
+        budget.record(ease, matrix, slowdown * COSTS["ease"].at(72_000).fit_s)
         assert (budget.admit(IALS(), matrix) is not None) is is_admitted
         assert bool(notes) is not is_admitted
 
 
 def test_a_slow_machine_admits_less_before_anything_was_measured(matrix: RatingsMatrix) -> None:
     """The measured speed of the machine corrects the first estimate."""
-    for slowness, is_admitted in ((1.0, True), (3.0, False)):
-        budget = Budget(2 * total_cost("ease") / 0.8, lambda _: None, Clock(), slowness=slowness)
+    for slowdown, is_admitted in ((1.0, True), (3.0, False)):
+        budget = Budget(2 * total_cost("ease") / 0.8, lambda _: None, Clock(), slowdown=slowdown)
         assert (budget.admit(EASE(), matrix) is not None) is is_admitted
 
 

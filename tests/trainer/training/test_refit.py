@@ -17,7 +17,7 @@ from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_on_all_ratings
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 CONFIG = TrainingConfig()
 
@@ -30,15 +30,18 @@ def steps() -> list[str]:
 
 @pytest.fixture(scope="module")
 def refitted(
-    small_dataset: RatingsDataset, small_split: Split, small_trained: Trained, steps: list[str]
-) -> Trained:
+    small_dataset: RatingsDataset,
+    small_split: Split,
+    small_trained: TrainingResult,
+    steps: list[str],
+) -> TrainingResult:
     """The small models, refitted on all ratings."""
     progress = Progress(on_step=lambda name, _: steps.append(name))
     return refit_on_all_ratings(small_dataset, small_split, small_trained, CONFIG, progress)
 
 
 def test_the_served_models_know_all_ratings(
-    refitted: Trained, small_dataset: RatingsDataset, small_split: Split
+    refitted: TrainingResult, small_dataset: RatingsDataset, small_split: Split
 ) -> None:
     """The matrix, the counts and recent popularity are those of training and test ratings."""
     matrix = refitted.served_data.matrix
@@ -53,7 +56,9 @@ def test_the_served_models_know_all_ratings(
     assert after.counts.sum() > before.counts.sum()
 
 
-def test_what_the_evaluation_chose_is_kept(refitted: Trained, small_trained: Trained) -> None:
+def test_what_the_evaluation_chose_is_kept(
+    refitted: TrainingResult, small_trained: TrainingResult
+) -> None:
     """Hyperparameters, blends and metrics stay; the models themselves are new."""
     assert [model.parameters for model in refitted.served_models] == [
         model.parameters for model in small_trained.models
@@ -65,7 +70,7 @@ def test_what_the_evaluation_chose_is_kept(refitted: Trained, small_trained: Tra
         assert not np.allclose(old.scorer.score(profiles), new.scorer.score(profiles)), old.name
 
 
-def test_what_is_served_may_fold_known_users_in_on_request(refitted: Trained) -> None:
+def test_what_is_served_may_fold_known_users_in_on_request(refitted: TrainingResult) -> None:
     """Only the served models change, and they score as before; what was evaluated is kept."""
     folding = refitted.folding_on_request()
     assert folding.models is refitted.models
@@ -78,7 +83,7 @@ def test_what_is_served_may_fold_known_users_in_on_request(refitted: Trained) ->
     assert changed == {"user_cf", "bayesian_mf"} & {model.name for model in refitted.models}
 
 
-def test_each_refit_is_a_step_of_the_progress(refitted: Trained, steps: list[str]) -> None:
+def test_each_refit_is_a_step_of_the_progress(refitted: TrainingResult, steps: list[str]) -> None:
     """A step for each model, in order."""
     assert steps == [f"fit on all: {model.name}" for model in refitted.served_models]
     assert refitted.refit is not None
@@ -86,7 +91,7 @@ def test_each_refit_is_a_step_of_the_progress(refitted: Trained, steps: list[str
 
 
 def test_no_precomputed_page_holds_an_item_that_the_user_has_rated(
-    refitted: Trained, small_dataset: RatingsDataset, small_split: Split, tmp_path: Path
+    refitted: TrainingResult, small_dataset: RatingsDataset, small_split: Split, tmp_path: Path
 ) -> None:
     """Over all users and all their ratings, of the training part and of the test part."""
     store = ReleaseStore(str(tmp_path / "store"))
@@ -108,8 +113,8 @@ def test_no_precomputed_page_holds_an_item_that_the_user_has_rated(
 @pytest.mark.parametrize("refit", [True, False])
 def test_the_manifest_tells_what_was_measured_and_what_is_served(
     refit: bool,
-    refitted: Trained,
-    small_trained: Trained,
+    refitted: TrainingResult,
+    small_trained: TrainingResult,
     small_dataset: RatingsDataset,
     small_split: Split,
     tmp_path: Path,

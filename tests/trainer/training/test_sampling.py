@@ -10,7 +10,7 @@ import pytest
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.neighbours.item_cf import ItemCF
-from marquee_trainer.publishing.held_out import HeldOut
+from marquee_trainer.publishing.held_out import HeldOutEvaluation
 from marquee_trainer.reporting.report import write_evaluation_report
 from marquee_trainer.training import sampling
 from marquee_trainer.training.config import TrainingConfig
@@ -54,7 +54,7 @@ def test_a_sample_of_the_users_is_evaluated_throughout(
     assert len(np.unique(small_dataset.users[rows])) == 12
     errors = evaluation.predictions[ENSEMBLE].clip(1, 5) - small_dataset.ratings[rows]
     assert evaluation.metrics[ENSEMBLE]["test_mse"] == pytest.approx(float(np.mean(errors**2)))
-    held_out = HeldOut.of(small_dataset, small_split, trained)
+    held_out = HeldOutEvaluation.of(small_dataset, small_split, trained)
     np.testing.assert_array_equal(held_out.users, np.unique(small_dataset.users[rows]))
     assert len(held_out.predicted) == len(rows)
     page = write_evaluation_report(tmp_path, small_dataset, small_split, trained, config)

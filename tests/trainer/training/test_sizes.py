@@ -14,7 +14,7 @@ from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_on_all_ratings
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.training.train import train
 
 
@@ -33,7 +33,7 @@ def random_ratings(count: int, levels: list[float], users: int = 5) -> RatingsDa
     )
 
 
-def trained_on(dataset: RatingsDataset, steps: list[str]) -> Trained:
+def trained_on(dataset: RatingsDataset, steps: list[str]) -> TrainingResult:
     """Trains two rankers and a rating predictor by the default split, and refits them."""
     kind = automatic_split(dataset, dataset.file_order, 0.2)
     split = split_by(kind, dataset, dataset.file_order, 0.2, 0)

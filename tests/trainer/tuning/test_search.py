@@ -22,8 +22,8 @@ from marquee_trainer.data.split import Split, random_split
 from marquee_trainer.metrics.ranking_metrics import RankingTask, ranking_metrics
 from marquee_trainer.models.configurations import (
     ConfigurationError,
-    models_for,
-    packaged,
+    model_factories,
+    packaged_configuration,
     read_parameters,
     value_of,
     with_parameters,
@@ -35,9 +35,9 @@ from marquee_trainer.models.neural.mf import MF, MFConfig
 from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import interactions_of, release_data, validation_split
-from marquee_trainer.tuning.file import TunedFile
 from marquee_trainer.tuning.search import Search, Trial, tune
 from marquee_trainer.tuning.spaces import SPACES, Range
+from marquee_trainer.tuning.tuned_file import TunedFile
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_training_uses_the_configurations_that_a_search_wrote(
     TunedFile(path, dataset, split, 0).write([found])
     other = Search("ials", [Trial({"factors": 7}, 0.5, 1.0)])
     TunedFile(path, dataset, split, 0).write([other])
-    made = {model().name: model() for model in models_for(len(split.train), str(path))}
+    made = {model().name: model() for model in model_factories(len(split.train), str(path))}
     assert list(made) == list(MODELS_BY_NAME)
     mf, ials, item_cf = made["mf"], made["ials"], made["item_cf"]
     assert isinstance(mf, MF)
@@ -179,14 +179,18 @@ def test_training_uses_the_configurations_that_a_search_wrote(
 
 def test_a_packaged_file_is_used_for_data_of_similar_size() -> None:
     """The file of the most similar size is used; at that size and near it, as it is."""
-    path = packaged(80_000).path
+    path = packaged_configuration(80_000).path
     assert path.name == "ml-100k.json"
-    assert packaged(5_000).path == packaged(120_000).path == path
-    assert packaged(900_000).path.name == packaged(25_000_000).path.name == "ml-1m.json"
+    assert packaged_configuration(5_000).path == packaged_configuration(120_000).path == path
+    assert (
+        packaged_configuration(900_000).path.name
+        == packaged_configuration(25_000_000).path.name
+        == "ml-1m.json"
+    )
     for name, parameters in read_parameters(path).items():
         assert set(parameters) <= set(SPACES[name])
-    tuned = {model().name: model().parameters for model in models_for(80_000)}
-    assert tuned == {model().name: model().parameters for model in models_for(120_000)}
+    tuned = {model().name: model().parameters for model in model_factories(80_000)}
+    assert tuned == {model().name: model().parameters for model in model_factories(120_000)}
     assert tuned != {model.name: model().parameters for model in MODELS}
 
 
@@ -207,7 +211,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, text: str, match: str) -> Non
     path = tmp_path / "tuned.json"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=match):
-        models_for(100, str(path))
+        model_factories(100, str(path))
 
 
 def test_the_command_prints_trials_and_adds_to_its_file(tmp_path: Path) -> None:
@@ -243,7 +247,9 @@ def test_former_names_of_hyperparameters_are_read(tmp_path: Path) -> None:
         "autorec": {"parameters": {"hidden": 64}},
     }
     path.write_text(json.dumps({"models": models}))
-    made = {model.name: model.parameters for model in (make() for make in models_for(9, str(path)))}
+    made = {
+        model.name: model.parameters for model in (make() for make in model_factories(9, str(path)))
+    }
     assert made["mf"]["factors"] == 24
     assert made["ials"]["factors"] == 48
     assert made["bayesian_mf"]["factors"] == 12

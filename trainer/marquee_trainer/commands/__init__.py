@@ -1,5 +1,6 @@
-"""The commands `marquee train`, `evaluate`, `tune`, `data check` and `demo`, and their settings.
+"""The commands `marquee train`, `retrain`, `evaluate`, `tune`, `data check` and `demo`.
 
-`cli.py` defines the commands and is light to import; each command's module does the work. This is
-the top layer: it may import every other package of the trainer. Start with `cli.py`.
+This is the top layer: it may import every other package of the trainer. Start with `cli.py`, which
+defines the commands and is light to import. `settings.py` holds their options, and the module named
+after a command does its work.
 """

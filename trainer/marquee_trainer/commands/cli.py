@@ -1,4 +1,4 @@
-"""Definitions of the commands; light to import, so that `marquee --help` is quick."""
+"""Defines the commands; light to import, so that `marquee --help` is quick."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import click
 
-from marquee_core.cores import limit_libraries
+from marquee_core.cores import limit_library_threads
 from marquee_core.redaction import redact
 from marquee_services.server.options import settings_options
 from marquee_start import ended_by_interrupt
-from marquee_trainer.commands.interrupt import GRACE_S, PromptInterrupt
+from marquee_trainer.commands.interrupt import GRACE_S, InterruptHandler
 from marquee_trainer.commands.settings import (
     DataCheckSettings,
     DemoSettings,
@@ -32,11 +32,11 @@ def train(settings: TrainSettings) -> None:
 @click.command()
 @settings_options(RetrainSettings, "MARQUEE_TRAIN")
 def retrain(settings: RetrainSettings) -> None:
-    """Train, gate, promote and prune, again and again.
+    """Train, gate, promote and prune at regular intervals.
 
-    Takes the options and variables of `marquee train`. A round that fails is reported, and the next
-    one is done all the same. With --once the exit code is that of the round: 0 if the release was
-    promoted, 3 if the gate refused it, 4 if it asks for approval. SIGTERM ends the command.
+    Accepts the options and variables of `marquee train`. A failed round is reported and does not
+    stop later rounds. With --once the exit code is that of the round: 0 if the release was
+    promoted, 3 if the gate refused it, 4 if it requires approval. SIGTERM ends the command.
     """
     if settings.once:
         once = replace(settings, promote=True, gate=True)
@@ -62,7 +62,7 @@ def demo(settings: DemoSettings) -> None:
 
         run_demo(settings)
 
-    # While it trains, the demo ends promptly; later it first stops its services.
+    # During training the demo ends promptly; afterwards it stops its services first.
     _run(run, grace_s=None)
 
 
@@ -96,14 +96,14 @@ def tune(settings: TuneSettings) -> None:
 
 @click.group()
 def data() -> None:
-    """Look at ratings before training on them."""
+    """Inspect ratings before training on them."""
 
 
 @data.command()
 @click.argument("path")
 @settings_options(DataCheckSettings, "MARQUEE_DATA")
 def check(settings: DataCheckSettings, path: str) -> None:
-    """Show how ratings are understood: columns, scale, counts and oddities.
+    """Show how ratings are interpreted: columns, scale, counts and anything unusual.
 
     PATH is a source of ratings as for `marquee train --data`. Nothing is trained.
     """
@@ -118,58 +118,58 @@ def check(settings: DataCheckSettings, path: str) -> None:
 
 
 def _announce(source: str) -> None:
-    """Says what a command begins with: importing libraries and loading ratings take seconds."""
-    click.echo(f"  loading ratings of {redact(source)}", err=True)
+    """Reports that loading has begun: importing libraries and reading ratings take seconds."""
+    click.echo(f"  loading ratings from {redact(source)}", err=True)
 
 
 def _train(settings: TrainSettings, keep: int = 0) -> None:
-    """Trains as the store's only trainer, and then deletes releases that nobody needs.
+    """Trains under the store's trainer lease, then deletes releases that are no longer needed.
 
     Args:
         settings: The settings.
-        keep: How many of the newest releases to keep; 0 deletes none.
+        keep: Number of newest releases to keep; 0 deletes none.
     """
-    from marquee_trainer.commands.exclusive import only_trainer
+    from marquee_trainer.commands.trainer_lease import hold_trainer_lease
 
-    with only_trainer(settings.store) as lease:
+    with hold_trainer_lease(settings.store) as lease:
         _announce(settings.data)
-        # These bring TensorFlow, which takes seconds; a second trainer is told before.
+        # These import TensorFlow, which takes seconds; a second trainer is refused before that.
         from marquee_trainer.commands.retrain import prune_releases
         from marquee_trainer.commands.train import run_training
 
         try:
             run_training(settings, lease)
         except click.exceptions.Exit:
-            # Refused releases must not fill the store either.
+            # Releases that the gate refuses must not fill the store either.
             prune_releases(settings.store, keep)
             raise
         prune_releases(settings.store, keep)
 
 
 def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None = GRACE_S) -> None:
-    """Runs a command, and reports an expected error or an interrupt in one line.
+    """Runs a command; reports an expected error or an interrupt in one line.
 
-    Any other error is a defect, and its traceback is shown.
+    Any other error is a bug, so its traceback is shown.
 
     Args:
         command: The command.
-        outcome: What to say about the state that an interrupted command leaves.
-        grace_s: Seconds within which the command ends after Ctrl-C or SIGTERM; None for as long
-            as it needs to stop what it started.
+        outcome: What an interrupted command reports about the state it leaves behind.
+        grace_s: Seconds within which the command ends after Ctrl-C or SIGTERM; None to wait until
+            it has stopped everything that it started.
 
     Raises:
         ClickException: The input, the configuration or a file is at fault.
         Exit: The command was interrupted; the exit code is 130.
     """
-    limit_libraries()
+    limit_library_threads()
     with ended_by_interrupt():
         from marquee_core.errors import ArtifactError
         from marquee_trainer.data.errors import RatingsError
 
-    with PromptInterrupt(outcome, grace_s) as interrupt:
+    with InterruptHandler(outcome, grace_s) as interrupt:
         try:
             command()
-        # A library may answer an interrupt with an error of its own.
+        # A library may raise its own error in response to an interrupt.
         except BaseException as error:
             if interrupt.was_interrupted or isinstance(error, KeyboardInterrupt):
                 interrupt.report()
@@ -182,7 +182,7 @@ def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None =
 
 
 def _is_configuration_error(error: RuntimeError) -> bool:
-    # Not imported at the top: it brings TensorFlow, which takes seconds.
+    # Imported here because it imports TensorFlow, which takes seconds.
     from marquee_trainer.models.configurations import ConfigurationError
 
     return isinstance(error, ConfigurationError)

@@ -1,4 +1,4 @@
-"""`marquee data check`: shows how ratings are understood, without training on them."""
+"""`marquee data check`: shows how ratings are interpreted, without training on them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from marquee_trainer.commands.loading import read_options
 from marquee_trainer.commands.settings import DataCheckSettings
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
-from marquee_trainer.data.source import Loaded, load_ratings
+from marquee_trainer.data.source import LoadedRatings, load_ratings
 
-# Distinct ratings up to this number are listed one by one; more are counted in ranges.
+# Up to this many distinct ratings are listed one by one; more are counted in ranges.
 _MOST_LISTED = 21
 _RANGES = 10
 _BAR = 30  # characters
@@ -26,10 +26,10 @@ _QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def run_check(source: str, settings: DataCheckSettings) -> None:
-    """Loads ratings and prints how they were understood.
+    """Loads ratings and prints how they were interpreted.
 
     Raises:
-        RatingsError: The ratings cannot be read or understood.
+        RatingsError: The ratings cannot be read or interpreted.
     """
     loaded = load_ratings(
         source, manual_dir=settings.manual_dir or None, options=read_options(settings)
@@ -37,7 +37,7 @@ def run_check(source: str, settings: DataCheckSettings) -> None:
     click.echo(describe(loaded, settings.rows))
 
 
-def describe(loaded: Loaded, shown_rows: int = 5) -> str:
+def describe(loaded: LoadedRatings, shown_rows: int = 5) -> str:
     """Describes ratings: columns, scale, counts, sparsity, distribution and first rows.
 
     Args:
@@ -48,13 +48,13 @@ def describe(loaded: Loaded, shown_rows: int = 5) -> str:
     parts = [_facts(loaded), _activity(dataset), _distribution(dataset)]
     if shown_rows:
         parts.append(_first_rows(dataset, shown_rows))
-    notes = [*loaded.understood.notes, *_oddities(dataset)]
+    notes = [*loaded.interpretation.notes, *_oddities(dataset)]
     if notes:
         parts.append("Notes\n" + "\n".join(f"  - {note}" for note in notes))
     return "\n\n".join(parts)
 
 
-def _facts(loaded: Loaded) -> str:
+def _facts(loaded: LoadedRatings) -> str:
     dataset = loaded.dataset
     users, items = len(dataset.user_ids), len(dataset.catalogue)
     rated = len(np.unique(dataset.items))
@@ -71,7 +71,7 @@ def _facts(loaded: Loaded) -> str:
         "mean rating": f"{dataset.ratings.mean(dtype=np.float64):.3f}",
         "genres": f"{len(dataset.catalogue.genres)}",
     }
-    for role, column in loaded.understood.columns.items():
+    for role, column in loaded.interpretation.columns.items():
         facts[f"column of {role}"] = column
     if dataset.attributes:
         facts["attributes"] = ", ".join(dataset.attributes)
@@ -79,14 +79,14 @@ def _facts(loaded: Loaded) -> str:
     return "\n".join(f"{name:<{size}}  {value}" for name, value in facts.items())
 
 
-def _times(loaded: Loaded) -> str:
+def _times(loaded: LoadedRatings) -> str:
     dataset = loaded.dataset
     if not dataset.has_timestamps:
         return "none"
     first, last = (
         _date(int(time)) for time in (dataset.timestamps.min(), dataset.timestamps.max())
     )
-    form = loaded.understood.times
+    form = loaded.interpretation.times
     return f"{first} to {last}" + (f", written as {form}" if form else "")
 
 
@@ -152,7 +152,7 @@ def _moment(seconds: int) -> str:
 
 
 def _oddities(dataset: RatingsDataset) -> list[str]:
-    """What is unusual about the ratings, or limits what can be learned from them."""
+    """Notes on what is unusual about the ratings or limits what can be learned from them."""
     notes = []
     if dataset.feedback is Feedback.IMPLICIT:
         notes.append("there are no ratings to predict: this is implicit feedback")

@@ -1,4 +1,4 @@
-"""`marquee demo`: trains, publishes, serves and recommends, end to end; then stops."""
+"""`marquee demo`: trains, publishes, serves and recommends, end to end, then stops."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import numpy as np
 from marquee import Client, Recommendations, Status
 from marquee.cli.table import render
 from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcessError
-from marquee_trainer.commands.interrupt import PromptInterrupt
+from marquee_trainer.commands.interrupt import InterruptHandler
 from marquee_trainer.commands.loading import load_and_split, open_store
-from marquee_trainer.commands.selection import selection_of
+from marquee_trainer.commands.selection import select_models
 from marquee_trainer.commands.settings import DemoSettings
 from marquee_trainer.commands.tables import metrics_table
 from marquee_trainer.commands.train import train_all
@@ -24,7 +24,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _PAGE_SIZE = 5
 _TIMEOUT_S = 60.0
@@ -53,8 +53,8 @@ def run_demo(settings: DemoSettings) -> None:
             f"{len(dataset.catalogue):,} items; {split.description}"
         )
         click.echo("Training")
-        selection = selection_of(settings)
-        with PromptInterrupt():
+        selection = select_models(settings)
+        with InterruptHandler():
             trained = train_all(
                 dataset, split, settings.seed, settings.config, selection, refit=True
             )
@@ -67,7 +67,7 @@ def run_demo(settings: DemoSettings) -> None:
         click.echo("Starting the CF service, the inference service and the gateway")
         group = stack.enter_context(_start_services(url, work / "logs", settings.listen))
         with Client(group.gateway.address, timeout=_TIMEOUT_S, wait_for_ready=True) as client:
-            _wait_until_whole(client, manifest.release_id)
+            _wait_until_fully_served(client, manifest.release_id)
             _show_recommendations(client, dataset.of_modelled_items(), trained)
         if settings.keep:
             _wait_for_interrupt(group.gateway.address)
@@ -79,10 +79,10 @@ def run_demo(settings: DemoSettings) -> None:
 
 
 def _start_services(url: str, logs: Path, listen: str) -> ServiceGroup:
-    """Starts the three services, and waits until they serve.
+    """Starts the three services and waits until they serve.
 
     Raises:
-        ClickException: A service ended, or did not serve in time; the message ends with its log.
+        ClickException: A service exited or did not serve in time; the message ends with its log.
     """
     try:
         return ServiceGroup(url, logs, listen, gateway_options=PATIENCE)
@@ -90,22 +90,22 @@ def _start_services(url: str, logs: Path, listen: str) -> ServiceGroup:
         raise click.ClickException(str(error)) from error
 
 
-def _wait_until_whole(client: Client, release_id: str) -> None:
+def _wait_until_fully_served(client: Client, release_id: str) -> None:
     """Waits until the gateway and all backends serve a release, so that no answer is degraded.
 
     Raises:
-        ClickException: They did not in time.
+        ClickException: They did not serve it in time.
     """
     deadline = time.monotonic() + _WAIT_S
-    while not is_whole(state := client.status(), release_id):
+    while not is_fully_served(state := client.status(), release_id):
         if time.monotonic() > deadline:
-            why = state.pending_release_reason or "a backend has not loaded it"
-            raise click.ClickException(f"{release_id} is not served: {why}")
+            reason = state.pending_release_reason or "a backend has not loaded it"
+            raise click.ClickException(f"{release_id} is not served: {reason}")
         time.sleep(_POLL_S)
 
 
-def is_whole(state: Status, release_id: str) -> bool:
-    """Whether a release is in service, and every backend that it needs has loaded it."""
+def is_fully_served(state: Status, release_id: str) -> bool:
+    """Whether a release is in service and every backend that it needs has loaded it."""
     return (
         state.release is not None
         and state.release.release_id == release_id
@@ -113,7 +113,7 @@ def is_whole(state: Status, release_id: str) -> bool:
     )
 
 
-def _show_recommendations(client: Client, dataset: RatingsDataset, trained: Trained) -> None:
+def _show_recommendations(client: Client, dataset: RatingsDataset, trained: TrainingResult) -> None:
     """Recommends to a known user, a visitor and an unknown user."""
     matrix = trained.served_data.matrix
     counts = np.diff(matrix.indptr)

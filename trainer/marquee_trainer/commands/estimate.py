@@ -1,9 +1,10 @@
-"""Estimates how much time the rest of a training run takes.
+"""Estimates the remaining time of a training run.
 
 A model is fitted more than once: first with validation ratings held out, then again on more
 ratings. The estimate of a later fit is the measured time of the latest earlier one, scaled by the
-expected times of both. A first fit is estimated by its expected time, corrected by how the steps so
-far compare with theirs; before the first step, by the measured speed of the machine.
+expected times of both. A first fit is estimated by its expected time, scaled by the ratio of
+measured to expected time of the steps so far or, before the first step, by the measured speed of
+the machine.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-# How many expected seconds the measured speed of the machine counts for, beside the steps of a run.
+# The weight of the measured machine speed against the steps of a run, in expected seconds.
 _PRIOR_S = 5.0
 
 
@@ -23,12 +24,12 @@ class PlannedStep:
     Attributes:
         name: The name by which training reports its start.
         kind: What the step computes, such as the name of the model that it fits.
-        ratings: The number of ratings that it works on. The times of steps of one kind without
-            expected times are proportional to it.
+        ratings: The number of ratings that it processes. The times of steps of one kind without
+            expected times are assumed to be proportional to it.
         is_search: Whether it also chooses epochs or hyperparameters. If its kind has no expected
             times, its time is an upper bound for steps that use the choice.
-        expected_s: The seconds that it is expected to take on the machine whose speed is 1; None if
-            that is unknown, as for models that are not in the package.
+        expected_s: The seconds that it is expected to take on the reference machine; None if
+            unknown, as for models that are not in the package.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Remaining:
     Attributes:
         seconds: The estimate.
         is_bound: Whether part of it is an upper bound, because it scales the time of a search.
-        is_rough: Whether part of it rests on steps that this run has not measured.
+        is_rough: Whether part of it is for steps that this run has not measured yet.
     """
 
     seconds: float
@@ -53,36 +54,36 @@ class Remaining:
     is_rough: bool = False
 
     def __str__(self) -> str:
-        """The estimate in words, rounded to what it can promise."""
+        """The estimate in words, rounded to its precision."""
         words = "roughly" if self.is_rough else "at most" if self.is_bound else "about"
         return f"{words} {duration(_rounded(self.seconds))} left"
 
 
 class Estimator:
-    """Measures the steps of a run, and estimates the rest from them."""
+    """Measures the steps of a run, and estimates the remaining ones from them."""
 
     def __init__(
         self,
         plan: Sequence[PlannedStep],
         clock: Callable[[], float] = time.monotonic,
-        slowness: float = 1.0,
+        slowdown: float = 1.0,
     ) -> None:
         """Creates an estimator.
 
         Args:
             plan: All steps of the run, in order.
             clock: Returns the time in seconds.
-            slowness: How many times the expected seconds the machine takes, by a measurement before
-                the first step.
+            slowdown: How many times longer than expected this machine takes, measured before the
+                first step.
         """
         self._left = list(plan)
         self._clock = clock
-        self._slowness = slowness
+        self._slowdown = slowdown
         self._done = 0
         self._current: PlannedStep | None = None
         self._started = clock()
         self._measured: dict[str, tuple[float, PlannedStep]] = {}
-        # Of all measured steps with expected times.
+        # Over all measured steps with expected times.
         self._spent_s = self._expected_s = 0.0
 
     @property
@@ -91,7 +92,7 @@ class Estimator:
         return self._done + len(self._left)
 
     @property
-    def place(self) -> int:
+    def position(self) -> int:
         """The number of the current step, from 1; 0 before the first and in an unplanned step."""
         return self._done if self._current is not None else 0
 
@@ -99,13 +100,13 @@ class Estimator:
         """Ends the current step and starts another.
 
         Args:
-            name: Its name. Planned steps that it skips are not expected any more, and if one of
-                them is the first fit of a model, later fits of it are not either.
+            name: Its name. Planned steps before it are dropped as skipped; if one of them is the
+                first fit of a model, its later fits are dropped too.
         """
         self.finish()
-        places = [place for place, step in enumerate(self._left) if step.name == name]
-        if places:
-            skipped, (self._current, *rest) = self._left[: places[0]], self._left[places[0] :]
+        positions = [position for position, step in enumerate(self._left) if step.name == name]
+        if positions:
+            skipped, (self._current, *rest) = self._left[: positions[0]], self._left[positions[0] :]
             given_up = {step.kind for step in skipped if step.is_search}
             self._left = [step for step in rest if step.kind not in given_up]
             self._done += 1
@@ -127,7 +128,7 @@ class Estimator:
         return seconds
 
     def remaining(self) -> Remaining | None:
-        """The estimate of the remaining time; None if nothing is known about a remaining step."""
+        """The remaining time; None if it cannot be estimated for one of the remaining steps."""
         total, is_bound, is_rough = 0.0, False, False
         for step in [*self._left, *([self._current] if self._current else [])]:
             expected = self._expected(step)
@@ -142,7 +143,7 @@ class Estimator:
         return Remaining(total, is_bound, is_rough)
 
     def _expected(self, step: PlannedStep) -> float | None:
-        """The seconds that the step takes as a whole; None if nothing is known about it."""
+        """The seconds that the whole step takes; None if it cannot be estimated."""
         if step.kind in self._measured:
             seconds, measured = self._measured[step.kind]
             if step.expected_s is not None and measured.expected_s:
@@ -150,9 +151,9 @@ class Estimator:
             return seconds * step.ratings / max(1, measured.ratings)
         if step.expected_s is None:
             return None
-        # The measurement before the first step counts like a few seconds of steps, so that short
-        # first steps, whose times are mostly imports and compiling, do not decide.
-        spent_s = self._spent_s + _PRIOR_S * self._slowness
+        # The measurement before the first step has the weight of a few seconds of steps, so that
+        # short first steps, which mostly import and compile, do not dominate the estimate.
+        spent_s = self._spent_s + _PRIOR_S * self._slowdown
         return step.expected_s * spent_s / (self._expected_s + _PRIOR_S)
 
 
@@ -164,6 +165,6 @@ def duration(seconds: float) -> str:
 
 
 def _rounded(seconds: float) -> float:
-    """Rounds up to 5 s, or to 30 s from 5 minutes on: an estimate is no more precise."""
+    """Rounds up to 5 s, or to 30 s from 5 minutes on; estimates are no more precise than that."""
     step = 5 if seconds < 300 else 30
     return step * -(-seconds // step)

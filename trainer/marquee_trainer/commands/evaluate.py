@@ -10,7 +10,7 @@ import click
 
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.progress import ProgressBar
-from marquee_trainer.commands.selection import ModelSelection, selection_of
+from marquee_trainer.commands.selection import ModelSelection, select_models
 from marquee_trainer.commands.settings import EvaluateSettings
 from marquee_trainer.commands.tables import known_day_table, metrics_table
 from marquee_trainer.commands.train import train_all
@@ -33,8 +33,8 @@ def run_evaluation(settings: EvaluateSettings) -> None:
 
     Raises:
         RatingsError: The ratings cannot be read, there are too few of them, no user has enough
-            ratings for a requested cold-start evaluation, the ratings have no timestamps and
-            `with_day` is set, or a study of predicted ratings is requested for implicit feedback.
+            ratings for a requested cold-start evaluation, `with_day` is set but the ratings have no
+            timestamps, or a study of predicted ratings is requested for implicit feedback.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         OSError: A file cannot be written.
     """
@@ -47,16 +47,16 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         )
     if settings.with_day:
         require_days(dataset)
-    # Read before training, so that a damaged file is reported at once.
+    # Read before training, so that a damaged file is reported immediately.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file)
-    selection = selection_of(settings)
+    selection = select_models(settings)
     trained = train_all(dataset, split, settings.seed, settings.config, selection)
     click.echo(metrics_table(trained.evaluation))
     config = TrainingConfig.for_dataset(dataset, settings.seed)
     new_users: ColdStart | None = None
     if settings.cold_start:
-        # The same models, so that their curves can be compared; a budget could admit others.
+        # The same models, so that the curves are comparable; a budget could admit others.
         same = ModelSelection(tuple(model.name for model in trained.models))
         new_users = cold_start(
             dataset,

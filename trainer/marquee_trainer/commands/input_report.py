@@ -1,4 +1,4 @@
-"""Checks ratings before training, and reports what was found."""
+"""Checks ratings before training, and reports the results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import click
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision
 from marquee_services.promotion import EXIT_CODES
-from marquee_trainer.commands.promoting import OTHER_RATINGS
+from marquee_trainer.commands.promotion import OTHER_RATINGS
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.gate.drift import COUNTS
@@ -17,11 +17,11 @@ from marquee_trainer.gate.inputs import InputLimits, input_checks, summary_of_pr
 def check_inputs(settings: TrainSettings, store: ReleaseStore, dataset: RatingsDataset) -> None:
     """Checks ratings, and prints a line for each check.
 
-    What only calls for a question is left to the gate, which compares the release itself.
+    A check that is merely unusual does not stop training; the gate judges the release itself.
 
     Args:
-        settings: The thresholds, and whether a failed check ends the command.
-        store: Holds the release to compare the ratings with.
+        settings: The thresholds, and whether a failed check stops the command.
+        store: The store of the release to compare the ratings with.
         dataset: The ratings.
 
     Raises:
@@ -42,8 +42,8 @@ def check_inputs(settings: TrainSettings, store: ReleaseStore, dataset: RatingsD
     if refused:
         if settings.check_input:
             click.echo("nothing was trained: the ratings failed a check; ", nl=False, err=True)
-            click.echo("--no-check-input trains on them all the same", err=True)
+            click.echo("--no-check-input trains on them anyway", err=True)
             if COUNTS in refused:
                 click.echo(OTHER_RATINGS, err=True)
             raise click.exceptions.Exit(EXIT_CODES[Decision.REFUSE])
-        click.echo("the ratings failed a check, and are used all the same", err=True)
+        click.echo("the ratings failed a check, and are used anyway", err=True)

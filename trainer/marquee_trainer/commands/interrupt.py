@@ -1,12 +1,12 @@
-"""Ends a command soon after Ctrl-C or SIGTERM, also in the middle of a long computation.
+"""Ends a command soon after Ctrl-C or SIGTERM, even in the middle of a long computation.
 
-Python runs its signal handlers between two instructions of the main thread. A computation in
+Python runs signal handlers between two instructions of the main thread. A computation in
 TensorFlow, Numba or LAPACK is a single instruction and may take minutes. It must release the global
-interpreter lock meanwhile, as Numba does with `nogil` and NumPy does but `scipy.linalg` does not.
-Then a second thread can run: it learns of the signal through a socket
-that the interpreter's C code writes to, and ends the process if the main thread does not end in
-time. It does so at once while TensorFlow's own Python code runs, because an exception that unwinds
-it half-way through a call of its C++ code can crash the process.
+interpreter lock during that time, as Numba does with `nogil` and NumPy does but `scipy.linalg` does
+not. A second thread can then run: it is notified of the signal through a socket that the
+interpreter's C code writes to, and ends the process if the main thread does not finish in time.
+While TensorFlow's own Python code runs, it ends the process immediately, because an exception that
+unwinds a call into TensorFlow's C++ code can crash the process.
 """
 
 from __future__ import annotations
@@ -28,40 +28,39 @@ from typing import NoReturn, Self
 import click
 
 EXIT_CODE = 130
-# Together with the time that the process takes to end, this is less than two seconds.
+# Including the time that the process takes to exit, this is less than two seconds.
 GRACE_S = 1.2
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# The store removes its own partial files when it is interrupted, so its writing is never cut short.
+# The store removes its own partial files when it is interrupted, so it is never killed while
+# writing.
 _STORE = os.path.join("marquee_core", "release", "store.py")
 _STORE_POLL_S = 0.05
 _TENSORFLOW = tuple(f"{os.sep}{name}{os.sep}" for name in ("tensorflow", "keras"))
-# Tells the watcher to end the process at once; no signal has this number.
+# Makes the watcher end the process immediately; no signal has this number.
 _NOW = b"\0"
 _SHOW_CURSOR = "\x1b[?25h"
 
-_active: list[PromptInterrupt] = []
+_active: list[InterruptHandler] = []
 _cleanups: list[Callable[[], None]] = []
 
 
-class PromptInterrupt:
-    """A context in which SIGINT and SIGTERM raise `KeyboardInterrupt`, and end the process in time.
+class InterruptHandler:
+    """A context in which SIGINT and SIGTERM raise `KeyboardInterrupt` and end the process in time.
 
-    Temporary files of the context go to a folder of its own, which is removed at the end, however
-    the process ends. Only the main thread can handle signals; in another thread the context does
-    nothing else.
+    Temporary files go to a separate folder, which is removed however the process ends. Only the
+    main thread can handle signals; in other threads the context manages that folder only.
 
     Attributes:
-        outcome: A sentence that says what the command has done so far, shown when it is
-            interrupted.
+        outcome: A sentence on what the command has done so far, shown when it is interrupted.
     """
 
     def __init__(self, outcome: str = "", grace_s: float | None = GRACE_S) -> None:
         """Creates the context.
 
         Args:
-            outcome: What to say after "Interrupted."; `set_outcome` replaces it.
-            grace_s: Seconds that the main thread has to end after a signal, before the process is
-                ended; None to let it take as long as it needs.
+            outcome: The sentence after "Interrupted."; `set_outcome` replaces it.
+            grace_s: Seconds that the main thread has to finish after a signal before the process is
+                ended; None for no limit.
         """
         self.outcome = outcome
         self._grace_s = grace_s
@@ -75,7 +74,7 @@ class PromptInterrupt:
         return self._interrupted.is_set()
 
     def report(self) -> None:
-        """Writes the line that says that the command was interrupted; once only."""
+        """Reports once that the command was interrupted."""
         with self._reporting:
             if self._reported:
                 return
@@ -83,13 +82,13 @@ class PromptInterrupt:
         click.echo(f"Interrupted. {self.outcome}".rstrip(), err=True)
 
     def exit(self) -> Exception:
-        """Removes temporary files and ends the process at once, if a signal arrived.
+        """Removes temporary files and ends the process immediately if a signal arrived.
 
-        The interpreter's own end would first take down TensorFlow and all loaded modules, which
-        may take seconds.
+        A regular exit would first tear down TensorFlow and all loaded modules, which may take
+        seconds.
 
         Returns:
-            Without a signal, an exception that makes the command exit with the same code.
+            If no signal arrived, an exception that makes the command exit with the same code.
         """
         if not self.was_interrupted:
             return click.exceptions.Exit(EXIT_CODE)
@@ -123,7 +122,8 @@ class PromptInterrupt:
         _active.remove(self)
         tempfile.tempdir = self._tempdir
         shutil.rmtree(self._folder, ignore_errors=True)
-        # After an interrupt the watcher stays, because the interpreter may take long to exit.
+        # After an interrupt the watcher stays, because the interpreter may take a long time to
+        # exit.
         if self._is_main and (error is None or not self.was_interrupted):
             signal.set_wakeup_fd(self._wakeup)
             for number, handler in self._handlers.items():
@@ -134,7 +134,7 @@ class PromptInterrupt:
             os.close(self._stderr)
 
     def _raise(self, _number: int, frame: FrameType | None) -> None:
-        # A second signal must not interrupt the cleaning up after the first.
+        # A second signal must not interrupt the clean-up after the first.
         if self._interrupted.is_set():
             return
         self._interrupted.set()
@@ -144,7 +144,7 @@ class PromptInterrupt:
         raise KeyboardInterrupt
 
     def _watch(self) -> None:
-        """Waits for a signal; ends the process if it is still there after the grace period."""
+        """Waits for a signal, and ends the process if it outlives the grace period."""
         while received := self._receiver.recv(1):
             if received[0] in _SIGNALS:
                 break
@@ -166,13 +166,13 @@ class PromptInterrupt:
         self._end_process()
 
     def _end_process(self) -> NoReturn:
-        # The main thread may have redirected stderr, or hidden the cursor.
+        # The main thread may have redirected stderr or hidden the cursor.
         os.dup2(self._stderr, 2)
         if sys.stderr.isatty():
             sys.stderr.write(f"{_SHOW_CURSOR}\r\x1b[K")
         self.report()
         sys.stderr.flush()
-        # The main thread goes on meanwhile, and would complain about the files that are gone.
+        # The main thread is still running, and would report errors about the removed files.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
         self._remove_folders()
         for cleanup in _cleanups:
@@ -185,10 +185,10 @@ class PromptInterrupt:
 
 
 @contextmanager
-def also_when_ended(cleanup: Callable[[], None]) -> Iterator[None]:
-    """Calls a quick function also if the process is ended in the middle of the block.
+def run_on_forced_exit(cleanup: Callable[[], None]) -> Iterator[None]:
+    """Calls a quick function if the process is ended while the block runs.
 
-    The block itself must do the same when it is left. The function may be called by another thread.
+    The block must do the same work itself when it exits. Another thread may call the function.
     """
     _cleanups.append(cleanup)
     try:
@@ -198,7 +198,7 @@ def also_when_ended(cleanup: Callable[[], None]) -> Iterator[None]:
 
 
 def set_outcome(outcome: str) -> None:
-    """Replaces what an interrupted command says about what it has done so far."""
+    """Replaces the sentence that an interrupted command reports on what it has done so far."""
     for context in _active:
         context.outcome = outcome
 
@@ -210,14 +210,14 @@ def _main_thread_is_in_store() -> bool:
 
 
 def _is_unsafe_to_unwind(frame: FrameType | None) -> bool:
-    """Whether a call of TensorFlow is running that the store does not wait for."""
+    """Whether a call into TensorFlow is running other than one made by the store."""
     names = list(_files_of(frame))
     in_tensorflow = any(part in name for name in names for part in _TENSORFLOW)
     return in_tensorflow and not any(name.endswith(_STORE) for name in names)
 
 
 def _files_of(frame: FrameType | None) -> Iterator[str]:
-    """The source files of a frame and of those that called it."""
+    """The source files of a frame and of its callers."""
     while frame is not None:
         yield frame.f_code.co_filename
         frame = frame.f_back

@@ -1,4 +1,4 @@
-"""`marquee demo --live`: users rate what they are shown, and the next release learns from it."""
+"""`marquee demo --live`: users rate what they are shown, and the next release learns from that."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from marquee_core.release.verdict import Decision
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcess, ServiceProcessError
 from marquee_services.promotion import promote
-from marquee_trainer.commands.demo import is_whole
-from marquee_trainer.commands.interrupt import PromptInterrupt
+from marquee_trainer.commands.demo import is_fully_served
+from marquee_trainer.commands.interrupt import InterruptHandler
 from marquee_trainer.commands.live_users import SimulatedUsers
 from marquee_trainer.commands.loading import load_with_feedback, open_store
-from marquee_trainer.commands.promoting import gate_of
-from marquee_trainer.commands.selection import selection_of
+from marquee_trainer.commands.promotion import gate_for
+from marquee_trainer.commands.selection import select_models
 from marquee_trainer.commands.settings import DemoSettings, TrainSettings
 from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.errors import RatingsError
@@ -42,7 +42,7 @@ from marquee_trainer.publishing.release import Judge, publish_trained
 from marquee_trainer.training.config import TrainingConfig
 
 ENSEMBLE = "ensemble"
-# The models that take longest to fit; an ensemble without them keeps the demo short.
+# The slowest models to fit; an ensemble without them keeps the demo short.
 _SLOW_MODELS = "deep_mf,residual_mf"
 _TIMEOUT_S = 60.0
 _WAIT_S = 120.0
@@ -54,8 +54,8 @@ _LOG_TIMEOUT_S = 20.0
 
 
 @dataclass(frozen=True)
-class _Stage:
-    """What the steps of the demo share.
+class _Demo:
+    """State that the steps of the demo share.
 
     Attributes:
         settings: The demo's settings, as `marquee train` takes them.
@@ -74,7 +74,7 @@ def run_live_demo(settings: DemoSettings) -> None:
     """Runs the demo.
 
     Raises:
-        RatingsError: `--data` names no sample.
+        RatingsError: `--data` is not a sample.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         ClickException: A service did not start or stop cleanly, an event was lost, or the ensemble
             did not win.
@@ -91,19 +91,19 @@ def run_live_demo(settings: DemoSettings) -> None:
             for name in ("data", "seed", "split", "test_fraction", "config", "models", "budget")
         }
         shared["exclude"] = settings.exclude or ("" if settings.models else _SLOW_MODELS)
-        stage = _Stage(
+        demo = _Demo(
             TrainSettings(**shared, store=url, feedback=log),
             open_store(url),
             log,
             [dataset.user_ids.id(user) for user in range(len(dataset.user_ids))],
         )
-        click.echo(f"Training on {len(dataset):,} ratings of {len(stage.user_ids):,} users")
-        first = _train(stage).release_id
-        stage.store.promote(first)
+        click.echo(f"Training on {len(dataset):,} ratings of {len(demo.user_ids):,} users")
+        first = _train(demo).release_id
+        demo.store.promote(first)
         click.echo("Starting the CF service, the inference service and two gateways")
         group, second = _start_services(stack, url, log, work / "logs", settings.listen)
         addresses = [group.gateway.address, second.address]
-        asyncio.run(_live(stage, tastes, addresses, first))
+        asyncio.run(_run_users(demo, tastes, addresses, first))
         click.echo("Stopping")
         statuses = [second.stop(), *group.stop().values()]
         if any(statuses):
@@ -111,41 +111,41 @@ def run_live_demo(settings: DemoSettings) -> None:
     click.echo("Done.")
 
 
-def _train(stage: _Stage, judge: Judge | None = None) -> Manifest:
-    """Trains on the sample and on what is recorded, and publishes without promoting.
+def _train(demo: _Demo, judge: Judge | None = None) -> Manifest:
+    """Trains on the sample and the recorded feedback, and publishes without promoting.
 
     Args:
-        stage: What the steps share.
-        judge: The gate; None for the first release, which there is nothing to compare with.
+        demo: The shared state.
+        judge: The gate; None for the first release, which cannot be compared with any other.
     """
-    settings = stage.settings
-    with PromptInterrupt():
+    settings = demo.settings
+    with InterruptHandler():
         loaded = load_with_feedback(settings)
         dataset, split = loaded.dataset, loaded.split
         trained = train_all(
-            dataset, split, settings.seed, settings.config, selection_of(settings), refit=True
+            dataset, split, settings.seed, settings.config, select_models(settings), refit=True
         )
     config = TrainingConfig.for_dataset(dataset, settings.seed)
     return publish_trained(
-        stage.store, dataset, split, trained, config, mark=loaded.mark, judge=judge
+        demo.store, dataset, split, trained, config, mark=loaded.mark, judge=judge
     )
 
 
-def _gate(stage: _Stage, release: Manifest) -> None:
-    """Promotes a release if the gate agrees; if it asks for approval, approves.
+def _gate(demo: _Demo, release: Manifest) -> None:
+    """Promotes a release unless the gate refuses it; gives approval if the gate requires it.
 
     Raises:
         ClickException: The gate refuses the release.
     """
-    click.echo("The gate has compared it with the release in production")
-    done = promote(stage.store, release.release_id, verdict=release.gate)
+    click.echo("The gate compared it with the release in production")
+    done = promote(demo.store, release.release_id, verdict=release.gate)
     if done.verdict is not None:
         click.echo("\n".join(f"  {line}" for line in done.verdict.lines()))
     if done.decision is Decision.REFUSE:
         raise click.ClickException("the gate refused the release")
     if done.decision is Decision.ASK:
-        promote(stage.store, release.release_id, verdict=release.gate, approve=True)
-        click.echo("  The gate asks for approval, which the demo gives.")
+        promote(demo.store, release.release_id, verdict=release.gate, approve=True)
+        click.echo("  The gate requires approval, which the demo gives.")
 
 
 def _start_services(
@@ -154,7 +154,7 @@ def _start_services(
     """Starts the services with two gateways, and waits until they serve.
 
     Raises:
-        ClickException: A service ended, or did not serve in time; the message ends with its log.
+        ClickException: A service exited or did not serve in time; the message ends with its log.
     """
     feedback: dict[str, str | None] = {"feedback": log, **PATIENCE}
     try:
@@ -173,14 +173,14 @@ def _start_services(
     return group, second
 
 
-async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first: str) -> None:
-    """What happens while the gateways serve.
+async def _run_users(demo: _Demo, tastes: SampleTastes, addresses: list[str], first: str) -> None:
+    """Simulates users, retrains and runs an experiment while the gateways serve.
 
     Args:
-        stage: What the steps share.
-        tastes: What users think of items.
+        demo: The shared state.
+        tastes: The users' opinions of items.
         addresses: The gateways.
-        first: The release that they serve at first.
+        first: The release that they serve initially.
 
     Raises:
         ClickException: An event was lost, or the ensemble did not win.
@@ -190,9 +190,9 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first
             await stack.enter_async_context(AsyncClient(address, timeout=_TIMEOUT_S))
             for address in addresses
         ]
-        users = SimulatedUsers(clients, tastes, stage.settings.seed)
-        probed, others = stage.user_ids[:_PROBES], stage.user_ids[_PROBES:]
-        await _until(clients, lambda state: is_whole(state, first))
+        users = SimulatedUsers(clients, tastes, demo.settings.seed)
+        probed, others = demo.user_ids[:_PROBES], demo.user_ids[_PROBES:]
+        await _until(clients, lambda state: is_fully_served(state, first))
         click.echo("Users rate what they are shown")
         started = time.perf_counter()
         delays, _ = await asyncio.gather(users.measure_delays(probed), users.rate_lists(others))
@@ -202,17 +202,17 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first
             f"  {len(users.acknowledged):,} events, {rate:,.0f} per second; from an event to its "
             f"effect in the other gateway: p50 {p50:.0f} ms, p99 {p99:.0f} ms"
         )
-        click.echo("Retraining on the sample and what was recorded")
+        click.echo("Retraining on the sample and the recorded feedback")
         # In a thread, so that the connections to the gateways stay alive.
-        candidate = await asyncio.to_thread(_train, stage, gate_of(stage.store))
-        await asyncio.to_thread(_gate, stage, candidate)
-        await _until(clients, lambda state: is_whole(state, candidate.release_id))
+        candidate = await asyncio.to_thread(_train, demo, gate_for(demo.store))
+        await asyncio.to_thread(_gate, demo, candidate)
+        await _until(clients, lambda state: is_fully_served(state, candidate.release_id))
         click.echo(
-            f"  release {candidate.release_id} knows {candidate.data.rating_count:,} ratings, and "
+            f"  release {candidate.release_id} holds {candidate.data.rating_count:,} ratings, and "
             "both gateways serve it"
         )
-        outcome = await _compare(stage, users, clients, candidate.release_id)
-        lost, doubled = _check_log(stage.log, users.acknowledged)
+        outcome = await _compare(demo, users, clients, candidate.release_id)
+        lost, doubled = _check_log(demo.log, users.acknowledged)
         click.echo(
             f"Events: {len(users.acknowledged):,} acknowledged, {lost} lost, {doubled} doubled; "
             f"{users.degraded} degraded answers"
@@ -224,11 +224,11 @@ async def _live(stage: _Stage, tastes: SampleTastes, addresses: list[str], first
 
 
 async def _compare(
-    stage: _Stage, users: SimulatedUsers, clients: list[AsyncClient], release_id: str
+    demo: _Demo, users: SimulatedUsers, clients: list[AsyncClient], release_id: str
 ) -> Outcome:
-    """Runs an experiment of the ensemble against popularity until there is a verdict."""
-    experiments = ExperimentStore(stage.store)
-    with EventLog(stage.log, _LOG_TIMEOUT_S) as log:
+    """Runs an experiment of the ensemble against popularity until it has a winner."""
+    experiments = ExperimentStore(demo.store)
+    with EventLog(demo.log, _LOG_TIMEOUT_S) as log:
         experiment = experiments.create(
             f"demo-{release_id.rpartition('-')[2]}",
             [
@@ -242,7 +242,7 @@ async def _compare(
         rounds, outcome = 0, None
         while rounds < _MOST_ROUNDS and (outcome is None or not outcome.winner):
             rounds += 1
-            await users.rate_lists(stage.user_ids)
+            await users.rate_lists(demo.user_ids)
             await _until(
                 clients,
                 lambda state: state.experiment is None or not state.experiment.pending_list_count,
@@ -279,7 +279,7 @@ def _runs(state: Status, experiment: str) -> bool:
 
 
 async def _until(clients: list[AsyncClient], condition: Callable[[Status], bool]) -> None:
-    """Waits until a condition holds for the state of every gateway.
+    """Waits until a condition holds for the status of every gateway.
 
     Raises:
         ClickException: It did not hold in time.
@@ -296,7 +296,7 @@ async def _until(clients: list[AsyncClient], condition: Callable[[Status], bool]
 
 
 def _check_log(url: str, acknowledged: set[tuple[str, str]]) -> tuple[int, int]:
-    """The numbers of acknowledged events that the log lacks, and that it holds more than once."""
+    """Counts acknowledged events that the log lacks, and events that it holds more than once."""
     with EventLog(url, _LOG_TIMEOUT_S) as log:
         found = Counter(
             (entry.event.user_id, entry.event.event_id)

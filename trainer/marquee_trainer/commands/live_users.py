@@ -1,4 +1,4 @@
-"""Simulated users: they ask gateways for recommendations, and rate what they are shown."""
+"""Simulated users who request recommendations from gateways and rate what they are shown."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from marquee import AsyncClient, FeedbackEvent, Unavailable
 from marquee_trainer.data.sample import SampleTastes
 
 SHOWN = 10
-"""Items of a list."""
+"""Number of items in a list."""
 
 WATCHED = 5
-"""Items of a list, from the top, that a user watches and rates."""
+"""Number of items from the top of a list that a user watches and rates."""
 
 _PARALLEL = 16
 _POLL_S = 0.005
-# Far longer than any effect takes; without a limit a defect would hang the demo.
+# Far longer than any effect takes; without a limit, a bug would hang the demo.
 _EFFECT_TIMEOUT_S = 30.0
 _RECORD_TIMEOUT_S = 60.0
 
@@ -29,7 +29,7 @@ class SimulatedUsers:
     """The users of a sample, with the tastes that the sample was generated from.
 
     Attributes:
-        acknowledged: The user and the key of every event that a gateway has acknowledged.
+        acknowledged: The user and the event id of every event that a gateway has acknowledged.
         degraded: Number of degraded answers.
     """
 
@@ -38,8 +38,8 @@ class SimulatedUsers:
 
         Args:
             clients: A client of each gateway; users call any of them.
-            tastes: What users think of items.
-            seed: Seed for what nothing explains in their ratings.
+            tastes: The users' opinions of items.
+            seed: Seed for the random part of their ratings.
         """
         self._clients = tuple(clients)
         self._tastes = tastes
@@ -50,9 +50,9 @@ class SimulatedUsers:
         self.degraded = 0
 
     async def rate_lists(self, users: Iterable[str]) -> None:
-        """Each user gets a list from one gateway, and rates its first items through another.
+        """Lets each user get a list from one gateway and rate its first items through another.
 
-        Users who have rated every item get an empty list, and rate nothing.
+        Users who have rated every item get an empty list and rate nothing.
         """
         await asyncio.gather(*(self._rate_list(user) for user in users))
 
@@ -112,18 +112,18 @@ class SimulatedUsers:
                 await client.feedback.record(events)
                 break
             except Unavailable:
-                # The disk may be slow for a moment. Events that are repeated count once.
+                # The disk may be slow for a moment. Repeated events count once.
                 if time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(_POLL_S)
         self.acknowledged.update((user, event.event_id) for event in events)
 
     def _stars(self, user: str, item: str) -> float:
-        """What a user thinks of an item, however fast or slow other users are."""
+        """The stars that a user gives to an item; they do not depend on the order of requests."""
         pair = zlib.crc32(f"{user}\0{item}".encode())
         return self._tastes.stars(user, item, np.random.default_rng([self._seed, pair]))
 
     def _pick(self, count: int) -> list[AsyncClient]:
         """Clients of different gateways, in random order."""
-        places = self._random.permutation(len(self._clients))[:count]
-        return [self._clients[place] for place in places]
+        positions = self._random.permutation(len(self._clients))[:count]
+        return [self._clients[position] for position in positions]

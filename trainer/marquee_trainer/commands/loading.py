@@ -1,4 +1,4 @@
-"""Loads what the commands' settings name: ratings with their split, and the release store."""
+"""Loads ratings and their split, and opens the release store, as the settings specify."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
 from marquee_trainer.data.split import Split, automatic_split, split_by
 
-# Seconds that the trainer waits for the feedback log. It reads much at a time and is in no hurry.
+# Seconds that the trainer waits for the feedback log; reads of the whole log are large.
 _LOG_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """What a release is trained on.
+    """The data that a release is trained on.
 
     Attributes:
-        dataset: The ratings, with recorded feedback.
+        dataset: The ratings, including recorded feedback.
         split: Their training and test part.
-        mark: The place up to which the feedback log was read; None without a log.
+        mark: The position up to which the feedback log was read; None without a log.
     """
 
     dataset: RatingsDataset
@@ -43,29 +43,30 @@ class TrainingData:
     mark: Mark | None
 
 
-def load_with_feedback(settings: FeedbackSettings, upto: Mark | None = None) -> TrainingData:
+def load_with_feedback(settings: FeedbackSettings, up_to: Mark | None = None) -> TrainingData:
     """Loads ratings, merges recorded feedback into them, and splits them.
 
     Args:
-        settings: Where the ratings and the feedback log are, and how they are split.
-        upto: The place up to which an interrupted training had read the log; None to read it all.
+        settings: The sources of ratings and feedback, and how the ratings are split.
+        up_to: The position up to which an interrupted training had read the log; None to read it
+            all.
 
     Raises:
-        RatingsError: The ratings cannot be read, the source defines a split, which feedback would
-            not be part of, or no ratings are left.
+        RatingsError: The ratings cannot be read, the source defines its own split, which feedback
+            cannot be added to, or no ratings are left.
         ClickException: The feedback log cannot be read, or its URL cannot be used.
     """
     if not settings.feedback:
         return TrainingData(*load_and_split(settings), None)
-    # Needs the database library.
+    # Imported here because it requires the database library.
     from marquee_trainer.data.merge_feedback import merge_feedback
-    from marquee_trainer.data.recorded import read_feedback
+    from marquee_trainer.data.recorded_feedback import read_feedback
 
     dataset, split = _load(settings)
     if split is not None:
         raise RatingsError("--feedback cannot be combined with --train or --test")
     try:
-        recorded = read_feedback(log_url(settings.feedback, settings.store), _LOG_TIMEOUT_S, upto)
+        recorded = read_feedback(log_url(settings.feedback, settings.store), _LOG_TIMEOUT_S, up_to)
     except (LogUnavailable, ValueError) as error:
         raise click.ClickException(f"the feedback log: {error}") from error
     merged = merge_feedback(dataset, recorded)
@@ -78,7 +79,7 @@ def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
     """Loads ratings and splits them into a training part and a test part.
 
     Args:
-        settings: Where the ratings are, and how they are split. A split that the source itself
+        settings: The source of the ratings, and how they are split. A split that the source itself
             defines, such as `u1.base` and `u1.test`, takes precedence over `settings.split`.
 
     Raises:
@@ -98,7 +99,7 @@ def _load(settings: DataSettings) -> tuple[RatingsDataset, Split | None]:
         seed=settings.seed,
         options=read_options(settings),
     )
-    for note in loaded.understood.notes:
+    for note in loaded.interpretation.notes:
         click.echo(f"  {note}", err=True)
     return loaded.dataset, loaded.split
 
@@ -111,10 +112,10 @@ def _split(settings: DataSettings, dataset: RatingsDataset) -> Split:
 
 
 def read_options(settings: ReadSettings) -> ReadOptions:
-    """The settings of how to read ratings, parsed.
+    """Parses the settings of how to read ratings.
 
     Raises:
-        RatingsError: The columns or the scale are not in the form that they must have.
+        RatingsError: The columns or the scale are not in the required form.
     """
     return ReadOptions(
         columns=parse_columns(settings.columns),

@@ -1,4 +1,4 @@
-"""The progress of training on the terminal."""
+"""Shows the progress of training on the terminal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from marquee_trainer.models.costs import COSTS, SCORING
 from marquee_trainer.models.model import Epoch
 from marquee_trainer.training.progress import Progress
 
-# The steps in which training fits models, each with whether it chooses epochs and hyperparameters.
+# Names of the steps; `{}` stands for the model that is fitted.
 FIRST_FIT, REFIT, FINAL_FIT = "fit {}", "refit {}", "fit on all: {}"
 ENSEMBLE, EVALUATE = "learn the ensemble", "evaluate"
 _SCORING = "scoring"
@@ -31,21 +31,20 @@ _REFRESH_PER_SECOND = 4
 class ProgressBar:
     """Shows the progress of training on stderr.
 
-    On a terminal, one bar shows the progress of the run as a whole, with the elapsed and the
-    estimated remaining time, and a second one that of the current step with its epochs; a line
-    remains of each finished step. If stderr is not a terminal, it prints one line for each step, to
-    keep logs short.
+    On a terminal, one bar shows the progress of the whole run, with the elapsed and the estimated
+    remaining time, and a second bar that of the current step with its epochs. Each finished step
+    leaves one line. If stderr is not a terminal, one line per step is printed, to keep logs short.
     """
 
-    def __init__(self, plan: Sequence[PlannedStep] = (), slowness: float = 1.0) -> None:
-        """Creates the progress.
+    def __init__(self, plan: Sequence[PlannedStep] = (), slowdown: float = 1.0) -> None:
+        """Creates the bars.
 
         Args:
-            plan: All steps of the run, in order, to show how many there are and how long they
-                take; empty if unknown.
-            slowness: How many times the expected seconds of the steps this machine takes.
+            plan: All steps of the run, in order, for their number and the remaining time; empty if
+                unknown.
+            slowdown: How many times longer than expected this machine takes.
         """
-        self._estimator = Estimator(plan, slowness=slowness)
+        self._estimator = Estimator(plan, slowdown=slowdown)
         self._is_terminal = sys.stderr.isatty()
         self._started = time.monotonic()
         self._name = ""
@@ -65,11 +64,11 @@ class ProgressBar:
         self._step: TaskID | None = None
 
     def progress(self) -> Progress:
-        """The callbacks that drive the bars."""
+        """Returns the callbacks that drive the bars."""
         return Progress(self._start_step, self._count_epoch)
 
     def refresh(self) -> None:
-        """Draws the bars at once; they are otherwise drawn a few times a second."""
+        """Draws the bars now; otherwise they are drawn a few times per second."""
         self._bars.refresh()
 
     def _start_step(self, name: str, epochs: int) -> None:
@@ -77,7 +76,7 @@ class ProgressBar:
         self._estimator.start(name)
         self._name, self._epochs, self._error = name, 0, ""
         if not self._is_terminal:
-            left = self._estimator.remaining() if self._estimator.place else None
+            left = self._estimator.remaining() if self._estimator.position else None
             click.echo(
                 f"  {self._elapsed()}  {name}{self._place()}{f', {left}' if left else ''}", err=True
             )
@@ -102,27 +101,27 @@ class ProgressBar:
             return
         self._bars.update(
             self._overall,
-            completed=max(0, self._estimator.place - 1),
+            completed=max(0, self._estimator.position - 1),
             total=self._estimator.steps,
-            description=f"step {self._estimator.place} of {self._estimator.steps}",
+            description=f"step {self._estimator.position} of {self._estimator.steps}",
         )
 
     def _note(self, task: Task) -> str:
-        """The text after a bar; the times of the run go on while a step reports nothing."""
+        """The text after a bar; times advance even while a step reports nothing."""
         if task.id != self._overall:
             return str(task.fields["note"])
-        left = self._estimator.remaining() if self._estimator.place else None
+        left = self._estimator.remaining() if self._estimator.position else None
         return f"{self._elapsed()} elapsed" + (f", {left}" if left else "")
 
     def _place(self) -> str:
-        place = self._estimator.place
-        return f" (step {place} of {self._estimator.steps})" if place else ""
+        position = self._estimator.position
+        return f" (step {position} of {self._estimator.steps})" if position else ""
 
     def _elapsed(self) -> str:
         return duration(time.monotonic() - self._started)
 
     def _end_step(self) -> None:
-        """Ends the current step, also when early stopping ended it."""
+        """Ends the current step, which early stopping may have cut short."""
         seconds = self._estimator.finish()
         if self._step is None:
             return
@@ -153,14 +152,14 @@ class ProgressBar:
 
 
 class _Note(ProgressColumn):
-    """A column of texts that are made anew each time the bars are drawn."""
+    """A column of texts that are generated each time the bars are drawn."""
 
     def __init__(self, make: Callable[[Task], str], column: Column) -> None:
         super().__init__(column)
         self._make = make
 
     def render(self, task: Task) -> Text:
-        """The text of a bar."""
+        """Renders the text of a bar."""
         return Text(self._make(task))
 
 
@@ -171,14 +170,14 @@ def training_plan(
     all_ratings: int = 0,
     refit_order: Sequence[str] = (),
 ) -> list[PlannedStep]:
-    """The steps of a training run.
+    """Lists the steps of a training run.
 
     Args:
         models: The names of the models, in the order in which they are fitted.
-        validation_ratings: The number of training ratings that are held out for validation.
-        training_ratings: The number of training ratings, with those for validation.
-        all_ratings: The number of all ratings, on which the models are refitted at the end; 0 if
-            they are not.
+        validation_ratings: The number of training ratings held out for validation.
+        training_ratings: The number of training ratings, including those for validation.
+        all_ratings: The number of all ratings, if the models are refitted on them at the end;
+            otherwise 0.
         refit_order: The names of the models in the order in which they are refitted; empty if it is
             the same.
     """
@@ -202,7 +201,7 @@ def training_plan(
         )
         for name in models
     ]
-    # Both score every item for many users with every model and baseline.
+    # Both steps score every item for many users with every model and baseline.
     scorers = len(models) + len(GATEWAY_MODELS)
     learn_s = scorers * SCORING.at(first).fit_s
     evaluate_s = scorers * SCORING.at(training_ratings).refit_s

@@ -1,7 +1,7 @@
-"""`marquee retrain`: trains, gates and promotes, once or again and again.
+"""`marquee retrain`: trains, gates and promotes, once or at regular intervals.
 
-Each round is a process of its own, so that one that runs out of memory or crashes does not end the
-rounds, and a round leaves nothing behind in memory.
+Each round runs in a separate process, so a round that crashes or runs out of memory does not stop
+later ones, and nothing stays in memory between rounds.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from marquee_trainer.commands.selection import parse_duration
 from marquee_trainer.commands.settings import RetrainSettings
 from marquee_trainer.models.configurations import ConfigurationError
 
-# Longer than a training takes to end after SIGTERM.
+# Longer than training takes to stop after SIGTERM.
 _STOP_TIMEOUT_S = 30.0
 _FAILED = "failed"
 _OUTCOMES = {code: decision.value for decision, code in EXIT_CODES.items()}
@@ -37,12 +37,12 @@ _ROUNDS_SUFFIX = "-rounds.prom"
 
 
 def run_rounds(settings: RetrainSettings) -> None:
-    """Does a round in every interval, until SIGTERM or Ctrl-C.
+    """Runs one round per interval, until SIGTERM or Ctrl-C.
 
-    A round that takes longer than the interval is followed by the next at once.
+    If a round takes longer than the interval, the next one starts immediately.
 
     Raises:
-        ClickException: The interval is no duration.
+        ClickException: The interval is not a duration.
     """
     try:
         interval = parse_duration(settings.every, "--every")
@@ -67,14 +67,14 @@ def run_rounds(settings: RetrainSettings) -> None:
 
 
 def prune_releases(store_url: str, keep: int) -> None:
-    """Deletes releases beyond the newest ones that nobody needs; see `prune`.
+    """Deletes old releases that are no longer needed; see `prune`.
 
     Args:
         store_url: The store.
-        keep: How many of the newest to keep; 0 deletes none.
+        keep: Number of newest releases to keep; 0 deletes none.
 
     Raises:
-        ArtifactError: It cannot be known which release is in production.
+        ArtifactError: The release in production cannot be determined.
         OSError: The store cannot be read or written to.
     """
     if keep:
@@ -84,7 +84,7 @@ def prune_releases(store_url: str, keep: int) -> None:
 
 
 class _Rounds:
-    """Starts rounds, and counts how they end.
+    """Runs rounds and counts their outcomes.
 
     Attributes:
         stopped: Set by a signal.
@@ -97,12 +97,12 @@ class _Rounds:
         self.stopped = threading.Event()
 
     def run(self) -> None:
-        """Does a round, and reports how it ended."""
-        _say("a round begins")
+        """Runs a round and reports its outcome."""
+        _say("round started")
         started = time.monotonic()
         try:
-            # In a session of its own: Ctrl-C reaches this process, which then ends the round.
-            # A command of our own, and no shell.
+            # In a separate session, so that only this process receives Ctrl-C and then stops the
+            # round. The command is fixed, and no shell is involved.
             self._process = subprocess.Popen(  # nosec B603
                 [sys.executable, "-m", "marquee.cli", "retrain", "--once"],
                 env=_environment(self._settings),
@@ -112,24 +112,24 @@ class _Rounds:
                 self._process.terminate()
             code = self._wait(self._process)
         except OSError as error:
-            # Too little memory for a process, for example.
+            # For example, there is too little memory for another process.
             _say(f"the round could not be started: {error}")
             code = 1
         finally:
             self._process = None
         if self.stopped.is_set() and code in (EXIT_CODE, -signal.SIGTERM):
-            _say("the round was given up")
+            _say("the round was cancelled")
             return
         outcome = _OUTCOMES.get(code, _FAILED)
         self._outcomes[outcome] += 1
         seconds = time.monotonic() - started
         how = f"ended by signal {-code}" if code < 0 else f"exit code {code}"
-        _say(f"the round ends after {seconds:,.0f} s: {outcome} ({how})")
+        _say(f"round finished after {seconds:,.0f} s: {outcome} ({how})")
         if self._settings.metrics_file:
             self._write_metrics(outcome, seconds)
 
     def stop(self, _number: int, _frame: FrameType | None) -> None:
-        """Ends the round in progress, and the rounds. The handler of signals."""
+        """Handles a signal: stops the round in progress, and starts no further ones."""
         self.stopped.set()
         if self._process is not None:
             self._process.terminate()
@@ -147,7 +147,7 @@ class _Rounds:
             return process.wait()
 
     def _write_metrics(self, outcome: str, seconds: float) -> None:
-        """Writes how rounds ended, beside the gate's verdict; a failure is only reported."""
+        """Writes the outcomes of rounds next to the gate's verdict; a failure is only reported."""
         from prometheus_client import CollectorRegistry, Counter, Gauge, write_to_textfile
 
         registry = CollectorRegistry()
@@ -178,7 +178,7 @@ class _Rounds:
 
 
 def _environment(settings: RetrainSettings) -> dict[str, str]:
-    """The environment of a round: the settings as variables, so that no password is an argument."""
+    """The environment of a round: settings as variables, so that no password is an argument."""
     environment = {**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": tempfile.gettempdir()}
     for f in dataclasses.fields(settings):
         if f.metadata and f.name not in ("every", "once"):

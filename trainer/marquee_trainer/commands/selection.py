@@ -1,4 +1,4 @@
-"""Which models the commands train, as `--models`, `--exclude` and `--budget` say."""
+"""Selects the models to train by `--models`, `--exclude` and `--budget`."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ class ModelSelection:
 
     Attributes:
         names: Their names, in the order of the registry; by default all.
-        seconds: The time that the run may take; None for no limit.
+        seconds: The time limit of the run; None for no limit.
     """
 
     names: tuple[str, ...] = tuple(MODELS_BY_NAME)
     seconds: float | None = None
 
 
-def selection_of(settings: ModelSettings) -> ModelSelection:
-    """Reads the selection from the settings of a command.
+def select_models(settings: ModelSettings) -> ModelSelection:
+    """Selects the models that a command's settings name.
 
     Raises:
-        ConfigurationError: A name is unknown, no model is left, or the budget is no duration.
+        ConfigurationError: A name is unknown, no model is left, or the budget is not a duration.
     """
     chosen, excluded = _names(settings.models), _names(settings.exclude)
     names = tuple(
@@ -49,18 +49,18 @@ def parse_duration(text: str, option: str) -> float:
 
     Args:
         text: The duration.
-        option: The option that it is the value of, for the error message.
+        option: The option whose value it is, for the error message.
 
     Returns:
         The duration in seconds.
 
     Raises:
-        ConfigurationError: The text has another form, or the duration is 0.
+        ConfigurationError: The text is not a duration, or the duration is 0.
     """
     match = _DURATION.fullmatch(text.strip())
     seconds = float(match[1]) * _UNIT_S[match[2]] if match else 0.0
     if not seconds:
-        raise ConfigurationError(f"{option}: {text!r} is no duration such as 90s, 10m or 2h")
+        raise ConfigurationError(f"{option}: {text!r} is not a duration such as 90s, 10m or 2h")
     return seconds
 
 
@@ -69,6 +69,6 @@ def _names(text: str) -> tuple[str, ...]:
     unknown = [name for name in names if name not in MODELS_BY_NAME]
     if unknown:
         raise ConfigurationError(
-            f"there is no model {unknown[0]!r}; there are {', '.join(MODELS_BY_NAME)}"
+            f"there is no model {unknown[0]!r}; the models are {', '.join(MODELS_BY_NAME)}"
         )
     return names

@@ -1,4 +1,4 @@
-"""Settings of the trainer's commands."""
+"""The settings of the trainer's commands."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marquee_core.feedback.location import check_log_setting
 from marquee_services.server.settings import ServerSettings, Settings, setting
 from marquee_trainer.publishing.config import AUTO, RETRIEVAL_KINDS, PrecomputeConfig
 
-# As in `data/repeats.py`, which is not imported: it brings NumPy.
+# As in `data/repeats.py`, which is not imported because it imports NumPy.
 ON_REPEAT = ("auto", "last", "mean", "max", "sum", "error")
 AUTO_SPLIT = "auto"
 SPLITS = ("random", "temporal", "user-random", "user-last")
@@ -22,14 +22,15 @@ _CONFIG_HELP = (
 
 @dataclass(frozen=True)
 class SourceSettings(Settings):
-    """Which ratings to use."""
+    """The source of the ratings."""
 
     data: str = setting(
         "sample",
         "Ratings: `sample`; a TensorFlow Datasets config such as `movielens/100k-ratings`; a "
-        "GroupLens folder or zip file; a CSV, TSV, JSON lines or Parquet file, a folder or glob of "
-        "them, also compressed (.gz, .zst), local or at any URL that fsspec supports; or the URL "
-        "of a database such as sqlite:///ratings.db or postgresql://host/name.",
+        "GroupLens folder or zip file; a CSV, TSV, JSON lines or Parquet file, or a folder or glob "
+        "of such files, optionally compressed (.gz, .zst), local or at any URL that fsspec "
+        "supports; or the URL of a database such as sqlite:///ratings.db or "
+        "postgresql://host/name.",
     )
 
 
@@ -39,45 +40,45 @@ class ReadSettings(Settings):
 
     columns: str = setting(
         "",
-        "Columns, by name or by place counted from 1: user=…,item=…,rating=…,time=…; count=… in "
-        "place of rating=… for implicit feedback. By default they are found by common names.",
+        "Columns, by name or by position counted from 1: user=…,item=…,rating=…,time=…; count=… "
+        "instead of rating=… for implicit feedback. By default they are recognised by common "
+        "names.",
     )
     query: str = setting(
         "",
-        "SQL query whose rows are the ratings, if --data is a database; by default "
+        "SQL query that returns the ratings, if --data is a database; by default "
         "`SELECT * FROM ratings`.",
     )
     scale: str = setting(
-        "", "Rating scale LOW:HIGH, such as 1:10; by default it is found in the ratings."
+        "", "Rating scale LOW:HIGH, such as 1:10; by default it is detected from the ratings."
     )
     on_repeat: str = setting(
         "auto",
-        "What happens when a user rates an item again: `last` uses the latest rating, `mean`, "
-        "`max` or `sum` combine all of them, `error` stops. `auto` is `sum` for implicit feedback "
-        "and `last` otherwise.",
+        "How repeated ratings of an item by a user are merged: `last` uses the latest rating, "
+        "`mean`, `max` and `sum` combine all of them, and `error` rejects them. `auto` is `sum` "
+        "for implicit feedback and `last` otherwise.",
         choices=ON_REPEAT,
     )
     items: str = setting(
         "",
-        "File of item metadata with columns such as item id, title, year and genres; other "
-        "columns become attributes. By default a file beside the ratings, such as movies.csv.",
+        "File of item metadata with columns such as item id, title, year and genres; other columns "
+        "become attributes. By default a file next to the ratings, such as movies.csv.",
     )
     genre_separator: str = setting(
-        "", "Text between two genres in the file of items; by default it is found."
+        "", "Separator between genres in the file of items; by default it is detected."
     )
     allow_untitled: bool = setting(
         False, "Accept data in which more than a fifth of the rated items have no metadata."
     )
     manual_dir: str = setting(
         "",
-        "Folder of archives that are already downloaded, for TensorFlow Datasets; empty to "
-        "download them.",
+        "Folder of archives that TensorFlow Datasets need not download; empty to download them.",
     )
 
 
 @dataclass(frozen=True)
 class DataSettings(ReadSettings, SourceSettings):
-    """Which ratings to use, how to read them, and how to split them."""
+    """The source of the ratings, how to read them, and how to split them."""
 
     train_file: str = setting(
         "",
@@ -92,7 +93,7 @@ class DataSettings(ReadSettings, SourceSettings):
     )
     seed: int = setting(0, "Seed for the sample, the splits and the models.", low=0)
     test_fraction: float = setting(
-        0.2, "Share of the ratings that is held out for the test.", low=0.01, high=0.9
+        0.2, "Share of the ratings that are held out for the test.", low=0.01, high=0.9
     )
     split: str = setting(
         AUTO_SPLIT,
@@ -122,24 +123,24 @@ class ModelSettings(Settings):
     exclude: str = setting("", "Models to leave out, separated by commas.")
     budget: str = setting(
         "",
-        "Time that the whole run may take, such as 90s, 10m or 2h. Models that do not fit are "
-        "left out or trained for fewer epochs. Empty for no limit.",
+        "Time that the whole run may take, such as 90s, 10m or 2h. Models for which there is not "
+        "enough time are skipped or trained for fewer epochs. Empty for no limit.",
     )
 
 
 @dataclass(frozen=True)
 class FeedbackSettings(DataSettings):
-    """The release store, and the feedback log beside the ratings."""
+    """The release store and the feedback log, in addition to the ratings."""
 
     store: str = setting(
         ServerSettings.store, "Release store: a folder or a URL.", env="MARQUEE_STORE"
     )
     feedback: str = setting(
         "",
-        "Feedback log of the gateways: `sqlite` (the file beside the store), sqlite:///PATH or "
-        "postgresql://…. What users did is merged with the ratings of --data, forgotten users are "
-        "left out, and gateways follow the log from where the release ends. A URL with a password "
-        "belongs in the variable.",
+        "Feedback log of the gateways: `sqlite` (the file next to the store), sqlite:///PATH or "
+        "postgresql://…. Recorded events are merged with the ratings of --data, forgotten users "
+        "are left out, and gateways follow the log from where the release ends. Set a URL with a "
+        "password by the variable.",
         env="MARQUEE_FEEDBACK",
     )
 
@@ -155,20 +156,20 @@ class TrainSettings(ModelSettings, FeedbackSettings):
     signing_key: str = setting(
         "",
         "PEM file of the Ed25519 private key that signs the release; `marquee releases keygen` "
-        "makes one. Empty: the release is not signed.",
+        "creates one. Empty to publish without a signature.",
         env="MARQUEE_SIGNING_KEY",
     )
     promote: bool = setting(
-        True, "Promote the release: put it in production, if the gate finds it as good as before."
+        True, "Promote the release, that is, put it in production, if it passes the gate."
     )
     gate: bool = setting(
         True,
-        "Let the gate judge the release before it is published, so that its manifest holds the "
-        "verdict; --no-gate needs --no-promote.",
+        "Run the gate before the release is published, so that its manifest holds the verdict; "
+        "--no-gate requires --no-promote.",
     )
     require_approval: bool = setting(
         False,
-        "Let a person approve every release: `marquee releases promote RELEASE --approve`.",
+        "Require approval of every release by `marquee releases promote RELEASE --approve`.",
         env="MARQUEE_REQUIRE_APPROVAL",
     )
     metrics_file: str = setting(
@@ -178,16 +179,16 @@ class TrainSettings(ModelSettings, FeedbackSettings):
     )
     resume: bool = setting(
         False,
-        "Go on with a training of the same ratings and options that was interrupted: models that "
-        "it had fitted are not fitted again, and the result is the same.",
+        "Resume an interrupted training on the same ratings with the same options: models that it "
+        "fitted are not fitted again, and the result is the same.",
     )
     checkpoints: str = setting(
         "",
-        "Folder of the fitted models of a training in progress; by default beside the store, or in "
-        "the user's cache if the store is no folder.",
+        "Folder for the fitted models of a training in progress; by default next to the store, or "
+        "in the user's cache if the store is not a folder.",
     )
     check_input: bool = setting(
-        True, "Stop before training if the ratings fail a check; the exit code is 3 then."
+        True, "Stop before training, with exit code 3, if the ratings fail a check."
     )
     max_repeats: float = setting(
         0.5, "Largest share of rows that repeat a user and an item.", low=0.0, high=1.0
@@ -200,29 +201,28 @@ class TrainSettings(ModelSettings, FeedbackSettings):
     )
     max_drop: float = setting(
         0.5,
-        "Largest share of ratings, users or items that may be lost since the release in "
-        "production.",
+        "Largest loss of ratings, users or items since the release in production, as a share.",
         low=0.0,
         high=1.0,
     )
     processes: int = setting(
         1,
-        "Processes that fit models at the same time, each with its share of the cores. A process "
-        "takes memory for the ratings and for what its models need.",
+        "Number of processes that fit models in parallel and share the cores. Each process "
+        "requires memory for the ratings and its models.",
         low=1,
         high=256,
     )
     ray: str = setting(
         "",
         "Fit the models as tasks of a Ray cluster: its address (`auto` finds one, `local` starts "
-        "one here). Needs the extra `ray`, here and there.",
+        "one here). Requires the extra `ray`, here and in the cluster.",
         env="MARQUEE_RAY",
     )
     retrieval: str = setting(
         AUTO,
         "How the servers generate candidates from a large catalogue: `exact`, `ann` (approximate "
-        "nearest neighbours; needs the extra `ann`), or `auto`, which chooses by the catalogue's "
-        "size and the measured recall.",
+        "nearest neighbours; requires the extra `ann`), or `auto`, which chooses by the "
+        "catalogue's size and the measured recall.",
         choices=RETRIEVAL_KINDS,
     )
     precomputed_users: int = setting(
@@ -236,30 +236,32 @@ class TrainSettings(ModelSettings, FeedbackSettings):
     fold_on_request: bool = setting(
         False,
         "Publish neither user CF's neighbours of known users nor their vectors of Bayesian MF, "
-        "which are most of what a release holds for a user. Servers then compute them for each "
-        "answer, as they do for visitors.",
+        "which are most of the size of a release per user. Servers then compute them in each "
+        "request, as for visitors.",
     )
     refit: bool = setting(
         True,
-        "Fit the models on all ratings after the evaluation, and publish those. Without, the "
-        "models are published as they were evaluated, for experiments.",
+        "Refit the models on all ratings after the evaluation, and publish the refitted ones. With "
+        "--no-refit, the models are published as they were evaluated.",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.budget and (self.ray or self.processes > 1):
-            raise ValueError("budget: decides model after model; give neither ray nor processes")
+            raise ValueError("budget: cannot be combined with ray or processes")
         if self.ray and self.processes > 1:
-            raise ValueError("give ray or processes")
+            raise ValueError("ray: cannot be combined with processes")
         if self.promote and not self.gate:
-            raise ValueError("gate: a release that is promoted must be judged")
+            raise ValueError(
+                "gate: a promoted release must pass it; --no-gate requires --no-promote"
+            )
         if self.resume and self.budget:
-            # A budget chooses models by measured time, which an interruption changes.
+            # A budget selects models by measured times, which differ after an interruption.
             raise ValueError("resume: a training with a budget cannot be resumed")
 
     @property
     def checkpoint_folder(self) -> Path:
-        """The folder of the fitted models of a training in progress."""
+        """The folder for the fitted models of a training in progress."""
         if self.checkpoints:
             return Path(self.checkpoints).expanduser()
         if "://" not in self.store:
@@ -276,10 +278,10 @@ class RetrainSettings(TrainSettings):
     every: str = setting(
         "24h", "Time from the start of a round to the start of the next, such as 90m or 24h."
     )
-    once: bool = setting(False, "Do one round and exit, as a scheduled job does.")
+    once: bool = setting(False, "Run one round and exit, for a scheduled job.")
     keep: int = setting(
         10,
-        "Number of the newest releases that a round leaves in the store, besides those in use; 0 "
+        "Number of newest releases that a round keeps in the store, in addition to those in use; 0 "
         "deletes none.",
         low=0,
         env="MARQUEE_RETRAIN_KEEP",
@@ -295,8 +297,8 @@ class DemoSettings(ModelSettings, DataSettings):
     live: bool = setting(
         False,
         "Simulate users who rate what they are shown: record their feedback, retrain on it, and "
-        "compare the ensemble with popularity in an experiment. Needs --data sample; leaves the "
-        "slowest models out, unless --models or --exclude is given.",
+        "compare the ensemble with popularity in an experiment. Requires --data sample; leaves out "
+        "the slowest models, unless --models or --exclude is given.",
     )
     listen: str = setting(
         "127.0.0.1:0", "Address that the gateway listens on; port 0 picks a free one."
@@ -311,13 +313,13 @@ class EvaluateSettings(ModelSettings, DataSettings):
     report: str = setting("", "Folder to write report.html and its charts to; empty to write none.")
     cold_start: bool = setting(
         False,
-        "Also evaluate users who are unknown in training, by the number of ratings they give; "
-        "trains all models twice more.",
+        "Also evaluate users without training ratings, by the number of ratings they give; trains "
+        "all models twice more.",
     )
     with_day: bool = setting(
         False,
-        "Also evaluate predictions that know the day of the rating, which no forecast can; fits "
-        "one more model, twice.",
+        "Also evaluate predictions that know the day of the rating, which a real forecast cannot; "
+        "fits one more model, twice.",
     )
 
 
@@ -333,6 +335,6 @@ class TuneSettings(DataSettings):
     out: str = setting(
         "tuned.json",
         "File to write the best hyperparameters to. Models that it already holds are kept, and "
-        "their search continues from there. All trials are kept beside it, in a file with the "
+        "their search continues from there. All trials are saved next to it, in a file with the "
         "suffix .trials.jsonl (Optuna's journal format).",
     )

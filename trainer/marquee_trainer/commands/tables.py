@@ -15,15 +15,15 @@ _COLUMNS = (
     ("recall@20", "Recall@20"),
     ("coverage@10", "coverage@10"),
 )
-# Left out first where the terminal is too narrow for all columns.
+# The columns to drop first if the terminal is too narrow.
 _DROPPABLE = ("coverage@10", "train MSE", "test MAE", "Recall@20", "test RMSE")
 
 
 def metrics_table(evaluation: Evaluation) -> str:
-    """The metrics of every model, the baselines and the ensemble.
+    """Formats the metrics of every model, the baselines and the ensemble.
 
-    Empty cells do not apply. Metrics that no model has, such as rating errors of implicit feedback,
-    have no column.
+    Cells of metrics that do not apply are empty. Metrics that no model has, such as rating errors
+    of implicit feedback, have no column.
     """
     by_model = evaluation.metrics
     columns = [
@@ -40,7 +40,7 @@ def metrics_table(evaluation: Evaluation) -> str:
 
 
 def known_day_table(known_day: KnownDay) -> str:
-    """The metrics of predictions that know the day of the rating."""
+    """Formats the metrics of predictions that know the day of the rating."""
     columns = [(key, title) for key, title in _COLUMNS if key in known_day.metrics[ENSEMBLE]]
     rows = [
         [f"{name}, day known", *(f"{row[key]:.4f}" for key, _ in columns)]

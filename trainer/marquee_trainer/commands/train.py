@@ -5,20 +5,20 @@ from __future__ import annotations
 import click
 
 from marquee_core.release.lease import Lease
-from marquee_trainer.commands.elsewhere import Elsewhere, without_fits
+from marquee_trainer.commands.fit_workers import FitWorkers, without_fit_steps
 from marquee_trainer.commands.input_report import check_inputs
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
-from marquee_trainer.commands.promoting import gate_of, promote_through_gate
-from marquee_trainer.commands.selection import ModelSelection, selection_of
+from marquee_trainer.commands.promotion import gate_for, promote_through_gate
+from marquee_trainer.commands.selection import ModelSelection, select_models
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
-from marquee_trainer.models.configurations import models_for
-from marquee_trainer.models.costs import measured_slowness
+from marquee_trainer.models.configurations import model_factories
+from marquee_trainer.models.costs import measured_slowdown
 from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.model import Model, can_learn_from
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
@@ -29,24 +29,24 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.plan import TrainingPlan
 from marquee_trainer.training.preparation import check_sizes
 from marquee_trainer.training.refit import refit_on_all_ratings
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.training.train import train
 
 
 def run_training(settings: TrainSettings, lease: Lease) -> None:
-    """Trains, prints the metrics, publishes a release and, if so configured, promotes it.
+    """Trains, prints the metrics, publishes a release and, if configured, promotes it.
 
     Args:
         settings: The settings.
-        lease: The lease of the store's only trainer.
+        lease: The trainer lease of the store.
 
     Raises:
         RatingsError: The ratings cannot be read, or there are too few of them.
-        ConfigurationError: The file of hyperparameters cannot be read or names an unknown model, or
-            the selection of models does.
+        ConfigurationError: The file of hyperparameters cannot be read, or it or the selection of
+            models names an unknown model.
         ArtifactError: A model's parameters are not finite, so it cannot be published.
-        LeaseHeldError: The lease was lost; nothing is published then.
-        Exit: The ratings failed a check, or the gate refused the release or asks for approval.
+        LeaseHeldError: The lease was lost; nothing is published.
+        Exit: The ratings failed a check, or the gate refused the release or requires approval.
         OSError: The store cannot be written to.
     """
     store = open_store(settings.store, settings.signing_key)
@@ -65,10 +65,10 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         split,
         settings.seed,
         settings.config,
-        selection_of(settings),
+        select_models(settings),
         settings.refit,
         checkpoints,
-        Elsewhere.of(settings),
+        FitWorkers.from_settings(settings),
     )
     click.echo(
         f"{split.description}: {len(split.train):,} training ratings, {len(split.test):,} test"
@@ -82,8 +82,10 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         progress.on_step("publish", 0)
         judge = None
         if settings.gate:
-            asks = settings.require_approval and settings.promote
-            judge = gate_of(store, asks, lease, lambda: progress.on_step("judge by the gate", 0))
+            require_approval = settings.require_approval and settings.promote
+            judge = gate_for(
+                store, require_approval, lease, lambda: progress.on_step("judge by the gate", 0)
+            )
         manifest = publish_trained(
             store,
             dataset,
@@ -117,9 +119,9 @@ def train_all(
     selection: ModelSelection | None = None,
     refit: bool = False,
     checkpoints: Checkpoints | None = None,
-    elsewhere: Elsewhere | None = None,
-) -> Trained:
-    """Trains models with their tuned hyperparameters, and shows the progress on stderr.
+    workers: FitWorkers | None = None,
+) -> TrainingResult:
+    """Trains models with their tuned hyperparameters, showing the progress on stderr.
 
     Args:
         dataset: The ratings.
@@ -127,27 +129,27 @@ def train_all(
         seed: Seed for all randomness.
         config: A file that `marquee tune` wrote; empty for the file in this package that was tuned
             on data of the most similar size, adapted to the size of this data.
-        selection: Which models to train, and in what time; None for all.
+        selection: The models to train and the time limit; None for all models and no limit.
         refit: Whether to fit the models on all ratings after the evaluation, for a release.
-        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
-        elsewhere: Fits the models in other processes first; None to fit them in this one.
+        checkpoints: Saves fits and restores those of an earlier run; None for neither.
+        workers: Worker processes that fit the models first; None to fit them in this process.
 
     Raises:
         ConfigurationError: The file cannot be read or names an unknown model.
         RatingsError: There are too few ratings, or none of the models can learn from them.
-        TaskError: Another process that fits a model has died again and again.
+        TaskError: A worker process that fits a model died repeatedly.
     """
     selection = selection or ModelSelection()
-    models = models_for(len(split.train), config, selection.names)
+    models = model_factories(len(split.train), config, selection.names)
     training = TrainingConfig.for_dataset(dataset, seed)
-    slowness = measured_slowness()
+    slowdown = measured_slowdown()
     budget = None
     if selection.seconds is not None:
         budget = Budget(
             selection.seconds,
             lambda note: click.echo(f"  {note}", err=True),
             refit=refit,
-            slowness=slowness,
+            slowdown=slowdown,
         )
     held_out = round(training.validation_share(split.kind) * len(split.train))
     made: list[Model] = [make_model() for make_model in models]
@@ -157,19 +159,19 @@ def train_all(
         left_out = ", ".join(model.name for model in made if model.name not in names)
         note = f"; left out: {left_out}, which predict ratings" if left_out else ""
         click.echo(f"  implicit feedback: only rankers are trained{note}", err=True)
-    if elsewhere is not None:
+    if workers is not None:
         todo = TrainingPlan(dataset.of_modelled_items(), split, training, refit)
         check_sizes(todo.dataset, split, todo.validation_split)
-        checkpoints = elsewhere.fit(todo, planned)
+        checkpoints = workers.fit(todo, planned)
     first = [model.name for model in budget.order(planned)] if budget is not None else names
     all_ratings = len(split.train) + len(split.test) if refit else 0
-    if elsewhere is not None:
-        first, names, all_ratings = [], [], 0  # The fits are there, and take no time.
+    if workers is not None:
+        first, names, all_ratings = [], [], 0  # The workers have fitted everything.
     plan = training_plan(first, held_out, len(split.train), all_ratings, refit_order=names)
-    with ProgressBar(plan, slowness) as bar:
+    with ProgressBar(plan, slowdown) as bar:
         progress = bar.progress()
-        if elsewhere is not None:
-            progress = without_fits(progress)
+        if workers is not None:
+            progress = without_fit_steps(progress)
         trained = train(dataset, split, models, training, progress, budget, checkpoints)
         if refit:
             trained = refit_on_all_ratings(dataset, split, trained, training, progress, checkpoints)

@@ -1,4 +1,4 @@
-"""`marquee tune`: searches hyperparameters and writes the best to a file."""
+"""`marquee tune`: searches hyperparameters and writes the best ones to a file."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from marquee_trainer.commands.loading import load_and_split
 from marquee_trainer.commands.settings import TuneSettings
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.models.configurations import packaged, read_parameters
+from marquee_trainer.models.configurations import packaged_configuration, read_parameters
 from marquee_trainer.models.model import can_learn_from
 from marquee_trainer.models.registry import MODELS_BY_NAME
-from marquee_trainer.tuning.file import TunedFile
 from marquee_trainer.tuning.search import Search, tune
 from marquee_trainer.tuning.spaces import SPACES
+from marquee_trainer.tuning.tuned_file import TunedFile
 
-# Added to the name of the output file, without its suffix, for the file of trials beside it.
+# The file of trials next to the output file has the same stem and this suffix.
 TRIALS_SUFFIX = ".trials.jsonl"
 
 
 def tune_models(settings: TuneSettings) -> None:
-    """Searches hyperparameters, prints each trial, and writes the best of each model.
+    """Searches hyperparameters, prints each trial, and writes the best ones of each model.
 
-    The search starts from the output file if it exists, else from the file in the package that was
-    tuned on data of the most similar size. The output file is written after
-    each trial. All trials are kept in a file beside it, from which a later run goes on.
+    The search starts from the output file if it exists, otherwise from the file in the package that
+    was tuned on data of the most similar size. The output file is written after each trial. All
+    trials are saved in a file next to it, from which a later run continues.
 
     Raises:
         RatingsError: The ratings cannot be read.
@@ -42,7 +42,7 @@ def tune_models(settings: TuneSettings) -> None:
     dataset, split = load_and_split(settings)
     dataset = dataset.of_modelled_items()
     out = Path(settings.out)
-    start = read_parameters(out if out.exists() else packaged(len(split.train)).path)
+    start = read_parameters(out if out.exists() else packaged_configuration(len(split.train)).path)
     names = [name.strip() for name in settings.models.split(",") if name.strip()] or list(SPACES)
     names = [
         name
@@ -75,16 +75,16 @@ def tune_models(settings: TuneSettings) -> None:
                 storage=out.with_name(out.stem + TRIALS_SUFFIX),
             )
         finally:
-            # Also after Ctrl-C: what was found is in the file.
+            # Runs after Ctrl-C too: the best trials so far are in the file.
             status.stop()
             _summarise(list(searches.values()))
-    # Models that already had trials and no time for more were not reported above.
+    # Models with earlier trials but no time for new ones were not reported above.
     file.write(found)
     click.echo(f"wrote {out}")
 
 
 class _Status:
-    """Prints a line for each trial and, if stderr is a terminal, a status line below them."""
+    """Prints one line per trial and, if stderr is a terminal, a status line below them."""
 
     def __init__(self, models: int, minutes: float) -> None:
         """Creates the status line.
@@ -101,19 +101,19 @@ class _Status:
             TimeElapsedColumn(),
             TextColumn(f"of {timedelta(minutes=round(minutes, 2))}"),
         )
-        # Redirected output must not become part of stderr.
+        # Redirected stdout must not be written to stderr.
         self._progress = Progress(
             *columns, console=self._console, transient=True, redirect_stdout=False
         )
         self._task = self._progress.add_task("first trial", total=None)
 
-    def update(self, line: str, search: Search, place: int) -> None:
+    def update(self, line: str, search: Search, position: int) -> None:
         """Prints the line of a trial and updates the status line.
 
         Args:
             line: The line.
             search: The search that the trial belongs to.
-            place: The place of its model among all, counted from 1.
+            position: The position of its model among all models, counted from 1.
         """
         if sys.stdout.isatty() and self._console.is_terminal:
             self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -123,7 +123,7 @@ class _Status:
         best = f", best {search.best.loss:.4f}" if completed else ""
         self._progress.update(
             self._task,
-            description=f"{search.model} ({place} of {self._models}): "
+            description=f"{search.model} ({position} of {self._models}): "
             f"{len(search.trials)} trials{best};",
         )
 

@@ -1,7 +1,7 @@
 """Loads ratings from any source as a `RatingsDataset`, and splits them.
 
-Imports `marquee_core` only. Read `source.py` first: it decides which reader loads a source.
-GroupLens' files are read by `grouplens.py`, other files and databases by `interpret.py`, which
-uses one module per step: `files`, `dialect`, `delimited` and `tables` to read columns, `columns`
-and `values` to interpret them, `items`, `repeats` and `scale` to make sense of them.
+May import only `marquee_core`. Start with `source.py`, which decides which reader loads a source.
+`grouplens.py` reads GroupLens' files, and `interpret.py` other files and databases. It uses one
+module per step: `files`, `dialect`, `delimited` and `tables` read columns, `columns` and `values`
+interpret them, and `items`, `repeats`, `scale` and `assembly` build the data set.
 """

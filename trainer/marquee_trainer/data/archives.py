@@ -10,17 +10,17 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from marquee_trainer.data.content import EXCEL
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.file_signatures import EXCEL
 
-# What reading a damaged archive, an encrypted entry, or one with an unknown compression raises.
+# Errors raised by damaged archives, encrypted entries and unknown compression methods.
 _DAMAGE = (
     *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error),
     *(EOFError, OSError, RuntimeError, ValueError, MemoryError),
 )
 
 
-# Entries by which zip files are known that hold documents, not files of people's own.
+# Entries that identify a zip file as a document rather than an archive of files.
 _DOCUMENTS = {
     "xl/workbook.xml": ("an Excel workbook", EXCEL),
     "xl/workbook.bin": ("an Excel workbook", EXCEL),
@@ -33,7 +33,7 @@ def check_is_archive(path: Path) -> None:
     """Checks that a zip file is an archive of files.
 
     Raises:
-        RatingsError: It is damaged, or it is a document; the message says what can be done.
+        RatingsError: It is damaged, or it is a document; the message says what to do.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -65,7 +65,7 @@ class FolderFiles:
 
 
 class ZipFiles:
-    """The files of a zip file, whichever folder of it they are in."""
+    """The files of a zip file, regardless of their folders in it."""
 
     def __init__(self, path: Path) -> None:
         """Opens a zip file.

@@ -1,15 +1,15 @@
-"""Makes a data set of rows and item metadata, and notes what is worth knowing about it."""
+"""Builds a data set from rows and item metadata, with notes for the user."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import Details, bounded
+from marquee_trainer.data.item_metadata import MetadataById, limit_attributes
 from marquee_trainer.data.items import check_titles, join_ids
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
-from marquee_trainer.data.scale import Feedback, apart
+from marquee_trainer.data.scale import Feedback, find_unrated_marker
 
 _MERGED = {
     "last": "the latest one is used",
@@ -21,40 +21,40 @@ _MERGED = {
 
 def assemble(
     rows: Rows,
-    details: Details,
+    metadata: MetadataById,
     source: str,
     options: ReadOptions,
     *,
     feedback: Feedback | None = None,
     keep_unrated: bool = False,
 ) -> tuple[RatingsDataset, list[str]]:
-    """Makes a data set of rows and item metadata.
+    """Builds a data set from rows and item metadata.
 
     Args:
         rows: The rows.
-        details: Item metadata by item id; empty if the source has none.
+        metadata: Item metadata by item id; empty if the source has none.
         source: A description of where the ratings came from.
-        options: The scale, and how repeated and untitled items are treated.
-        feedback: The kind of feedback; None to find it in the ratings, which are explicit if
+        options: The scale, and the treatment of repeated ratings and untitled items.
+        feedback: The kind of feedback; None to detect it from the ratings, which are explicit if
             `options` has a scale.
         keep_unrated: Whether items without ratings stay in the catalogue.
 
     Returns:
-        The data set, and notes on what is worth knowing about it.
+        The data set, and notes for the user.
 
     Raises:
         RatingsError: There are no ratings, a rating is not on the scale, a rating is repeated
-            although `options` forbid it, or too many items lack metadata.
+            although `options` forbids that, or too many items lack metadata.
     """
     if options.scale and feedback is None:
         feedback = Feedback.EXPLICIT
-    items, details, joined = join_ids(rows.items, details)
-    names = items.texts() if details else []
-    untitled = check_titles(names, details, options.allow_untitled)
-    details, shortened = bounded(details)
+    items, metadata, joined = join_ids(rows.items, metadata)
+    names = items.texts() if metadata else []
+    untitled = check_titles(names, metadata, options.allow_untitled)
+    metadata, shortened = limit_attributes(metadata)
     notes = [note for note in (joined, untitled, shortened) if note]
     if keep_unrated:
-        unrated = len(details.keys() - set(names))
+        unrated = len(metadata.keys() - set(names))
         if unrated:
             notes.append(f"{unrated:,} items without ratings stay in the catalogue")
     dataset = RatingsDataset.of(
@@ -62,7 +62,7 @@ def assemble(
         items,
         rows.ratings,
         rows.timestamps,
-        details,
+        metadata,
         source,
         rows.where,
         scale=options.scale,
@@ -76,13 +76,15 @@ def assemble(
         if how == "auto":
             how = "sum" if dataset.feedback is Feedback.IMPLICIT else "last"
         notes.append(f"{repeats:,} ratings repeat a user and an item; {_MERGED[how]}")
-    unrated_mark = apart(rows.ratings) if dataset.feedback is Feedback.EXPLICIT else None
+    unrated_mark = None
+    if dataset.feedback is Feedback.EXPLICIT and rows.ratings.distinct().min() <= 0:
+        unrated_mark = find_unrated_marker(rows.ratings.array)
     if unrated_mark is not None:
-        count = int((rows.ratings == unrated_mark).sum())
+        count = int((rows.ratings.array == unrated_mark).sum())
         notes.append(
             f"{count:,} of {len(rows):,} ratings are {unrated_mark:g}, apart from the others; if "
-            f"that means 'not rated', leave these rows out"
+            "that means 'not rated', leave these rows out"
         )
     if options.scale and dataset.feedback is Feedback.EXPLICIT:
-        dataset = replace(dataset, scale=options.scale.stepped(rows.ratings))
+        dataset = replace(dataset, scale=options.scale.stepped(rows.ratings.distinct()))
     return dataset, notes

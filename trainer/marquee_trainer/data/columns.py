@@ -11,14 +11,14 @@ from marquee_trainer.data.errors import RatingsError
 USER, ITEM, RATING, COUNT, TIME = "user", "item", "rating", "count", "time"
 ROLES = (USER, ITEM, RATING, COUNT, TIME)
 BY_ORDER = "found by their order; there is no header"
-"""The basis of a choice of columns that have no names."""
+"""The basis of a choice of columns without names."""
 
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-# Common column names in lower case, without spaces and punctuation; better ones come first.
+# Common column names in lower case, without spaces and punctuation, in order of preference.
 _COMMON_NAMES: Mapping[str, tuple[str, ...]] = {
     USER: _words(
         "userid user uid useruuid reviewerid reviewer customerid customer accountid account "
@@ -51,21 +51,21 @@ _COMMON_NAMES: Mapping[str, tuple[str, ...]] = {
         "listenedat when at"
     ),
 }
-# Words that tell a column of ratings or times by a longer name, such as `My Score (of 10)`.
-_TELLING_WORDS: Mapping[str, frozenset[str]] = {
+# Words that indicate a column of ratings or times in a longer name, such as `My Score (of 10)`.
+_INDICATIVE_WORDS: Mapping[str, frozenset[str]] = {
     TIME: frozenset(_words("date time timestamp datetime")),
     RATING: frozenset(_words("rating score stars")),
 }
-# Words of columns that describe the item or the user, not what the user did.
+# Words that indicate a property of the item or the user rather than an action of the user.
 _MISLEADING_WORDS = frozenset(
     _words(
         "average avg mean median total sum count number num no release released publication "
         "published birth joined signup registered imdb critic critics predicted zone running play"
     )
 )
-_MOST_UNUSED = 8  # names of unused columns that are listed
-_MOST_LISTED = 20  # names of columns in an error message
-_WIDE = 20  # columns from which on a table may be a matrix of users and items
+_MOST_UNUSED = 8  # number of unused columns that are listed
+_MOST_LISTED = 20  # number of columns in an error message
+_WIDE = 20  # number of columns from which on a table may be a matrix of users and items
 _GREAT_NUMBER = re.compile(r"\d{8,}")
 _PUNCTUATION = re.compile(r"[\W_]+")
 _TYPE = re.compile(r":(?:token|float|int|str|string|long|double)(?:_seq)?\s*$", re.IGNORECASE)
@@ -78,7 +78,7 @@ class ColumnChoice:
     Attributes:
         header: The names of all columns.
         positions: The position of each role that has a column.
-        basis: How the columns were chosen: as given, by their names or by their order.
+        basis: How the columns were chosen: as specified, by their names or by their order.
     """
 
     header: tuple[str, ...]
@@ -88,16 +88,16 @@ class ColumnChoice:
     @property
     def names(self) -> dict[str, str]:
         """The name of each role's column."""
-        return {role: self.header[place] for role, place in self.positions.items()}
+        return {role: self.header[index] for role, index in self.positions.items()}
 
     @property
     def unused(self) -> tuple[str, ...]:
         """The names of the columns that have no role."""
         used = set(self.positions.values())
-        return tuple(name for place, name in enumerate(self.header) if name and place not in used)
+        return tuple(name for index, name in enumerate(self.header) if name and index not in used)
 
     def unused_note(self) -> str:
-        """Says which columns are not used, and how to use them; empty if all are."""
+        """A note on columns that are not used and how to use them; empty if all are used."""
         unused = self.unused
         if not unused:
             return ""
@@ -116,10 +116,10 @@ class ColumnChoice:
 
 
 def parse_columns(text: str) -> dict[str, str]:
-    """Parses `user=…,item=…,rating=…,time=…`: a column's name or place for each role.
+    """Parses `user=…,item=…,rating=…,time=…`: a column's name or position for each role.
 
     Raises:
-        RatingsError: A part has another form, or a role is unknown or given twice.
+        RatingsError: A part is malformed, or a role is unknown or given twice.
     """
     given: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
@@ -140,13 +140,13 @@ def choose_columns(header: Sequence[str], given: Mapping[str, str], name: str) -
 
     Args:
         header: The names of its columns.
-        given: The name, or the place counted from 1, of each role's column; empty to find the
+        given: The name, or the position counted from 1, of each role's column; empty to recognise
             columns by common names.
         name: The table's name, for error messages.
 
     Raises:
         RatingsError: A given column does not exist, or the columns of user and item are not
-            found.
+            recognised.
     """
     if given:
         positions = {role: _position(header, column, name) for role, column in given.items()}
@@ -161,32 +161,33 @@ def choose_columns(header: Sequence[str], given: Mapping[str, str], name: str) -
         if ITEM in missing and len(header) > _WIDE:
             hint += "; a matrix with a column for each item must be written as one row per rating"
         raise RatingsError(
-            f"{name}: no column of {' and none of '.join(f'the {role}' for role in missing)} is "
-            f"found among {_listed(header)}; {hint}"
+            f"{name}: no column is recognised as {' or '.join(f'the {role}' for role in missing)} "
+            f"among {_listed(header)}; {hint}"
         )
-    positions |= _told_by_words(header, positions)
+    positions |= _recognise_by_words(header, positions)
     if RATING in positions:
         positions.pop(COUNT, None)
     return ColumnChoice(tuple(header), positions, "found by their names")
 
 
 def columns_by_order(width: int, sample: Sequence[str]) -> ColumnChoice:
-    """The columns of a table without header: user, item, and perhaps rating and time.
+    """Assigns roles to the columns of a table without a header: user, item, rating and time.
 
     Args:
         width: The number of columns.
-        sample: The values of one row. A great number in the third column is a time.
+        sample: The values of one row. If there are three columns, a large number in the third is a
+            time.
     """
     roles = [USER, ITEM, RATING, TIME]
     if width == len(roles) - 1 and _GREAT_NUMBER.match(sample[2].strip()):
         roles.remove(RATING)
     positions = dict(zip(roles, range(width), strict=False))
-    header = tuple(str(place) for place in range(1, width + 1))
+    header = tuple(str(index) for index in range(1, width + 1))
     return ColumnChoice(header, positions, BY_ORDER)
 
 
 def recognise(header: Sequence[str]) -> dict[str, int]:
-    """Finds columns by common names: the position of the column of each role that is found."""
+    """Recognises columns by common names; returns the position of each recognised role."""
     plain = [plain_name(name) for name in header]
     found: dict[str, int] = {}
     for role, names in _COMMON_NAMES.items():
@@ -196,36 +197,37 @@ def recognise(header: Sequence[str]) -> dict[str, int]:
     return found
 
 
-def _told_by_words(header: Sequence[str], found: Mapping[str, int]) -> dict[str, int]:
-    """Finds the columns of rating and time that are missing by single words of longer names.
+def _recognise_by_words(header: Sequence[str], found: Mapping[str, int]) -> dict[str, int]:
+    """Recognises missing columns of ratings and times by single words in longer names.
 
-    A role for which several columns would do is left open, and so is the rating beside a count.
+    A role with several matching columns stays unassigned, and so does the rating if there is a
+    count.
     """
     words = [frozenset(_PUNCTUATION.sub(" ", name).lower().split()) for name in header]
-    told: dict[str, int] = {}
-    for role, telling in _TELLING_WORDS.items():
-        taken = {*found.values(), *told.values()}
-        places = [
-            place
-            for place, name in enumerate(words)
-            if place not in taken and name & telling and not name & _MISLEADING_WORDS
+    recognised: dict[str, int] = {}
+    for role, indicative in _INDICATIVE_WORDS.items():
+        taken = {*found.values(), *recognised.values()}
+        indexes = [
+            index
+            for index, name in enumerate(words)
+            if index not in taken and name & indicative and not name & _MISLEADING_WORDS
         ]
         wanted = role not in found and not (role == RATING and COUNT in found)
-        if wanted and len(places) == 1:
-            told[role] = places[0]
-    return told
+        if wanted and len(indexes) == 1:
+            recognised[role] = indexes[0]
+    return recognised
 
 
 def plain_name(name: str) -> str:
-    """A column's name in lower case, without spaces and punctuation.
+    """Normalises a column's name: lower case, without spaces and punctuation.
 
-    A type behind a colon, as in `user_id:token` (RecBole's atomic files), is left out, too.
+    A type after a colon, as in `user_id:token` (RecBole's atomic files), is removed too.
     """
     return _PUNCTUATION.sub("", _TYPE.sub("", name)).lower()
 
 
 def _listed(header: Sequence[str]) -> str:
-    """The names of columns for a message; the first ones if there are many."""
+    """Lists column names for a message; only the first ones if there are many."""
     shown = ", ".join(map(repr, header[:_MOST_LISTED])) or "no columns"
     more = len(header) - _MOST_LISTED
     return f"{shown} and {more:,} more" if more > 0 else shown
@@ -233,7 +235,7 @@ def _listed(header: Sequence[str]) -> str:
 
 def _position(header: Sequence[str], column: str, name: str) -> int:
     for same in (str, str.casefold, plain_name):
-        matches = [place for place, title in enumerate(header) if same(title) == same(column)]
+        matches = [index for index, title in enumerate(header) if same(title) == same(column)]
         if len(matches) == 1:
             return matches[0]
     if column.isdecimal() and 1 <= int(column) <= len(header):

@@ -1,4 +1,4 @@
-"""Ratings as compact arrays, together with user ids and item metadata."""
+"""Ratings as compact arrays, with user ids and item metadata."""
 
 from __future__ import annotations
 
@@ -6,22 +6,25 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from marquee_core.arrays import Bool, Float32, Int32, Int64
+from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.ratings import RatingsMatrix
-from marquee_trainer.data.details import ItemDetails
+from marquee_trainer.data.chunked import ChunkedArray, gather
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
+from marquee_trainer.data.grouped import SortedRatings, sort_grouped
 from marquee_trainer.data.ids import IdColumn
+from marquee_trainer.data.item_metadata import ItemMetadata
 from marquee_trainer.data.repeats import merge
-from marquee_trainer.data.scale import Feedback, RatingScale, feedback_of
-from marquee_trainer.data.sorting import pick, sort_rows
+from marquee_trainer.data.scale import Feedback, RatingScale, detect_feedback
+from marquee_trainer.data.sorting import sort_rows
 
-# Up to this number of items, a catalogue costs models little, whatever the share of unrated items.
+# Up to this number of items, unrated items cost models little.
 _SMALL_CATALOGUE = 5_000
 
 Ids = Sequence[str] | NDArray[np.bytes_] | pl.Series | IdColumn
@@ -31,7 +34,7 @@ Ids = Sequence[str] | NDArray[np.bytes_] | pl.Series | IdColumn
 class RatingsDataset:
     """All ratings of a source, sorted by user and item.
 
-    The order of the source's rows affects nothing but `source_places` and `file_order`.
+    The order of the source's rows affects only `source_places` and `file_order`.
 
     Attributes:
         users: User index of each rating (int32, n).
@@ -43,13 +46,13 @@ class RatingsDataset:
         catalogue: The items' ids and metadata.
         source: A description of where the ratings came from.
         scale: The rating scale.
-        source_places: The place of each row among the rows of the source (int32 or int64, n).
-            Repeated ratings that were merged count as one row.
+        source_places: The position of each row in the source (int32 or int64, n). Repeated ratings
+            that were merged count as one row.
         has_timestamps: Whether the source has timestamps.
         feedback: Whether the ratings are explicit or implicit feedback.
-        attributes: Further metadata of the items: for each name, a text per item, empty if it
-            is unknown.
-        repeats: Number of rows of the source that repeat a user and an item of another row.
+        attributes: Further metadata of the items: for each name, one text per item, empty if
+            unknown.
+        repeats: Number of rows of the source that repeat the user and the item of another row.
     """
 
     users: Int32
@@ -71,9 +74,9 @@ class RatingsDataset:
         cls,
         users: Ids,
         items: Ids,
-        ratings: Float32,
-        timestamps: Int32 | Int64 | None,
-        details: Mapping[str, ItemDetails],
+        ratings: Float32 | ChunkedArray[np.float32],
+        timestamps: Int32 | Int64 | ChunkedArray[Any] | None,
+        metadata: Mapping[str, ItemMetadata],
         source: str,
         name_row: Callable[[int], str] = lambda row: f"row {row + 1}",
         *,
@@ -89,14 +92,14 @@ class RatingsDataset:
             items: Item ids (n).
             ratings: The ratings (float32, n).
             timestamps: Seconds since 1970 (int32 or int64, n); None if the source has none.
-            details: Item metadata by item id. Items without metadata get their id as title.
+            metadata: Item metadata by item id. Items without metadata get their id as title.
             source: A description of where the ratings came from.
             name_row: Describes where a row was read, for error messages.
-            scale: The rating scale; None to find it in the ratings.
-            feedback: The kind of feedback; None to find it in the ratings.
-            on_repeat: What happens when a user rates an item again: one of `ON_REPEAT`. `auto`
-                adds up implicit feedback, and keeps the latest rating otherwise.
-            keep_unrated: Whether items of `details` without ratings stay in the catalogue.
+            scale: The rating scale; None to detect it from the ratings.
+            feedback: The kind of feedback; None to detect it from the ratings.
+            on_repeat: How repeated ratings of an item by a user are merged: one of `ON_REPEAT`.
+                `auto` sums implicit feedback, and keeps the latest rating otherwise.
+            keep_unrated: Whether items of `metadata` without ratings stay in the catalogue.
 
         Raises:
             RatingsError: There are no ratings, a rating is not on the scale, or, with
@@ -104,53 +107,46 @@ class RatingsDataset:
         """
         if not len(ratings):
             raise RatingsError(f"{source}: there are no ratings")
-        feedback = feedback or feedback_of(ratings)
-        valid = np.isfinite(ratings) if scale is None else scale.contains(ratings)
+        given = ChunkedArray.of(ratings)
+        times = None if timestamps is None else ChunkedArray.of(timestamps)
+        distinct = given.distinct()
+        feedback = feedback or detect_feedback(distinct, len(given))
+        valid = np.isfinite(distinct) if scale is None else scale.contains(distinct)
         if not valid.all():
-            raise _off_scale(ratings, valid, scale, source, name_row)
+            raise _off_scale(given.array, scale, source, name_row)
         user_column, item_column = _column(users), _column(items)
-        times = np.zeros(len(ratings), dtype=np.int32) if timestamps is None else timestamps
-        order, users_of, items_of = sort_rows(user_column.codes, item_column.codes)
-        is_again = (users_of[1:] == users_of[:-1]) & (items_of[1:] == items_of[:-1])
-        again = np.flatnonzero(is_again) + 1
-        # The rows of the source in the order of the data set.
-        rows: Int32 | Int64 = order
-        if len(again):
+        rows = sort_grouped(user_column, item_column, given, times)
+        repeats = 0
+        if rows is None:
             how = on_repeat
             if how == "auto":
                 how = "sum" if feedback is Feedback.IMPLICIT else "last"
-            if how == "error":
-                raise _repeated(user_column, item_column, order, again, source, name_row)
-            # The scale is that of the ratings as they were given, not of their means.
-            if scale is None and feedback is Feedback.EXPLICIT:
-                scale = RatingScale.of(ratings)
-            cells = user_column.codes * np.int64(len(item_column.names)) + item_column.codes
-            kept, ratings = merge(cells, ratings, times, how)
-            order = np.argsort(cells[kept])
-            rows = kept[order]
-            users_of, items_of = user_column.codes[rows], item_column.codes[rows]
+            rows = _sorted(user_column, item_column, given, times, how, source, name_row)
+            repeats = len(given) - len(rows.ratings)
         if feedback is Feedback.IMPLICIT:
-            scale = RatingScale.of_implicit(ratings)
+            scale = RatingScale.of_implicit(rows.ratings if repeats else distinct)
         elif scale is None:
-            scale = RatingScale.of(ratings)
+            # The scale is that of the ratings as they were given, not of their means.
+            scale = RatingScale.of(distinct)
+        items_of = rows.items
         item_names = item_column.names
         if keep_unrated:
-            item_names, items_of = _with_unrated(item_names, items_of, details)
-        catalogue, attributes = _catalogue(Vocabulary(item_names), details)
+            item_names, items_of = _with_unrated(item_names, items_of, metadata)
+        catalogue, attributes = _catalogue(Vocabulary(item_names), metadata)
         return cls(
-            users=users_of,
+            users=rows.users,
             items=items_of,
-            ratings=pick(ratings, order, np.float32),
-            timestamps=pick(times, rows, np.int64),
+            ratings=rows.ratings,
+            timestamps=rows.times,
             user_ids=Vocabulary(user_column.names),
             catalogue=catalogue,
             source=source,
             scale=scale,
-            source_places=order,
+            source_places=rows.places,
             has_timestamps=timestamps is not None,
             feedback=feedback,
             attributes=attributes,
-            repeats=len(again),
+            repeats=repeats,
         )
 
     def __len__(self) -> int:
@@ -158,7 +154,7 @@ class RatingsDataset:
 
     @cached_property
     def file_order(self) -> Int64:
-        """The row that holds each row of the source, in the source's order (int64, n)."""
+        """The row of the data set for each row of the source, in the source's order (int64, n)."""
         rows = np.empty(len(self), dtype=np.int64)
         rows[self.source_places] = np.arange(len(self))
         return rows
@@ -179,10 +175,10 @@ class RatingsDataset:
 
     @cached_property
     def modelled_items(self) -> Int32 | None:
-        """The rated items, ascending, if models are made of these alone (int32, m); None for all.
+        """The rated items, ascending, if only these are modelled (int32, m); None for all items.
 
-        Models grow with the catalogue. They leave out the items without ratings if these are most
-        of more than 5,000 items.
+        The size of models grows with the catalogue. They exclude the items without ratings if these
+        are the majority of more than 5,000 items.
         """
         count = len(self.catalogue)
         rated = np.unique(self.items)
@@ -191,7 +187,7 @@ class RatingsDataset:
         return rated
 
     def of_modelled_items(self) -> RatingsDataset:
-        """The same ratings, in the same rows, with the catalogue that models are made of."""
+        """Returns the same ratings, in the same rows, with the catalogue of the modelled items."""
         items = self.modelled_items
         if items is None:
             return self
@@ -207,7 +203,7 @@ class RatingsDataset:
         )
 
     def matrix(self, rows: Int64) -> RatingsMatrix:
-        """The ratings matrix of some rows.
+        """Builds the ratings matrix of some rows.
 
         Args:
             rows: The rows, in any order (int64, n).
@@ -222,9 +218,9 @@ class RatingsDataset:
         )
 
     def from_stars(self, stars: float) -> float:
-        """The rating of this data set that means as much as a number of stars.
+        """Converts a number of stars to the equivalent rating of this data set.
 
-        See `RatingScale.from_stars`. In implicit feedback every interaction means a like, so any
+        See `RatingScale.from_stars`. For implicit feedback, every interaction is a like, so any
         number of stars corresponds to the lowest strength of the scale. Only recorded dislikes are
         below it.
         """
@@ -233,18 +229,18 @@ class RatingsDataset:
         return self.scale.from_stars(stars)
 
     def rating(self, user: int, item: int) -> float | None:
-        """A user's rating of an item; None if the user has not rated it."""
+        """Returns a user's rating of an item; None if the user has not rated it."""
         seen = self.by_user.seen(user)
-        place = int(np.searchsorted(seen, item))
-        if place == len(seen) or seen[place] != item:
+        position = int(np.searchsorted(seen, item))
+        if position == len(seen) or seen[position] != item:
             return None
-        return float(self.by_user.ratings[self.by_user.indptr[user] + place])
+        return float(self.by_user.ratings[self.by_user.indptr[user] + position])
 
     def fingerprint(self, rows: Int64 | None = None) -> str:
-        """The SHA-256 digest of some rows, in hexadecimal.
+        """Computes the SHA-256 digest of some rows, in hexadecimal.
 
-        It covers ids, ratings and timestamps. It depends neither on the order of the rows nor on
-        the format of the source.
+        It covers ids, ratings and timestamps, and is independent of the order of the rows and the
+        format of the source.
 
         Args:
             rows: The rows, in any order (int64, n); None for all rows.
@@ -252,10 +248,10 @@ class RatingsDataset:
         rows = np.arange(len(self)) if rows is None else np.sort(rows)
         digest = hashlib.sha256()
         for index, names in ((self.users, self.user_ids), (self.items, self.catalogue.items)):
-            # The distinct ids of these rows only, and the place of each row's id among them.
+            # The distinct ids of these rows, and the index of each row's id among them.
             used, codes = np.unique(index[rows], return_inverse=True)
             ids = names.ids(used)
-            # Ids may hold line ends, but no NUL.
+            # Ids may contain line feeds, but not NUL.
             separator = "\0" if any("\n" in name for name in ids) else "\n"
             digest.update(separator.join(ids).encode() + b"\0")
             digest.update(codes.astype("<i4").tobytes())
@@ -268,13 +264,51 @@ def _column(ids: Ids) -> IdColumn:
     return ids if isinstance(ids, IdColumn) else IdColumn.of(ids)
 
 
+def _sorted(
+    users: IdColumn,
+    items: IdColumn,
+    ratings: ChunkedArray[np.float32],
+    timestamps: ChunkedArray[Any] | None,
+    on_repeat: str,
+    source: str,
+    name_row: Callable[[int], str],
+) -> SortedRatings:
+    """Sorts rows in any order by user and item, and merges those that repeat both.
+
+    Raises:
+        RatingsError: With `on_repeat="error"`, a user rates an item twice.
+    """
+    order, users_of, items_of = sort_rows(users.codes, items.codes)
+    is_again = (users_of[1:] == users_of[:-1]) & (items_of[1:] == items_of[:-1])
+    again = np.flatnonzero(is_again) + 1
+    times = timestamps
+    if times is None:
+        times = ChunkedArray([np.zeros(len(ratings), dtype=np.int32)])
+    if not len(again):
+        stars = ratings.pick(order, np.float32)
+        return SortedRatings(users_of, items_of, stars, times.pick(order, np.int64), order)
+    if on_repeat == "error":
+        raise _repeated(users, items, order, again, source, name_row)
+    cells = users.codes * np.int64(len(items.names)) + items.codes
+    kept, merged = merge(cells, ratings.array, times.array, on_repeat)
+    order = np.argsort(cells[kept])
+    rows = kept[order]
+    return SortedRatings(
+        users.codes[rows],
+        items.codes[rows],
+        merged[order],
+        times.pick(rows, np.int64),
+        order,
+    )
+
+
 def _off_scale(
     ratings: Float32,
-    valid: Bool,
     scale: RatingScale | None,
     source: str,
     name_row: Callable[[int], str],
 ) -> RatingsError:
+    valid = np.isfinite(ratings) if scale is None else scale.contains(ratings)
     expected = f"a rating from {scale.low:g} to {scale.high:g}" if scale else "a finite rating"
     problems = [
         f"{name_row(row)}: {ratings[row]:g} is not {expected}"
@@ -291,7 +325,7 @@ def _repeated(
     source: str,
     name_row: Callable[[int], str],
 ) -> RatingsError:
-    """The error for repeated ratings.
+    """Creates the error for repeated ratings.
 
     Args:
         users: The users of the rows.
@@ -311,22 +345,22 @@ def _repeated(
 
 
 def _with_unrated(
-    names: NDArray[np.bytes_], index: Int32, details: Mapping[str, ItemDetails]
+    names: NDArray[np.bytes_], index: Int32, metadata: Mapping[str, ItemMetadata]
 ) -> tuple[NDArray[np.bytes_], Int32]:
-    """Adds the items of `details` to the rated ones: all item ids, and the rows' new indexes."""
+    """Adds unrated items of `metadata`; returns all item ids and the new index of each row."""
     rated = [name.decode() for name in names.tolist()]
-    column = IdColumn.of([*rated, *details])
-    return column.names, pick(column.codes[: len(rated)], index)
+    column = IdColumn.of([*rated, *metadata])
+    return column.names, gather(column.codes[: len(rated)], [index])
 
 
 def _catalogue(
-    items: Vocabulary, details: Mapping[str, ItemDetails]
+    items: Vocabulary, metadata: Mapping[str, ItemMetadata]
 ) -> tuple[Catalogue, dict[str, list[str]]]:
-    """The catalogue, and the items' attributes by name."""
+    """Builds the catalogue and the items' attributes by name."""
     names = items.ids(range(len(items)))
-    if not details:
+    if not metadata:
         return Catalogue.of(items, names, [0] * len(names), [()] * len(names)), {}
-    known = [details.get(name) or ItemDetails(name) for name in names]
+    known = [metadata.get(name) or ItemMetadata(name) for name in names]
     catalogue = Catalogue.of(
         items,
         [item.title for item in known],

@@ -1,4 +1,4 @@
-"""Reads delimited text: fast with polars, and line by line where polars finds a flaw."""
+"""Reads delimited text with polars or, if polars cannot parse it, line by line."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class DelimitedFile:
 
     Attributes:
         file: The file.
-        dialect: How it is written.
-        utf8: Whether it seems to be UTF-8.
-        returns: Whether lines end in a carriage return alone.
+        dialect: Its dialect.
+        utf8: Whether it appears to be UTF-8.
+        returns: Whether lines end with a carriage return only.
     """
 
     file: DataFile
@@ -52,7 +52,7 @@ class DelimitedFile:
 
         Args:
             file: The file.
-            known_names: Names that a header may have besides the common ones.
+            known_names: Column names in addition to the common ones, for detecting a header.
 
         Raises:
             RatingsError: The file cannot be read, is empty or has a single column.
@@ -74,7 +74,8 @@ class DelimitedFile:
         """Reads columns as text; missing and empty values are null.
 
         Args:
-            positions: The positions of the columns, which are named by their places in this list.
+            positions: The positions of the columns; in the result, columns are named by their index
+                in this list.
 
         Raises:
             RatingsError: A row has too few or too many fields; the first such rows are named by
@@ -86,15 +87,14 @@ class DelimitedFile:
         return frame.select(map(_stripped, frame)) if self.dialect.spaced else frame
 
     def read_plain(self, positions: Sequence[int], whole: Collection[int]) -> pl.DataFrame | None:
-        """Reads all columns in less time and memory than as text, where that loses nothing.
+        """Reads all columns faster and in less memory than as text, if that is lossless.
 
         Args:
             positions: See `read`.
-            whole: The places in `positions` of the columns to read as whole numbers if they are.
+            whole: Indexes in `positions` of the columns to read as whole numbers if possible.
 
         Returns:
-            The columns, of types that `read_plain_columns` describes; None if they must be read as
-            text.
+            The columns, with the types of `read_plain_columns`; None if they must be read as text.
         """
         local, dialect = self.file.local, self.dialect
         is_simple = self.utf8 and len(dialect.separator) == 1 and not dialect.spaced
@@ -102,21 +102,21 @@ class DelimitedFile:
         if local is None or not is_simple or sorted(positions) != list(range(width)):
             return None
         skipped = dialect.preamble + int(dialect.has_header)
-        places = {positions[place] for place in whole}
-        frame = read_plain_columns(local, dialect.separator, skipped, width, places)
+        indexes = {positions[index] for index in whole}
+        frame = read_plain_columns(local, dialect.separator, skipped, width, indexes)
         if frame is None:
             return None
         return frame.select(
-            pl.col(str(position)).alias(str(place)) for place, position in enumerate(positions)
+            pl.col(str(position)).alias(str(index)) for index, position in enumerate(positions)
         )
 
     def where(self, row: int) -> str:
-        """Where a row is: the file's name and the line where it begins, counted from 1."""
+        """The location of a row: the file's name and the first line of the row, counted from 1."""
         return f"{self.file.name}:{self._rows[row][0]}"
 
     @cached_property
     def _rows(self) -> list[tuple[int, list[str]]]:
-        """All rows of data that are not blank, each with its line."""
+        """All non-blank rows of data, each with its line number."""
         rows: list[tuple[int, list[str]]] = []
         text = self._text()
         separator, preamble = self.dialect.separator, self.dialect.preamble
@@ -136,12 +136,12 @@ class DelimitedFile:
         return rows[skip:]
 
     def _fast(self, positions: Sequence[int]) -> pl.DataFrame | None:
-        """The columns as polars reads them; None if it finds a flaw."""
+        """The columns as polars reads them; None if it cannot parse them."""
         source = self._source()
         if source is None:
             return None
         is_long = is_plain(self.dialect.separator)
-        names = [f"column_{place}" for place in range(1, len(self.header) + 1)]
+        names = [f"column_{index}" for index in range(1, len(self.header) + 1)]
         try:
             frame = pl.read_csv(
                 source,
@@ -151,24 +151,24 @@ class DelimitedFile:
                 separator="\t" if is_long else self.dialect.separator,
                 quote_char=None if is_long else '"',
                 schema=dict.fromkeys(names, pl.String),
-                columns=[names[place] for place in positions],
+                columns=[names[index] for index in positions],
             )
         except POLARS_ERRORS:
             return None
-        frame = frame.select(names[place] for place in positions)
-        frame.columns = [str(place) for place in range(len(positions))]
-        # Blank lines at the end are no rows; polars reads them as rows of nulls.
+        frame = frame.select(names[index] for index in positions)
+        frame.columns = [str(index) for index in range(len(positions))]
+        # Polars reads trailing blank lines as rows of nulls.
         while len(frame) and all(value is None for value in frame.row(-1)):
             frame = frame.head(-1)
-        # Blank and short lines in the middle have nulls. A column may be empty as a whole.
+        # Nulls in part of a column mean blank or short lines; a column may be entirely empty.
         if any(0 < column.null_count() < len(frame) for column in frame):
             return None
         return frame
 
     def _source(self) -> bytes | str | None:
-        """What polars reads: the path of a local file, or bytes in UTF-8.
+        """The input of polars: the path of a local file, or bytes in UTF-8.
 
-        None if fields contain tabs, which would replace a plain separator.
+        None if fields contain tabs, which are to replace the separator.
         """
         local, separator = self.file.local, self.dialect.separator
         if local is not None and self.utf8 and not is_plain(separator) and not self.returns:
@@ -182,7 +182,7 @@ class DelimitedFile:
         return None if b"\t" in content else with_tabs(content, separator)
 
     def _text(self) -> str:
-        """The whole text, with lines that end in a line feed."""
+        """The whole text, with line feeds as line ends."""
         text = decode(self.file.read())
         return text.replace("\r", "\n") if self.returns else text
 
@@ -197,16 +197,16 @@ class DelimitedFile:
             raise RatingsError.listing("malformed rows", problems)
         return pl.DataFrame(
             {
-                str(place): pl.Series(
+                str(index): pl.Series(
                     [row[position] or None for _, row in self._rows], dtype=pl.String
                 )
-                for place, position in enumerate(positions)
+                for index, position in enumerate(positions)
             }
         )
 
 
 def _stripped(column: pl.Series) -> pl.Series:
-    """A column without the spaces beside separators, and without quotes if all values have them."""
+    """Removes spaces around separators, and quotes if all values have them."""
     texts = column.str.strip_chars()
     if bool(texts.str.contains(r'(?s)^".*"$').all()):
         inner = texts.str.slice(1, texts.str.len_chars() - 2)

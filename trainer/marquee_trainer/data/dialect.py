@@ -1,4 +1,4 @@
-"""Detects how a delimited text file is written: encoding, separator and header."""
+"""Detects the dialect of a delimited text file: encoding, separator and header."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from dataclasses import dataclass
 from marquee_trainer.data.columns import recognise
 from marquee_trainer.data.errors import RatingsError
 
-# Bytes at the start of a file from which its dialect is found.
+# Number of bytes at the start of a file from which its dialect is detected.
 HEAD_BYTES = 65_536
 _HEAD_LINES = 50
 _SEPARATORS = ("\t", ",", ";", "|", "::")
 SPACES = " "
-"""One or several spaces, as a separator."""
-# Tried where none of the others is found: they are rare, and spaces may be part of values.
+"""One or more spaces, as a separator."""
+# Tried only if none of the others fits: they are rare, and spaces may be part of values.
 _RARE_SEPARATORS = (SPACES, "^", "~", "\x01", "\x1f", ":", "/")
 _RUN_OF_SPACES = re.compile(" +")
 _UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-# Microsoft Excel names the separator in a line of its own.
+# Microsoft Excel may write the separator to a line before the header.
 _SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
 _COMMENT = "#"
 _QUOTED = re.compile('"[^"]*"')
-# How much of a text without a mark shows which bytes of UTF-16 are 0.
+# Number of bytes of a text without byte order mark that are examined for UTF-16.
 _UTF16_SAMPLE = 2_000
 _NUMBER = re.compile(r"\s*[-+−]?\d+([.,]\d+)?\s*")
-# The share of control characters from which on a file with NUL is no text.
+# The share of control characters from which on a file with NUL is binary.
 _MOST_CONTROLS = 0.05
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a delimited text file is written.
+    """The dialect of a delimited text file.
 
     Attributes:
         separator: The text between two fields.
         header: The names of the columns; `1`, `2`, … if the file has no header.
         has_header: Whether the first line is a header.
-        spaced: Whether separators are followed by spaces, which are not part of the values.
-        preamble: The number of lines before the header that are no data, such as comments.
+        spaced: Whether separators are followed by spaces that are not part of the values.
+        preamble: The number of lines before the header that are not data, such as comments.
     """
 
     separator: str
@@ -53,9 +53,10 @@ class Dialect:
 
 
 def decode(content: bytes) -> str:
-    """Decodes text in UTF-8 or UTF-16, with or without a byte order mark, or else in Latin-1.
+    """Decodes text in UTF-8 or UTF-16, with or without a byte order mark, or otherwise in Latin-1.
 
-    Hardly any Latin-1 text is valid UTF-8 by chance. Latin-1 includes the additions of Windows.
+    Latin-1 text is hardly ever valid UTF-8 by chance. Latin-1 includes the extensions of
+    Windows-1252.
     """
     if content.startswith(_UTF16_MARKS):
         return content.decode("utf-16", errors="replace")
@@ -72,7 +73,7 @@ def decode(content: bytes) -> str:
 
 
 def is_utf8(head: bytes) -> bool:
-    """Whether the start of a file is UTF-8 text; its last character may be cut off."""
+    """Whether the start of a file is UTF-8 text; the last character may be truncated."""
     if head.startswith(_UTF16_MARKS) or _utf16_without_mark(head):
         return False
     try:
@@ -83,10 +84,10 @@ def is_utf8(head: bytes) -> bool:
 
 
 def _utf16_without_mark(content: bytes) -> str:
-    """The encoding of UTF-16 without a byte order mark, by its NUL bytes; empty for other text."""
+    """Detects UTF-16 without a byte order mark by its NUL bytes; empty for other text."""
     sample = content[:_UTF16_SAMPLE]
-    for place, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
-        zeros, others = sample[place::2].count(0), sample[1 - place :: 2].count(0)
+    for position, encoding in ((1, "utf-16-le"), (0, "utf-16-be")):
+        zeros, others = sample[position::2].count(0), sample[1 - position :: 2].count(0)
         if zeros > len(sample) // 4 and not others:
             return encoding
     return ""
@@ -98,11 +99,11 @@ def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dia
     Args:
         text: The first lines of the file.
         name: The file's name, for error messages.
-        known_names: Names of columns, besides the common ones: a first line that has one of them
-            is a header.
+        known_names: Column names in addition to the common ones; a first line with one of them is a
+            header.
 
     Raises:
-        RatingsError: The file is empty, is no text or has a single column.
+        RatingsError: The file is empty, is not text or has a single column.
     """
     if _is_binary(text):
         raise RatingsError(f"{name}: not a text table")
@@ -131,13 +132,13 @@ def find_dialect(text: str, name: str, known_names: Collection[str] = ()) -> Dia
 
 @dataclass(frozen=True)
 class _Candidate:
-    """Lines as one separator splits them.
+    """The lines of a file as split by one separator.
 
     Attributes:
         separator: The separator.
         rows: The fields of each line; the first has more than one.
-        recognised: How many fields of the first line are names of columns.
-        same: How many lines have as many fields as the first.
+        recognised: Number of fields of the first line that are column names.
+        same: Number of lines with as many fields as the first.
     """
 
     separator: str
@@ -147,14 +148,14 @@ class _Candidate:
 
     @property
     def rank(self) -> tuple[int, int, int]:
-        """The better the separator explains the lines, the greater."""
+        """A rank that is higher the better the separator fits the lines."""
         return self.recognised, self.same, len(self.rows[0])
 
 
 def _candidates(
     lines: Sequence[str], separators: Sequence[str], known_names: Collection[str]
 ) -> list[_Candidate]:
-    """The separators that divide the first line."""
+    """The separators that occur in the first line."""
     found = []
     for separator in separators:
         rows = split_lines(lines, separator)
@@ -167,7 +168,7 @@ def _candidates(
 
 
 def _regular(candidates: Sequence[_Candidate]) -> list[_Candidate]:
-    """The candidates that look like a table: by their header, or by three fields in each line."""
+    """The candidates that look like a table: with a header, or with three fields in each line."""
     return [
         found
         for found in candidates
@@ -176,7 +177,7 @@ def _regular(candidates: Sequence[_Candidate]) -> list[_Candidate]:
 
 
 def _is_binary(text: str) -> bool:
-    """Whether decoded bytes were no text: NUL is among many control characters, not a stray one."""
+    """Whether decoded bytes are binary: they contain NUL and many other control characters."""
     if "\0" not in text:
         return False
     controls = sum(char < " " and char not in "\t\n\r" for char in text)
@@ -184,19 +185,19 @@ def _is_binary(text: str) -> bool:
 
 
 def _preamble(lines: Sequence[str], known_names: Collection[str]) -> tuple[int, str]:
-    """The number of lines before the table, and the separator if one of them names it."""
+    """The number of lines before the table, and the separator if one of them specifies it."""
     given = ""
-    for place, line in enumerate(lines):
+    for position, line in enumerate(lines):
         named = _SEPARATOR_LINE.fullmatch(line.strip("\ufeff\r\n "))
-        if named and place == 0:
+        if named and position == 0:
             given = named[1]
         elif not line.startswith(_COMMENT) or _names_columns(line.lstrip(_COMMENT), known_names):
-            return place, given
+            return position, given
     return 0, ""
 
 
 def is_plain(separator: str) -> bool:
-    """Whether fields between such separators are never quoted."""
+    """Whether fields between these separators are never quoted."""
     return len(separator) > 1 or separator == SPACES
 
 
@@ -206,7 +207,7 @@ def split_line(line: str, separator: str) -> list[str]:
 
 
 def with_tabs(content: bytes, separator: str) -> bytes:
-    """Text in which tabs take the place of a separator for which `is_plain` holds."""
+    """Replaces a separator for which `is_plain` holds by tabs."""
     if separator != SPACES:
         return content.replace(separator.encode(), b"\t")
     lines = (_RUN_OF_SPACES.sub("\t", line.strip()) for line in content.decode().splitlines())
@@ -221,14 +222,14 @@ def split_lines(lines: Sequence[str], separator: str) -> list[list[str]]:
 
 
 def _names_columns(line: str, known_names: Collection[str]) -> bool:
-    """Whether a line is a header, whatever the separator."""
+    """Whether a line is a header with any of the separators."""
     return bool(line.strip()) and any(
         _recognised(split_lines([line], separator)[0], known_names) > 1 for separator in _SEPARATORS
     )
 
 
 def _recognised(row: Sequence[str], known_names: Collection[str]) -> int:
-    """How many fields of a row are names of columns."""
+    """Number of fields of a row that are column names."""
     names = [cell.strip() for cell in row]
     return max(len(recognise(names)), sum(name in known_names for name in names))
 
@@ -243,4 +244,4 @@ def _is_header(rows: Sequence[Sequence[str]], known_names: Collection[str]) -> b
 
 
 def _numbered(width: int) -> tuple[str, ...]:
-    return tuple(str(place) for place in range(1, width + 1))
+    return tuple(str(position) for position in range(1, width + 1))

@@ -1,4 +1,4 @@
-"""The error that loading ratings raises."""
+"""The errors of loading ratings."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ SHOWN_PROBLEMS = 10
 
 
 class RatingsError(ValueError):
-    """Ratings cannot be read, or they are invalid."""
+    """Ratings cannot be read or are invalid."""
 
     @classmethod
     def listing(
         cls, summary: str, problems: Sequence[str], total: int | None = None, hint: str = ""
     ) -> RatingsError:
-        """An error that shows the first problems and the number of all problems.
+        """Creates an error that lists the first problems and the total number.
 
         Args:
-            summary: What the problems have in common.
+            summary: The common cause of the problems.
             problems: One line per problem; the first `SHOWN_PROBLEMS` are enough.
-            total: The number of all problems; None if `problems` has all of them.
+            total: The total number of problems; None if `problems` has all of them.
             hint: What the user can do about them; empty for no hint.
         """
         total = len(problems) if total is None else total
@@ -30,4 +30,4 @@ class RatingsError(ValueError):
 
 
 class OtherFormError(RatingsError):
-    """A file has the name of a GroupLens file, but another form."""
+    """A file has the name of a GroupLens file but another format."""

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 import fsspec
 
-from marquee_trainer.data.content import HEAD_BYTES, compression_of
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.file_signatures import HEAD_BYTES, compression_of
 
 DELIMITED, JSON_LINES, PARQUET, ARROW = "delimited text", "JSON lines", "Parquet", "Arrow"
 _FORMATS = {
@@ -35,10 +35,10 @@ _FORMATS = {
     ".ipc": ARROW,
 }
 WHOLE_ZIP = "zip://**::"
-"""Before the path of a zip file: all files in it."""
+"""Prefix of the path of a zip file that selects all files in it."""
 _WEB = ("http://", "https://")
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
-# Parts of file names by which the files of a folder are told apart.
+# Parts of names by which the files of a folder are classified.
 _RATINGS = "rating"
 _RATING_NAMES = re.compile(
     "rating|interaction|event|review|play|purchase|click|score|feedback|listen|view|order|"
@@ -48,13 +48,13 @@ _ITEM_NAMES = re.compile(
     "movie|item|film|book|product|track|song|artist|title|catalog|game|anime|metadata"
 )
 _OTHER_NAMES = re.compile("^(users?|tags|links|readme|.*tag.*)$")
-# Endings of RecBole's atomic files, which tell the kind where all files have one name.
+# Extensions of RecBole's atomic files, whose names differ only in these.
 _RATING_ENDING, _ITEM_ENDING = ".inter", ".item"
 
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file, local or remote, perhaps compressed.
+    """A local or remote file, which may be compressed.
 
     Attributes:
         url: Its path or URL, as fsspec takes it.
@@ -71,12 +71,12 @@ class DataFile:
 
     @property
     def stem(self) -> str:
-        """The file's name in lower case, without the endings of format and compression."""
+        """The file's name in lower case, without the extensions of format and compression."""
         return self.name.split(".", 1)[0].lower()
 
     @property
     def format(self) -> str | None:
-        """The format according to the ending of the name; None if the ending is unknown."""
+        """The format by the file's extension; None if the extension is unknown."""
         path = PurePosixPath(self.name.lower())
         if path.suffix in _COMPRESSED:
             path = path.with_suffix("")
@@ -105,7 +105,7 @@ class DataFile:
 
     @cached_property
     def _compression(self) -> str | None:
-        """How the content is compressed: its first bytes tell, since names may be wrong."""
+        """The compression method by the content's first bytes, because names may be wrong."""
         return compression_of(self._raw(HEAD_BYTES, None))
 
     def _read(self, count: int) -> bytes:
@@ -118,32 +118,33 @@ class DataFile:
                 return content
         except EOFError as error:
             raise RatingsError(
-                f"{public(self.url)}: the compressed file ends too early; fetch it again"
+                f"{without_secrets(self.url)}: the compressed file is truncated; fetch it again"
             ) from error
         except Exception as error:  # file systems and decompressors have no common exception
             raise RatingsError(
-                f"{public(self.url)}: {str(error) or type(error).__name__}"
+                f"{without_secrets(self.url)}: {str(error) or type(error).__name__}"
             ) from error
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceFiles:
     """The files of a source.
 
     Attributes:
         ratings: Files of ratings, in the order of their names.
-        items: A file of item metadata that lies beside them; None if there is none.
+        items: A file of item metadata next to them; None if there is none.
     """
 
     ratings: tuple[DataFile, ...]
     items: DataFile | None = None
 
 
-def find_files(source: str) -> Found:
-    """Finds the files that a path, folder, glob or URL stands for.
+def find_files(source: str) -> SourceFiles:
+    """Finds the files of a path, folder, glob or URL.
 
-    A folder may have files of several kinds. Those with names such as `ratings` or `events` are
-    used, or if there are none, all but those with names such as `movies`, `items` or `users`.
+    A folder may hold files of several kinds. The ratings are the files with names such as `ratings`
+    or `events` or, if there are none, all files but those with names such as `movies`, `items` or
+    `users`.
 
     Raises:
         RatingsError: There is no file, or the protocol of the URL is not supported.
@@ -152,17 +153,19 @@ def find_files(source: str) -> Found:
         system, path = fsspec.core.url_to_fs(source if "://" in source else _local(source))
         if any(character in path for character in "*?[") and not system.exists(path):
             files = _files(system, sorted(system.glob(path)), source)
-            # The files of an archive are of several kinds, as those of a folder are.
-            return _of_folder(files, source) if "::" in source else Found(tuple(files))
+            # An archive may hold files of several kinds, like a folder.
+            return _of_folder(files, source) if "::" in source else SourceFiles(tuple(files))
         if _is_folder(system, path):
             return _of_folder(_in_folder(system, path, source), source)
         if not system.exists(path):
-            raise RatingsError(f"{public(source)} does not exist")
+            raise RatingsError(f"{without_secrets(source)} does not exist")
     except RatingsError:
         raise
     except Exception as error:  # file systems have no common exception
-        raise RatingsError(f"{public(source)}: {str(error) or type(error).__name__}") from error
-    return Found((DataFile(source if "://" in source else _local(source)),))
+        raise RatingsError(
+            f"{without_secrets(source)}: {str(error) or type(error).__name__}"
+        ) from error
+    return SourceFiles((DataFile(source if "://" in source else _local(source)),))
 
 
 def fetch(url: str, names: Mapping[str, str], folder: Path) -> Path | None:
@@ -170,8 +173,7 @@ def fetch(url: str, names: Mapping[str, str], folder: Path) -> Path | None:
 
     Args:
         url: The URL.
-        names: The names of files of ratings, and for each one the name of the file of items that
-            may lie beside it.
+        names: For each name of a file of ratings, the name of the accompanying file of items.
         folder: The local folder to copy to.
 
     Returns:
@@ -196,23 +198,25 @@ def fetch(url: str, names: Mapping[str, str], folder: Path) -> Path | None:
         for name in present.keys() & {*names, *names.values()}:
             system.get_file(present[name], str(target / name))
     except Exception as error:  # file systems have no common exception
-        raise RatingsError(f"{public(url)}: {str(error) or type(error).__name__}") from error
+        raise RatingsError(
+            f"{without_secrets(url)}: {str(error) or type(error).__name__}"
+        ) from error
     return target
 
 
-def public(url: str) -> str:
-    """A URL without user name, password and query, which may be secret; a path stays as it is."""
+def without_secrets(url: str) -> str:
+    """Removes user name, password and query from a URL; returns a path as it is."""
     parts = urlsplit(url)
     if not parts.scheme or not parts.netloc or "::" in url:
         return url
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def described(source: str) -> str:
-    """A short description of a source: the public part of a URL, or the name of a path."""
+def short_name(source: str) -> str:
+    """A short name of a source: a URL without secrets, or the last component of a path."""
     if "::" in source or "://" not in source:
         return PurePosixPath(source).name
-    return public(source)
+    return without_secrets(source)
 
 
 def _local(source: str) -> str:
@@ -222,8 +226,8 @@ def _local(source: str) -> str:
 def _is_folder(system: Any, path: str) -> bool:
     """Whether a path is a folder.
 
-    For a web server, fsspec would download a file to look for links in it, and take a file that
-    has links for a folder. So a URL whose ending is that of a data file is taken for a file.
+    On a web server, fsspec would download a file to search it for links, and treat a file with
+    links as a folder. A URL with the extension of a data file is therefore treated as a file.
     """
     if path.startswith(_WEB) and DataFile(path).format:
         return False
@@ -231,7 +235,7 @@ def _is_folder(system: Any, path: str) -> bool:
 
 
 def _url(system: Any, path: str, source: str) -> str:
-    """The path or URL of a file that was found in a source."""
+    """The path or URL of a file found in a source."""
     if "://" not in source:
         return path
     url: str = system.unstrip_protocol(path)
@@ -253,9 +257,9 @@ def _files(system: Any, paths: list[str], source: str) -> list[DataFile]:
 
 
 def _in_folder(system: Any, path: str, source: str) -> list[DataFile]:
-    """The files of a folder; if it has none, those of its folders, such as partitions."""
+    """The files of a folder or, if it has none, of its subfolders, such as partitions."""
     names = sorted(system.ls(path, detail=False))
-    # To look through all folders of a web server could take for ever.
+    # Walking all folders of a web server could take forever.
     if not path.startswith(_WEB) and not any(DataFile(name).format for name in names):
         below = [PurePosixPath(name).relative_to(path).parts for name in system.find(path)]
         shown = [parts for parts in below if not any(part.startswith((".", "_")) for part in parts)]
@@ -264,12 +268,12 @@ def _in_folder(system: Any, path: str, source: str) -> list[DataFile]:
 
 
 def _shown(source: str) -> str:
-    """A source for an error message; for all files of a zip file, the zip file."""
-    return source.rpartition("::")[2] if source.startswith(WHOLE_ZIP) else public(source)
+    """The name of a source for error messages."""
+    return source.rpartition("::")[2] if source.startswith(WHOLE_ZIP) else without_secrets(source)
 
 
-def _of_folder(files: list[DataFile], source: str) -> Found:
-    """The files of ratings and of items among the files of a folder, by their names."""
+def _of_folder(files: list[DataFile], source: str) -> SourceFiles:
+    """Classifies the files of a folder as ratings and items by their names."""
     ratings = [file for file in files if file.name.endswith(_RATING_ENDING)]
     ratings = ratings or [file for file in files if _RATINGS in file.stem]
     ratings = ratings or [file for file in files if _RATING_NAMES.search(file.stem)]
@@ -282,5 +286,8 @@ def _of_folder(files: list[DataFile], source: str) -> Found:
     ]
     if not ratings:
         names = ", ".join(file.name for file in files)
-        raise RatingsError(f"{public(source)}: none of {names} has the name of a file of ratings")
-    return Found(tuple(ratings), of_items[0] if len(of_items) == 1 else None)
+        raise RatingsError(
+            f"{without_secrets(source)}: none of {names} is recognised as a file of ratings by its "
+            "name"
+        )
+    return SourceFiles(tuple(ratings), of_items[0] if len(of_items) == 1 else None)

@@ -45,14 +45,14 @@ def film_titles(count: int, random: np.random.Generator) -> list[str]:
 
     Args:
         count: The number of titles.
-        random: Random generator that determines their order.
+        random: The random generator, which determines their order.
     """
     titles = [f"The {adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
     titles += [f"{adjective} {noun}" for adjective in _ADJECTIVES for noun in _NOUNS]
-    titles += [f"The {noun} of {place}" for noun in _NOUNS for place in _PLACES]
+    titles += [f"The {noun} of {position}" for noun in _NOUNS for position in _PLACES]
     order = random.permutation(len(titles))
     made = []
     for number in range(count):
-        part, place = divmod(number, len(titles))
-        made.append(titles[order[place]] + (f" {part + 1}" if part else ""))
+        part, position = divmod(number, len(titles))
+        made.append(titles[order[position]] + (f" {part + 1}" if part else ""))
     return made

@@ -1,4 +1,4 @@
-"""Data frames as a source of ratings, and ratings as data frames."""
+"""Converts data frames to data sets and vice versa."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import polars as pl
 from marquee_core.arrays import Int64
 from marquee_trainer.data.columns import COUNT, ITEM, RATING, USER
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.interpret import Understood, load_table
+from marquee_trainer.data.interpret import Interpretation, load_table
+from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.items import read_items
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import Feedback
@@ -20,32 +20,34 @@ from marquee_trainer.data.tables import FrameTable
 
 def from_frame(
     ratings: Any, items: Any = None, options: ReadOptions | None = None, name: str = "frame"
-) -> tuple[RatingsDataset, Understood]:
-    """Makes a data set of a data frame.
+) -> tuple[RatingsDataset, Interpretation]:
+    """Builds a data set from a data frame.
 
     Args:
         ratings: The ratings: a frame of polars or pandas, or an Arrow table.
         items: Item metadata, as a frame of any of these kinds; None for none.
         options: How to interpret the frame, such as the names of its columns.
-        name: A name of the frame, for the source of the data set and for error messages.
+        name: A name for the frame, for the source of the data set and error messages.
 
     Raises:
-        RatingsError: An argument is not a frame, or the frame cannot be understood.
+        RatingsError: An argument is not a frame, or the frame cannot be interpreted.
     """
     options = options or ReadOptions()
-    details: Details = {}
+    metadata: MetadataById = {}
     notes: tuple[str, ...] = ()
     if items is not None:
         table = FrameTable(_polars(items), f"{name} of items")
-        details, notes = read_items(table, table.name, options.genre_separator)
-    dataset, understood = load_table(
-        FrameTable(_polars(ratings), name), name, name, options, details
+        metadata, notes = read_items(table, table.name, options.genre_separator)
+    dataset, interpretation = load_table(
+        FrameTable(_polars(ratings), name), name, name, options, metadata
     )
-    return dataset, Understood(understood.columns, understood.times, notes + understood.notes)
+    return dataset, Interpretation(
+        interpretation.columns, interpretation.times, notes + interpretation.notes
+    )
 
 
 def ratings_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame:
-    """The ratings as a data frame, from which `from_frame` makes an equal data set.
+    """Converts ratings to a data frame, from which `from_frame` builds an equal data set.
 
     Args:
         dataset: The ratings.
@@ -71,15 +73,16 @@ def ratings_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.Data
 
 
 def items_frame(dataset: RatingsDataset) -> pl.DataFrame:
-    """The items as a data frame: `item`, `title`, `year`, `genres` and further attributes."""
+    """Converts items to a data frame: `item`, `title`, `year`, `genres` and further attributes."""
     catalogue = dataset.catalogue
-    places = range(len(catalogue))
+    positions = range(len(catalogue))
     columns: dict[str, pl.Series] = {
-        ITEM: pl.Series(catalogue.items.ids(places), dtype=pl.String),
-        "title": pl.Series([catalogue.title(place) for place in places], dtype=pl.String),
+        ITEM: pl.Series(catalogue.items.ids(positions), dtype=pl.String),
+        "title": pl.Series([catalogue.title(position) for position in positions], dtype=pl.String),
         "year": pl.Series([year or None for year in catalogue.years.tolist()], dtype=pl.Int16),
         "genres": pl.Series(
-            [list(catalogue.item_genres(place)) for place in places], dtype=pl.List(pl.String)
+            [list(catalogue.item_genres(position)) for position in positions],
+            dtype=pl.List(pl.String),
         ),
     }
     columns |= {name: pl.Series(values) for name, values in dataset.attributes.items()}
@@ -103,7 +106,7 @@ def _polars(frame: Any) -> pl.DataFrame:
             converted = pl.from_arrow(frame)
             return converted if isinstance(converted, pl.DataFrame) else converted.to_frame()
         if hasattr(frame, "__dataframe__"):
-            # Imported here, because few frames have only the older protocol.
+            # Imported here because few frames support only the older protocol.
             from pyarrow.interchange import from_dataframe
 
             return pl.DataFrame(from_dataframe(frame))

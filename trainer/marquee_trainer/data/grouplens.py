@@ -1,4 +1,4 @@
-"""Reads MovieLens as GroupLens publishes it: a folder, or the zip file of one."""
+"""Reads MovieLens in the format of GroupLens: a folder or its zip file."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ import numpy as np
 from marquee_core.arrays import Float32, Int64
 from marquee_trainer.data.archives import Files, FolderFiles, ZipFiles
 from marquee_trainer.data.assembly import assemble
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
+from marquee_trainer.data.grouplens_items import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.grouplens_ratings import parse_ratings
 from marquee_trainer.data.ids import IdColumn
-from marquee_trainer.data.metadata import parse_movies_csv, parse_movies_dat, parse_u_item
+from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.options import ReadOptions
-from marquee_trainer.data.parsing import parse_ratings
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.split import Split
 
-# The file of all ratings, and that of the movies beside it.
+# The file of all ratings, and the accompanying file of movies.
 GROUPLENS_FILES = {"u.data": "u.item", "ratings.dat": "movies.dat", "ratings.csv": "movies.csv"}
-_DETAILS_FILES: dict[str, Callable[[bytes, str], Details]] = {
+_METADATA_PARSERS: dict[str, Callable[[bytes, str], MetadataById]] = {
     "u.item": parse_u_item,
     "movies.dat": parse_movies_dat,
     "movies.csv": parse_movies_csv,
@@ -32,12 +33,12 @@ _DETAILS_FILES: dict[str, Callable[[bytes, str], Details]] = {
 
 
 class GroupLensData(NamedTuple):
-    """A data set that was read from GroupLens' files.
+    """A data set that was read from files of GroupLens.
 
     Attributes:
         dataset: The ratings.
-        split: The split, if files define it.
-        notes: What is worth knowing about the data set.
+        split: The split, if files define one.
+        notes: Notes for the user.
     """
 
     dataset: RatingsDataset
@@ -50,7 +51,7 @@ def load_grouplens(
     train_file: str | None = None,
     test_file: str | None = None,
     options: ReadOptions | None = None,
-    more_details: Details | None = None,
+    own_metadata: MetadataById | None = None,
 ) -> GroupLensData:
     """Reads ratings and item metadata.
 
@@ -59,12 +60,12 @@ def load_grouplens(
         train_file: Name or path of a file of training ratings; None to train on all ratings
             except those of the test file.
         test_file: Name or path of a file of test ratings; None if no files define the split.
-        options: The scale, and how repeated and untitled items are treated. By default, repeated
-            ratings are an error; between files of a split, they always are.
-        more_details: Item metadata by item id that replaces that of the folder.
+        options: The scale, and the treatment of repeated ratings and untitled items. By default,
+            repeated ratings are an error; between the files of a split, they always are.
+        own_metadata: Item metadata by item id that replaces that of the folder.
 
     Raises:
-        OtherFormError: A file has another form than GroupLens' file of that name.
+        OtherFormError: A file has another format than GroupLens' file of that name.
         RatingsError: A file is missing or malformed, a user rates an item twice, or a test rating
             is not among all ratings.
     """
@@ -77,9 +78,9 @@ def load_grouplens(
         raise RatingsError("--train requires --test")
     if not test_file:
         _, rows = _all_ratings(files, path, options)
-        details = more_details or _details(files)
+        metadata = own_metadata or _metadata(files)
         dataset, notes = assemble(
-            rows, details, f"grouplens:{name}", options, keep_unrated=bool(details)
+            rows, metadata, f"grouplens:{name}", options, keep_unrated=bool(metadata)
         )
         return GroupLensData(dataset, None, notes)
     if train_file:
@@ -92,8 +93,8 @@ def load_grouplens(
         _, all_rows = _all_ratings(files, path, options)
     split_name = f"{train_name}, {test_name}"
     source = f"grouplens:{name} ({split_name})"
-    details = more_details or _details(files)
-    dataset, notes = assemble(all_rows, details, source, options, keep_unrated=bool(details))
+    metadata = own_metadata or _metadata(files)
+    dataset, notes = assemble(all_rows, metadata, source, options, keep_unrated=bool(metadata))
     if train_file:
         parts = np.split(dataset.file_order, [len(train)])
         for part, part_name in zip(parts, (train_name, test_name), strict=True):
@@ -110,7 +111,7 @@ def load_grouplens(
 
 
 def _rows_of(dataset: RatingsDataset, test: Rows, source: str) -> Int64:
-    """The rows of the data set that hold the test ratings (int64, test ratings).
+    """Finds the rows of the data set that hold the test ratings (int64, test ratings).
 
     Raises:
         RatingsError: A test rating is not in the data set, or is repeated.
@@ -122,12 +123,12 @@ def _rows_of(dataset: RatingsDataset, test: Rows, source: str) -> Int64:
     cells = users * width + items
     rows = np.minimum(np.searchsorted(all_cells, cells), len(all_cells) - 1)
     is_found = (users >= 0) & (items >= 0) & (all_cells[rows] == cells)
-    is_found &= dataset.ratings[rows] == test.ratings
+    is_found &= dataset.ratings[rows] == test.ratings.array
     if not is_found.all():
         missing = np.flatnonzero(~is_found)
         problems = [
             f"{test.where(row)}: user {test.users.id(row)} rates item {test.items.id(row)} "
-            f"{test.ratings[row]:g}, which is not among all ratings"
+            f"{test.ratings.array[row]:g}, which is not among all ratings"
             for row in missing[:SHOWN_PROBLEMS].tolist()
         ]
         raise RatingsError.listing(f"{source}: test ratings", problems, len(missing))
@@ -142,7 +143,7 @@ def _rows_of(dataset: RatingsDataset, test: Rows, source: str) -> Int64:
 
 
 def _all_ratings(files: Files, path: Path, options: ReadOptions) -> tuple[str, Rows]:
-    """The name and the rows of the file that has all ratings."""
+    """The name and the rows of the file of all ratings."""
     for name in GROUPLENS_FILES:
         content = files.read(name)
         if content is not None:
@@ -151,7 +152,7 @@ def _all_ratings(files: Files, path: Path, options: ReadOptions) -> tuple[str, R
 
 
 def _named_ratings(files: Files, path: Path, name: str, options: ReadOptions) -> tuple[str, Rows]:
-    """The name and the rows of a file, which is in the folder or at a path of its own."""
+    """The name and the rows of a file in the folder or at another path."""
     content = files.read(name)
     if content is None and Path(name).is_file():
         content = Path(name).read_bytes()
@@ -160,9 +161,9 @@ def _named_ratings(files: Files, path: Path, name: str, options: ReadOptions) ->
     return Path(name).name, parse_ratings(content, Path(name).name, options.scale)
 
 
-def _details(files: Files) -> Details:
-    """Item metadata; empty if the source has none, and items are then titled by their ids."""
-    for name, parse in _DETAILS_FILES.items():
+def _metadata(files: Files) -> MetadataById:
+    """Item metadata; empty if the source has none, in which case ids serve as titles."""
+    for name, parse in _METADATA_PARSERS.items():
         content = files.read(name)
         if content is not None:
             return parse(content, name)
@@ -173,16 +174,16 @@ def _concatenated(first: Rows, second: Rows) -> Rows:
     def where(row: int) -> str:
         return first.where(row) if row < len(first) else second.where(row - len(first))
 
-    ratings: Float32 = np.concatenate([first.ratings, second.ratings])
+    ratings: Float32 = np.concatenate([first.ratings.array, second.ratings.array])
     times: list[Int64] = [
-        part.timestamps.astype(np.int64, copy=False)
+        part.timestamps.array.astype(np.int64, copy=False)
         for part in (first, second)
         if part.timestamps is not None
     ]
     return Rows(
         IdColumn.concatenated([first.users, second.users]),
         IdColumn.concatenated([first.items, second.items]),
-        ratings,
-        np.concatenate(times),
+        ChunkedArray([ratings]),
+        ChunkedArray([np.concatenate(times)]),
         where,
     )

@@ -9,7 +9,7 @@ from marquee_core.arrays import Float32, Int32
 
 @dataclass(frozen=True)
 class Interactions:
-    """Ratings as rows, for validation or testing.
+    """Ratings for validation or testing.
 
     Attributes:
         users: User indexes (int32, n).

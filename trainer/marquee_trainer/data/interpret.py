@@ -1,4 +1,4 @@
-"""Interprets tables as ratings: which columns they have, and what their values mean."""
+"""Interprets tables as ratings: chooses their columns and converts their values."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import polars as pl
 
 from marquee_core.arrays import Bool
 from marquee_trainer.data.assembly import assemble
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.columns import (
     BY_ORDER,
     COUNT,
@@ -24,10 +25,10 @@ from marquee_trainer.data.columns import (
 )
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.delimited import DelimitedFile
-from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
-from marquee_trainer.data.files import DataFile, described, find_files, public
+from marquee_trainer.data.files import DataFile, find_files, short_name, without_secrets
 from marquee_trainer.data.ids import IdColumn, id_problem
+from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.items import read_items
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
@@ -36,7 +37,7 @@ from marquee_trainer.data.sql import DEFAULT_QUERY, read_query
 from marquee_trainer.data.tables import FrameTable, JoinedTables, Table, as_text, open_table
 from marquee_trainer.data.values import parse_rating_column, parse_time_column
 
-_MOST_SHOWN = 60  # characters of a value in an error message
+_MOST_SHOWN = 60  # number of characters of a value in an error message
 _WHAT = {
     USER: "a user id",
     ITEM: "an item id",
@@ -47,13 +48,13 @@ _WHAT = {
 
 
 @dataclass(frozen=True)
-class Understood:
-    """How a source was understood.
+class Interpretation:
+    """How a source was interpreted.
 
     Attributes:
-        columns: The name of each role's column; empty for sources of a fixed form.
-        times: How times are written, such as `seconds`; empty if there are none.
-        notes: What else was understood or is odd, one sentence each.
+        columns: The name of each role's column; empty for sources in a fixed format.
+        times: The format of times, such as `seconds`; empty if there are none.
+        notes: Further notes on the interpretation and on anything unusual, one sentence each.
     """
 
     columns: Mapping[str, str]
@@ -61,11 +62,11 @@ class Understood:
     notes: tuple[str, ...]
 
 
-def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Understood]:
+def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Interpretation]:
     """Loads a path, folder, glob or URL of files.
 
     Raises:
-        RatingsError: The files cannot be read or understood.
+        RatingsError: The files cannot be read or interpreted.
     """
     found = find_files(source)
     names = set(options.columns.values())
@@ -73,49 +74,51 @@ def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Under
     table: Table = tables[0]
     if len(tables) > 1:
         table = JoinedTables(tables, tuple(file.name for file in found.ratings))
-    details, notes = load_items(options)
+    metadata, notes = load_items(options)
     if not options.items and found.items is not None:
         try:
-            details, notes = _details(found.items, options)
+            metadata, notes = _metadata(found.items, options)
         except RatingsError as error:
-            notes = (f"the file {found.items.name} beside the ratings is not used: {error}",)
+            notes = (f"the file {found.items.name} next to the ratings is not used: {error}",)
     name = found.ratings[0].name
-    dataset, understood = load_table(table, name, described(source), options, details)
-    return dataset, Understood(understood.columns, understood.times, notes + understood.notes)
+    dataset, interpretation = load_table(table, name, short_name(source), options, metadata)
+    return dataset, Interpretation(
+        interpretation.columns, interpretation.times, notes + interpretation.notes
+    )
 
 
-def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Understood]:
+def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Interpretation]:
     """Loads the rows of an SQL query.
 
     Raises:
-        RatingsError: The query fails, or its rows cannot be understood.
+        RatingsError: The query fails, or its rows cannot be interpreted.
     """
     query = options.query or DEFAULT_QUERY
-    details, notes = load_items(options)
+    metadata, notes = load_items(options)
     table = FrameTable(read_query(source, query), query)
-    description = f"{public(source)} ({query})"
-    dataset, understood = load_table(table, "the query", description, options, details)
-    notes = (f"query: {query}", *notes, *understood.notes)
-    return dataset, Understood(understood.columns, understood.times, notes)
+    description = f"{without_secrets(source)} ({query})"
+    dataset, interpretation = load_table(table, "the query", description, options, metadata)
+    notes = (f"query: {query}", *notes, *interpretation.notes)
+    return dataset, Interpretation(interpretation.columns, interpretation.times, notes)
 
 
-def load_items(options: ReadOptions) -> tuple[Details, tuple[str, ...]]:
-    """Reads the file of item metadata that the options name, if any: metadata and notes.
+def load_items(options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
+    """Reads the file of item metadata that the options name, if any; returns metadata and notes.
 
     Raises:
-        RatingsError: The file cannot be read or understood.
+        RatingsError: The file cannot be read or interpreted.
     """
     if not options.items:
         return {}, ()
     files = find_files(options.items).ratings
     if len(files) > 1:
         raise RatingsError(f"{options.items}: item metadata must be in one file, not {len(files)}")
-    return _details(files[0], options)
+    return _metadata(files[0], options)
 
 
 def load_table(
-    table: Table, name: str, source: str, options: ReadOptions, details: Details
-) -> tuple[RatingsDataset, Understood]:
+    table: Table, name: str, source: str, options: ReadOptions, metadata: MetadataById
+) -> tuple[RatingsDataset, Interpretation]:
     """Loads a table.
 
     Args:
@@ -123,62 +126,65 @@ def load_table(
         name: Its name, for error messages.
         source: A description of where the ratings came from.
         options: How to read it.
-        details: Item metadata by item id.
+        metadata: Item metadata by item id.
 
     Raises:
-        RatingsError: The columns are not found, or values are malformed; the first few are named
-            by file, line and column.
+        RatingsError: The columns are not recognised, or values are malformed; the first few are
+            reported with file, line and column.
     """
     choice = _columns(table, name, options)
     rows, times = _rows(table, name, choice)
     feedback = None if RATING in choice.positions else Feedback.IMPLICIT
     dataset, notes = assemble(
-        rows, details, source, options, feedback=feedback, keep_unrated=bool(details)
+        rows, metadata, source, options, feedback=feedback, keep_unrated=bool(metadata)
     )
     columns_notes = filter(None, (f"columns: {choice}", choice.unused_note()))
-    return dataset, Understood(choice.names, times, (*columns_notes, *notes))
+    return dataset, Interpretation(choice.names, times, (*columns_notes, *notes))
 
 
 def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
-    """The rows of a table, and how its times are written; empty if it has none.
+    """Converts a table to rows; also returns the format of its times, empty if it has none.
 
     Raises:
         RatingsError: Values are malformed.
     """
     frame = _read(table, choice)
-    columns = {role: frame[str(place)] for place, role in enumerate(choice.positions)}
+    columns = {role: frame[str(position)] for position, role in enumerate(choice.positions)}
     for role, column in columns.items():
         if column.dtype.is_nested():
             raise RatingsError(
                 f"{name}: column {table.header[choice.positions[role]]} holds nested values; write "
-                f"the {role} to a column of its own"
+                f"the {role} to a separate column"
             )
         if column.dtype == pl.Binary:  # Text, in files of older programs.
             columns[role] = as_text(column)
     users, items = (_ids(columns[role]) for role in (USER, ITEM))
-    bad: dict[str, Bool] = {USER: users.invalid(), ITEM: items.invalid()}
+    bad: dict[str, Bool | None] = {USER: users.invalid(), ITEM: items.invalid()}
     strength = RATING if RATING in columns else COUNT
     if strength in columns:
         ratings, bad[strength] = parse_rating_column(columns[strength])
-        if strength == COUNT:
-            bad[strength] |= ratings < 0
+        if strength == COUNT and ratings.distinct().min(initial=0.0) < 0:
+            bad[strength] = ~(ratings.array >= 0)
     else:
-        ratings = np.ones(len(frame), dtype=np.float32)
+        ratings = ChunkedArray([np.ones(len(frame), dtype=np.float32)])
     times = parse_time_column(columns[TIME]) if TIME in columns else None
     if times is not None:
         bad[TIME] = times.bad
-    if any(mask.any() for mask in bad.values()):
-        raise _malformed(table, columns, choice, bad)
+    found = {role: mask for role, mask in bad.items() if mask is not None}
+    if found:
+        raise _malformed(table, columns, choice, found)
     if times is None:
         return Rows(users, items, ratings, None, table.where), ""
     return Rows(users, items, ratings, times.values, table.where), times.form
 
 
 def _read(table: Table, choice: ColumnChoice) -> pl.DataFrame:
-    """Reads the chosen columns: as numbers and categories where that loses nothing."""
+    """Reads the chosen columns, as numbers and categories if that is lossless."""
     positions = list(choice.positions.values())
     if isinstance(table, DelimitedFile):
-        whole = [place for place, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)]
+        whole = [
+            position for position, role in enumerate(choice.positions) if role in (USER, ITEM, TIME)
+        ]
         frame = table.read_plain(positions, whole)
         if frame is not None:
             return frame
@@ -197,14 +203,14 @@ def _columns(table: Table, name: str, options: ReadOptions) -> ColumnChoice:
     return choose_columns(table.header, options.columns, name)
 
 
-def _details(file: DataFile, options: ReadOptions) -> tuple[Details, tuple[str, ...]]:
+def _metadata(file: DataFile, options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
     return read_items(open_table(file), file.name, options.genre_separator)
 
 
 def _malformed(
     table: Table, columns: Mapping[str, pl.Series], choice: ColumnChoice, bad: Mapping[str, Bool]
 ) -> RatingsError:
-    """The error that names the malformed rows by file, line and column."""
+    """Creates the error that lists malformed rows with file, line and column."""
     wrong = np.flatnonzero(np.logical_or.reduce(list(bad.values())))
     problems = []
     for row in wrong[:SHOWN_PROBLEMS].tolist():
@@ -226,12 +232,16 @@ def _malformed(
 
 
 def _other_columns(table: Table, choice: ColumnChoice) -> str:
-    """What to write for a table without names whose third column holds no ratings."""
+    """Suggests columns for a table without a header whose third column does not hold ratings."""
     if choice.basis != BY_ORDER:
         return ""
     values = table.read(range(len(table.header))).row(0)
-    place = next((n for n, value in enumerate(values[3:], 4) if _is_number(str(value))), None)
-    return "" if place is None else f", such as user=1,item=2,rating={place} or …,count={place}"
+    position = next((n for n, value in enumerate(values[3:], 4) if _is_number(str(value))), None)
+    return (
+        ""
+        if position is None
+        else f", such as user=1,item=2,rating={position} or …,count={position}"
+    )
 
 
 def _is_number(text: str) -> bool:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 import polars as pl
 
 from marquee_trainer.data.columns import plain_name
-from marquee_trainer.data.details import Details, ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
+from marquee_trainer.data.item_metadata import ItemMetadata, MetadataById
 from marquee_trainer.data.tables import Table, as_text
 from marquee_trainer.data.titles import split_title
 
@@ -29,20 +29,20 @@ _TITLE_WITH_YEAR = re.compile(r".*\(\d{4}(?:[-–]\d{0,4})?\)")
 _SEPARATORS = ("|", ";", ",")
 NO_GENRE = frozenset({"", "unknown", "(no genres listed)"})
 _WHOLE_FLOAT = re.compile(r"-?\d+\.0+")
-# The greatest share of the rated items that may lack metadata.
+# The largest share of the rated items that may lack metadata.
 _MOST_UNTITLED = 0.2
 _SHOWN_IDS = 5
 
 
 class Items(NamedTuple):
-    """Item metadata of a file, with what was noticed while reading it.
+    """Item metadata of a file, with notes.
 
     Attributes:
-        details: Metadata by item id.
-        notes: What was understood and what is odd, one sentence each.
+        metadata: Metadata by item id.
+        notes: Notes on the interpretation and on anything unusual, one sentence each.
     """
 
-    details: Details
+    metadata: MetadataById
     notes: tuple[str, ...]
 
 
@@ -52,14 +52,14 @@ def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
     Args:
         table: The table.
         name: Its name, for messages.
-        genre_separator: The text between two genres; empty to find it.
+        genre_separator: The separator between genres; empty to detect it.
 
     Raises:
-        RatingsError: The table cannot be read, or no column holds the items' ids.
+        RatingsError: The table cannot be read, or no column of item ids is recognised.
     """
     header = table.header
     plain = [plain_name(column) for column in header]
-    places = {
+    positions = {
         role: next((plain.index(known) for known in names.split() if known in plain), None)
         for role, names in (
             ("id", _ID_NAMES),
@@ -68,101 +68,101 @@ def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
             ("genres", _GENRE_NAMES),
         )
     }
-    if places["id"] is None:
+    if positions["id"] is None:
         raise RatingsError(
-            f"{name}: no column of item ids is found among {', '.join(map(repr, header))}; call "
-            f"it item_id"
+            f"{name}: no column is recognised as item ids among {', '.join(map(repr, header))}; "
+            "name it item_id"
         )
     frame = table.read(range(len(header)))
     columns = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
-    ids = as_text(frame[str(places["id"])]).fill_null("").to_list()
+    ids = as_text(frame[str(positions["id"])]).fill_null("").to_list()
     bad = [row for row, item in enumerate(ids) if id_problem(item)]
     if bad:
         problems = [
-            f"{table.where(row)}, column {header[places['id']]}: {ids[row][:40]!r} is not an item "
-            f"id: {id_problem(ids[row])}"
+            f"{table.where(row)}, column {header[positions['id']]}: {ids[row][:40]!r} is not an "
+            f"item id: {id_problem(ids[row])}"
             for row in bad[:10]
         ]
         raise RatingsError.listing("malformed rows", problems, len(bad))
 
     def of(role: str) -> pl.Series | None:
-        place = places[role]
-        return None if place is None else frame[str(place)]
+        position = positions[role]
+        return None if position is None else frame[str(position)]
 
     genres, separator = _genres(of("genres"), len(ids), genre_separator)
     titles, years = _titles(of("title"), of("year"), ids)
-    used = {header[place] for place in places.values() if place is not None}
+    used = {header[position] for position in positions.values() if position is not None}
     attributes = {
         column: _plain_texts(values) for column, values in columns.items() if column not in used
     }
-    details: Details = {}
+    metadata: MetadataById = {}
     for row, item in enumerate(ids):
-        if item not in details:
+        if item not in metadata:
             extra = {key: values[row] for key, values in attributes.items() if values[row]}
-            details[item] = ItemDetails(titles[row], years[row], genres[row], extra)
-    notes = [f"items: {_description(header, places, separator, attributes)}"]
-    if len(details) < len(ids):
+            metadata[item] = ItemMetadata(titles[row], years[row], genres[row], extra)
+    notes = [f"items: {_description(header, positions, separator, attributes)}"]
+    if len(metadata) < len(ids):
         notes.append(
-            f"{len(ids) - len(details):,} rows of {name} describe an item again; the first "
+            f"{len(ids) - len(metadata):,} rows of {name} describe an item again; the first "
             f"description is used"
         )
-    return Items(details, tuple(notes))
+    return Items(metadata, tuple(notes))
 
 
 def split_genres(text: str, separator: str) -> tuple[str, ...]:
-    """The genres of a text, each once, without the labels that mean none."""
+    """Splits a text into distinct genres, without labels that mean "no genre"."""
     names = (part.strip() for part in text.split(separator))
     return tuple(dict.fromkeys(name for name in names if name not in NO_GENRE))
 
 
-def join_ids(ids: IdColumn, details: Details) -> tuple[IdColumn, Details, str]:
-    """Joins ids such as `1.0` with ids such as `1`, where it is certain that they are the same.
+def join_ids(ids: IdColumn, metadata: MetadataById) -> tuple[IdColumn, MetadataById, str]:
+    """Matches ids such as `1.0` with ids such as `1` if they are certainly the same.
 
-    It is certain if all ids of one side are whole numbers with `.0`, as pandas writes a column
-    of integers that has gaps, and more ids have metadata afterwards.
+    They are if all ids of one side are whole numbers with `.0`, as pandas writes a column of
+    integers with missing values, and more items have metadata afterwards.
 
     Args:
         ids: The items of the ratings.
-        details: Item metadata by item id.
+        metadata: Item metadata by item id.
 
     Returns:
-        The ids and the metadata as joined, and a note; empty if nothing was changed.
+        The matched ids and metadata, and a note; empty if nothing was changed.
     """
-    if not details:
-        return ids, details, ""
+    if not metadata:
+        return ids, metadata, ""
     names = ids.texts()
-    known = sum(name in details for name in names)
+    known = sum(name in metadata for name in names)
     if known == len(names):
-        return ids, details, ""
+        return ids, metadata, ""
     if all(_WHOLE_FLOAT.fullmatch(name) for name in names):
         whole = [name.partition(".")[0] for name in names]
-        if sum(name in details for name in whole) > known:
+        if sum(name in metadata for name in whole) > known:
             note = f"item ids such as {names[0]!r} in the ratings are read as {whole[0]!r}"
-            return ids.renamed(whole), details, note
-    if all(_WHOLE_FLOAT.fullmatch(name) for name in details):
-        renamed = {name.partition(".")[0]: value for name, value in details.items()}
-        if len(renamed) == len(details) and sum(name in renamed for name in names) > known:
-            first = next(iter(details))
+            return ids.renamed(whole), metadata, note
+    if all(_WHOLE_FLOAT.fullmatch(name) for name in metadata):
+        renamed = {name.partition(".")[0]: value for name, value in metadata.items()}
+        if len(renamed) == len(metadata) and sum(name in renamed for name in names) > known:
+            first = next(iter(metadata))
             note = f"item ids such as {first!r} in the metadata are read as {next(iter(renamed))!r}"
             return ids, renamed, note
-    return ids, details, ""
+    return ids, metadata, ""
 
 
-def check_titles(names: Sequence[str], details: Details, allow_untitled: bool) -> str:
-    """Counts the rated items that have no metadata.
+def check_titles(names: Sequence[str], metadata: MetadataById, allow_untitled: bool) -> str:
+    """Checks how many rated items have no metadata.
 
     Args:
         names: The ids of the rated items.
-        details: Item metadata by item id; empty if the source has none.
+        metadata: Item metadata by item id; empty if the source has none.
         allow_untitled: Whether many items may lack metadata.
 
     Returns:
-        A note; empty if all items have metadata, or none is expected to.
+        A note; empty if all items have metadata or the source has none.
 
     Raises:
-        RatingsError: More than a fifth of the items lack metadata.
+        RatingsError: More than a fifth of the items lack metadata, and `allow_untitled` is not set.
     """
-    missing = [name for name in names if name not in details] if details else []
+    missing = [name for name in names if name not in metadata] if metadata else []
     if not missing:
         return ""
     share = len(missing) / len(names)
@@ -172,7 +172,7 @@ def check_titles(names: Sequence[str], details: Details, allow_untitled: bool) -
         f"example {shown}"
     )
     if share > _MOST_UNTITLED and not allow_untitled:
-        others = ", ".join(map(repr, list(details)[:_SHOWN_IDS]))
+        others = ", ".join(map(repr, list(metadata)[:_SHOWN_IDS]))
         raise RatingsError(
             f"{note}; the metadata has ids such as {others}. Use --allow-untitled to title such "
             f"items by their ids"
@@ -183,7 +183,7 @@ def check_titles(names: Sequence[str], details: Details, allow_untitled: bool) -
 def _titles(
     titles: pl.Series | None, years: pl.Series | None, ids: Sequence[str]
 ) -> tuple[list[str], list[int]]:
-    """Titles and years; a title such as "Heat (1995)" tells its year."""
+    """Titles and years; a title such as "Heat (1995)" includes the year."""
     texts = _plain_texts(titles) if titles is not None else [""] * len(ids)
     given = _plain_texts(years) if years is not None else [""] * len(ids)
     found_titles, found_years = [], []
@@ -201,7 +201,7 @@ def _titles(
 def _genres(
     column: pl.Series | None, count: int, separator: str
 ) -> tuple[list[tuple[str, ...]], str]:
-    """The genres of each item, and the separator that was found."""
+    """The genres of each item, and the detected separator."""
     if column is None:
         return [()] * count, ""
     if isinstance(column.dtype, pl.List):
@@ -218,7 +218,7 @@ def _genres(
 
 
 def _from_list(text: str) -> tuple[str, ...]:
-    """The genres of a list as JSON or Python writes it."""
+    """The genres of a list in JSON or Python syntax."""
     try:
         values = json.loads(text)
     except ValueError:
@@ -238,11 +238,13 @@ def _plain_texts(column: pl.Series) -> list[str]:
 
 def _description(
     header: Sequence[str],
-    places: dict[str, int | None],
+    positions: dict[str, int | None],
     separator: str,
     attributes: dict[str, list[str]],
 ) -> str:
-    parts = [f"{role}={header[place]}" for role, place in places.items() if place is not None]
+    parts = [
+        f"{role}={header[position]}" for role, position in positions.items() if position is not None
+    ]
     text = ", ".join(parts)
     if separator:
         text += f"; genres are separated by {separator!r}" if separator != "a list" else ""

@@ -1,8 +1,9 @@
-"""Merges recorded feedback into a data set of given ratings.
+"""Merges recorded feedback into the ratings of a source.
 
-The latest rating of a user and an item holds, by the time at which it was given. What an event
-counts as is what it counts as for a gateway that folds it in (`marquee_core.feedback.meaning`), so
-a release that was trained on an event scores as the one before it did with the event folded in:
+The latest rating of each user and item is used, by the time at which it was given. Events are
+converted to ratings in the same way as in a gateway that folds them in
+(`marquee_core.feedback.event_ratings`), so a release that is trained on an event scores like its
+predecessor with the event folded in:
 
 | event                       | explicit ratings                | implicit feedback             |
 |-----------------------------|---------------------------------|-------------------------------|
@@ -13,7 +14,7 @@ a release that was trained on an event scores as the one before it did with the 
 | other plays, views, clicks  | nothing                         | nothing                       |
 
 A play counts only for items that the user has not rated, liked or disliked, in the log or in the
-given ratings.
+source.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int64
 from marquee_core.catalogue import Vocabulary
+from marquee_core.feedback.event_ratings import event_stars, is_explicit
 from marquee_core.feedback.events import user_digest
-from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
-from marquee_trainer.data.recorded import RecordedFeedback
+from marquee_trainer.data.item_metadata import ItemMetadata
+from marquee_trainer.data.recorded_feedback import RecordedFeedback
 from marquee_trainer.data.scale import Feedback, RatingScale
 
 _US = 1_000_000  # microseconds in a second
@@ -41,20 +42,20 @@ DISLIKED_STRENGTH = -1.0
 
 
 @dataclass(frozen=True)
-class Merged:
-    """Ratings with recorded feedback.
+class MergedFeedback:
+    """A data set with recorded feedback, and statistics of the merge.
 
     Attributes:
         dataset: The data set.
-        used: Number of recorded events that are among its ratings.
-        replaced: Number of given ratings that a later event replaces.
-        outdated: Number of events that are older than the given rating, or are plays of an item
-            that is rated.
-        invalid: Number of events whose ids are no valid ids of a data set.
-        new_users: Number of users that the given ratings lack.
-        new_items: Number of items that the given catalogue lacks.
-        forgotten_users: Number of users with given ratings who were forgotten since.
-        forgotten_ratings: Number of their given ratings, which are left out.
+        used: Number of recorded events among its ratings.
+        replaced: Number of the source's ratings that a later event replaces.
+        outdated: Number of events that are older than the source's rating, or are plays of a rated
+            item.
+        invalid: Number of events with ids that are not valid in a data set.
+        new_users: Number of users that the source lacks.
+        new_items: Number of items that the source's catalogue lacks.
+        forgotten_users: Number of users of the source who were forgotten since.
+        forgotten_ratings: Number of their ratings in the source, which are left out.
     """
 
     dataset: RatingsDataset
@@ -68,7 +69,7 @@ class Merged:
     forgotten_ratings: int
 
     def notes(self) -> Iterator[str]:
-        """What is worth telling about the merge, in sentences."""
+        """Yields notes on the merge for the user."""
         yield (
             f"{self.used:,} recorded ratings are merged: {self.replaced:,} replace given ones, "
             f"{self.new_users:,} users and {self.new_items:,} items are new"
@@ -86,7 +87,7 @@ class Merged:
 
 @dataclass(frozen=True)
 class _Rows:
-    """Ratings as columns; those of recorded events are at the end."""
+    """Ratings as columns, followed by those of recorded events."""
 
     users: IdColumn
     items: IdColumn
@@ -97,29 +98,29 @@ class _Rows:
         return len(self.ratings)
 
     def take(self, rows: Int64 | Bool) -> _Rows:
-        """Some of the rows."""
+        """Selects rows, by index or by mask."""
         return _Rows(
             _take(self.users, rows), _take(self.items, rows), self.ratings[rows], self.times[rows]
         )
 
     def cells(self) -> Int64:
-        """A number for each row that identifies its pair of user and item (int64, n)."""
+        """A number for each row that identifies its (user, item) pair (int64, n)."""
         cells: Int64 = self.users.codes * np.int64(len(self.items.names)) + self.items.codes
         return cells
 
 
-def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merged:
+def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> MergedFeedback:
     """Merges recorded feedback into a data set.
 
-    Ratings that a user gave before being forgotten are left out, whether they are recorded or
-    given; given ratings without times all are. Users and items that the data set lacks join it.
+    Ratings that a user gave before being forgotten are left out, and so are all ratings of
+    forgotten users if the source has no times. New users and items are added to the data set.
 
     Args:
-        dataset: The given ratings.
+        dataset: The ratings of the source.
         recorded: The recorded feedback.
 
     Returns:
-        The merged ratings. The rows of events follow those of the source in `file_order`.
+        The merged ratings. In `file_order`, events follow the rows of the source.
 
     Raises:
         RatingsError: No ratings are left.
@@ -138,9 +139,9 @@ def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merge
     outweighed = rated & plays
     if dataset.has_timestamps and len(given):
         order = np.argsort(given_cells)
-        place = np.searchsorted(given_cells, event_cells, sorter=order)
-        place = order[np.minimum(place, len(order) - 1)]
-        outweighed |= rated & (given.times[place] > events.times)
+        match = np.searchsorted(given_cells, event_cells, sorter=order)
+        match = order[np.minimum(match, len(order) - 1)]
+        outweighed |= rated & (given.times[match] > events.times)
     kept = np.concatenate([np.ones(len(given), dtype=np.bool_), ~outweighed])
     rows = rows.take(kept)
     if not len(rows):
@@ -153,15 +154,15 @@ def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merge
         rows.items,
         rows.ratings,
         rows.times if dataset.has_timestamps else None,
-        _details(dataset),
+        _metadata(dataset),
         f"{dataset.source} with {used} recorded ratings" if used else dataset.source,
         feedback=dataset.feedback,
         on_repeat="last",
         keep_unrated=True,
     )
-    # Ratings that a later event replaces are no fault of the source.
+    # Ratings that a later event replaces are not a fault of the source.
     merged = replace(merged, scale=_scale(dataset, merged), repeats=dataset.repeats)
-    return Merged(
+    return MergedFeedback(
         dataset=merged,
         used=used,
         replaced=int((rated & ~outweighed).sum()),
@@ -175,7 +176,7 @@ def merge_feedback(dataset: RatingsDataset, recorded: RecordedFeedback) -> Merge
 
 
 def _without_forgotten(dataset: RatingsDataset, recorded: RecordedFeedback) -> tuple[_Rows, int]:
-    """The given ratings in the source's order, and how many users they lack as forgotten ones."""
+    """The remaining ratings in the source's order, and the number of forgotten users."""
     order = dataset.file_order
     users, times = dataset.users[order].astype(np.int64), dataset.timestamps[order]
     user_names = dataset.user_ids.ids(range(len(dataset.user_ids)))
@@ -188,13 +189,13 @@ def _without_forgotten(dataset: RatingsDataset, recorded: RecordedFeedback) -> t
     )
     if not recorded.forgotten:
         return rows, 0
-    # The second until which a user's ratings are forgotten; -1 for users who were not.
+    # The second until which a user's ratings are forgotten; -1 for users who were not forgotten.
     until = np.full(len(user_names), -1, dtype=np.int64)
     for index, name in enumerate(user_names):
         at = recorded.forgotten.get(user_digest(name))
         if at is not None:
             until[index] = at // _US
-    # A time that is yet to come is an error, and does not show that the user came back.
+    # A time in the future is an error, and does not mean that the user has returned.
     dropped = until[users] >= 0
     if dataset.has_timestamps:
         dropped &= (times <= until[users]) | (times > time.time())
@@ -202,7 +203,7 @@ def _without_forgotten(dataset: RatingsDataset, recorded: RecordedFeedback) -> t
 
 
 def _event_rows(dataset: RatingsDataset, recorded: RecordedFeedback) -> tuple[_Rows, Bool, int]:
-    """The events as rows in the order of the log, which of them are plays, and the invalid ones."""
+    """The events as rows in the log's order, a mask of plays, and the number of invalid events."""
     low, high = dataset.scale.low, dataset.scale.high
     is_implicit = dataset.feedback is Feedback.IMPLICIT
     events = sorted(
@@ -215,10 +216,10 @@ def _event_rows(dataset: RatingsDataset, recorded: RecordedFeedback) -> tuple[_R
         if id_problem(user) is None and id_problem(event.item_id) is None
     ]
     ratings = np.array(
-        [stars_of(event.kind, event.value, low, high) for event, _ in valid], dtype=np.float32
+        [event_stars(event.kind, event.value, low, high) for event, _ in valid], dtype=np.float32
     )
     if is_implicit:
-        # As in the gateway: the lowest strength says that there was no interaction.
+        # As in the gateway, the lowest strength means that there was no interaction.
         ratings[ratings <= low] = DISLIKED_STRENGTH
     rows = _Rows(
         IdColumn.of([user for _, user in valid]),
@@ -231,9 +232,9 @@ def _event_rows(dataset: RatingsDataset, recorded: RecordedFeedback) -> tuple[_R
 
 
 def _scale(dataset: RatingsDataset, merged: RatingsDataset) -> RatingScale:
-    """The given scale; in implicit feedback that of the merged strengths.
+    """The scale of the source or, for implicit feedback, that of the merged strengths.
 
-    The step becomes finer, or 0, if events are rated in finer steps.
+    The step becomes smaller, or 0, if events have ratings in smaller steps.
     """
     scale = dataset.scale
     if dataset.feedback is Feedback.IMPLICIT or not scale.step:
@@ -242,11 +243,11 @@ def _scale(dataset: RatingsDataset, merged: RatingsDataset) -> RatingScale:
     return scale if fits else scale.stepped(merged.ratings)
 
 
-def _details(dataset: RatingsDataset) -> dict[str, ItemDetails]:
+def _metadata(dataset: RatingsDataset) -> dict[str, ItemMetadata]:
     """The metadata of the data set's items."""
     catalogue = dataset.catalogue
     return {
-        name: ItemDetails(
+        name: ItemMetadata(
             catalogue.title(index),
             int(catalogue.years[index]),
             catalogue.item_genres(index),
@@ -257,7 +258,7 @@ def _details(dataset: RatingsDataset) -> dict[str, ItemDetails]:
 
 
 def _column(names: list[str], codes: Int64) -> IdColumn:
-    """A column of names that are sorted; names without a row are left out."""
+    """Builds a column from sorted names; names without a row are omitted."""
     used, compact = np.unique(codes, return_inverse=True)
     return IdColumn(IdColumn.of([names[code] for code in used]).names, compact.astype(np.int32))
 
@@ -268,5 +269,5 @@ def _take(column: IdColumn, rows: Int64 | Bool) -> IdColumn:
 
 
 def _new(before: Vocabulary, after: Vocabulary) -> int:
-    """How many ids of one vocabulary another one lacks."""
+    """Number of ids that only the second vocabulary has."""
     return int((before.indexes(after.ids(range(len(after)))) < 0).sum())

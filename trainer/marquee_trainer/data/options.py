@@ -1,4 +1,4 @@
-"""How a source of ratings is to be read."""
+"""How to read a source of ratings."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from marquee_trainer.data.scale import RatingScale
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """How a source of ratings is to be read.
+    """How to read a source of ratings.
 
     Attributes:
-        columns: The name, or the place counted from 1, of the column of each role (`user`,
-            `item`, `rating`, `count`, `time`); empty to find them by common names.
+        columns: The name, or the position counted from 1, of the column of each role (`user`,
+            `item`, `rating`, `count`, `time`); empty to recognise columns by common names.
         query: The SQL query whose rows are the ratings, for a database.
-        scale: The rating scale; None to find it in the ratings.
-        on_repeat: What happens when a user rates an item again: one of `ON_REPEAT`.
-        items: A file of item metadata; empty for none, or one that lies beside the ratings.
-        genre_separator: The text between two genres; empty to find it.
+        scale: The rating scale; None to detect it from the ratings.
+        on_repeat: How repeated ratings of an item by a user are merged: one of `ON_REPEAT`.
+        items: A file of item metadata; empty to use a file next to the ratings, if there is one.
+        genre_separator: The separator between genres; empty to detect it.
         allow_untitled: Whether more than a fifth of the rated items may lack metadata.
     """
 

@@ -1,6 +1,6 @@
-"""Reads columns of delimited text as numbers and categories where that loses nothing.
+"""Reads columns of delimited text as numbers and categories if that is lossless.
 
-As text, millions of ids, ratings and times take several times the memory and time.
+As text, millions of ids, ratings and times take several times as much memory and time.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from marquee_trainer.data.polars_errors import POLARS_ERRORS
 
 _WHOLE = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _INT32 = 2**31 - 1
-# A column with at most this many distinct texts in the sample may be one of categories.
+# A column with at most this many distinct texts in the sample may be categorical.
 _FEW = 64
-# Ratings that may come later in a column than the sample.
+# Ratings that may occur after the sample, if the sample has others as long.
 _COMMON = [f"{value}{end}" for value in range(11) for end in ("", ".0", ".5")]
-# Characters with which a text does not stand for itself, or a line may end elsewhere.
+# Characters that may quote a field or end a line.
 _SPECIAL = (b'"', b"\r")
 
 
 def read_plain_columns(
     source: Path | bytes, separator: str, skipped_lines: int, width: int, whole: Collection[int]
 ) -> pl.DataFrame | None:
-    """Reads columns, each in the shortest form that stands for its text.
+    """Reads columns, each as the most compact type that preserves its text.
 
-    Numbers stand for the text that is read otherwise, so each must be written in its shortest form,
-    without a sign, leading zeros, spaces or quotes. That is so for all of them if the text is
+    Numbers must convert back to the same text, so each must be written in its shortest form,
+    without plus signs, leading zeros, spaces or quotes. That holds for all of them if the text is
     exactly as long as the shortest forms and the other columns together.
 
     Args:
@@ -47,37 +47,44 @@ def read_plain_columns(
         whole: The columns, counted from 0, to read as whole numbers if the first rows are.
 
     Returns:
-        All columns, named by their places: whole numbers (int32 or int64), categories (Enum) where
-        there are few distinct texts, and text. None if the columns must be read as text, or the
-        text is not plain: if it has quotes, missing values or rows of different lengths.
+        All columns, named by their positions: whole numbers (int32 or int64), categories (Enum) if
+        there are few distinct texts, and text. None if the columns must be read as text, for
+        example because of quotes, missing values or rows of different lengths.
     """
     with _content(source) as content:
         start = _line_start(content, skipped_lines)
-        sample = _sample(content[start : start + HEAD_BYTES], separator)
-        is_regular = bool(sample) and all(len(row) == width for row in sample)
-        if not is_regular or any(content.find(special, start) >= 0 for special in _SPECIAL):
+        head = content[start : start + HEAD_BYTES]
+        sample = _sample(head, separator)
+        if not sample or any(len(row) != width for row in sample):
             return None
-        size = len(content) - start
-    texts = [[row[place] for row in sample] for place in range(width)]
-    kinds = [_kind(texts[place], place in whole) for place in range(width)]
+        texts = [[row[position] for row in sample] for position in range(width)]
+        kinds = [_kind(texts[position], position in whole) for position in range(width)]
+        # A number or a category has no other characters than those of its text.
+        end = len(content) if pl.String in kinds else start + len(head)
+        if any(content.find(special, start, end) >= 0 for special in _SPECIAL):
+            return None
+        # Each field is followed by a separator or the end of the line; the last end may be missing.
+        size = len(content) - start + (content[-1:] != b"\n")
     frame = _read(source, separator, skipped_lines, kinds)
     if frame is None and any(kind == pl.Int32 or isinstance(kind, pl.Enum) for kind in kinds):
-        frame = _read(source, separator, skipped_lines, [*map(_wider, kinds)])
+        kinds = [*map(_wider, kinds)]
+        with _content(source) as content:
+            if pl.String in kinds and any(content.find(mark, start) >= 0 for mark in _SPECIAL):
+                return None
+        frame = _read(source, separator, skipped_lines, kinds)
     if frame is None or not len(frame) or any(column.null_count() for column in frame):
         return None
-    # A separator or the end of the line follows each field; the last end may be missing.
-    expected = sum(map(_text_bytes, frame)) + width * len(frame)
-    return frame if size in (expected, expected - 1) else None
+    return frame if size == sum(map(_text_bytes, frame)) + width * len(frame) else None
 
 
 class Categories(NamedTuple):
-    """A column of categories.
+    """A categorical column.
 
     Attributes:
-        texts: The texts that may occur.
-        counts: How often each does (int64, texts).
-        chunks: The place of each row's text in `texts`, in one or several arrays (unsigned
-            integers, together n).
+        texts: The texts of the categories.
+        counts: The number of occurrences of each text (int64, texts).
+        chunks: The index in `texts` of each row's text, in one or more arrays (unsigned integers, n
+            in total).
     """
 
     texts: list[str]
@@ -86,13 +93,13 @@ class Categories(NamedTuple):
 
 
 def categories(column: pl.Series) -> Categories:
-    """Takes a column of categories apart.
+    """Splits a categorical column into texts, counts and codes.
 
     Args:
         column: The column, without missing values (Enum, n).
 
     Raises:
-        TypeError: It is a column of another type.
+        TypeError: The column is not categorical.
     """
     if not isinstance(column.dtype, pl.Enum):
         raise TypeError(f"a column of {column.dtype} has no categories")
@@ -106,7 +113,7 @@ def categories(column: pl.Series) -> Categories:
 
 @contextmanager
 def _content(source: Path | bytes) -> Iterator[bytes | mmap.mmap]:
-    """The content of a file, mapped; an empty file cannot be."""
+    """The memory-mapped content of a file; an empty file cannot be mapped."""
     if isinstance(source, bytes):
         yield source
     elif not source.stat().st_size:
@@ -120,7 +127,7 @@ def _content(source: Path | bytes) -> Iterator[bytes | mmap.mmap]:
 
 
 def _line_start(content: bytes | mmap.mmap, skipped_lines: int) -> int:
-    """The place of the first byte after some lines; the length of the content if it has fewer."""
+    """The offset of the first byte after some lines, at most the length of the content."""
     start = 0
     for _ in range(skipped_lines):
         end = content.find(b"\n", start)
@@ -131,25 +138,27 @@ def _line_start(content: bytes | mmap.mmap, skipped_lines: int) -> int:
 
 
 def _sample(head: bytes, separator: str) -> list[list[str]]:
-    """The fields of the first rows; the last line may be cut off if there are many."""
+    """The fields of the first rows, without a last line that may be truncated."""
     lines = head.decode(errors="replace").rstrip("\n").split("\n")
     lines = lines[:-1] if len(head) == HEAD_BYTES else lines
     return [line.split(separator) for line in lines]
 
 
 def _kind(texts: Sequence[str], may_be_whole: bool) -> Any:
-    """The type by which a column is read."""
+    """The type with which to read a column."""
     if may_be_whole and all(map(_WHOLE.fullmatch, texts)):
         is_small = all(abs(int(text)) <= _INT32 for text in texts)
         return pl.Int32 if is_small else pl.Int64
     distinct = {*texts}
     if may_be_whole or len(distinct) > _FEW or "" in distinct:
         return pl.String
-    return pl.Enum([*dict.fromkeys([*_COMMON, *sorted(distinct)])])
+    lengths = {*map(len, distinct)}
+    common = [text for text in _COMMON if len(text) in lengths]
+    return pl.Enum([*dict.fromkeys([*common, *sorted(distinct)])])
 
 
 def _wider(kind: Any) -> Any:
-    """The type that takes all of what the sample of a column did not show."""
+    """A wider type, for values that the sample of a column does not contain."""
     if isinstance(kind, pl.Enum):
         return pl.String
     return pl.Int64 if kind == pl.Int32 else kind
@@ -165,29 +174,33 @@ def _read(
             skip_lines=skipped_lines,
             separator=separator,
             quote_char=None,
-            schema={str(place): kind for place, kind in enumerate(kinds)},
+            schema={str(position): kind for position, kind in enumerate(kinds)},
         )
     except POLARS_ERRORS:
         return None
 
 
 def _text_bytes(column: pl.Series) -> int:
-    """The bytes of a column's values as text, whole numbers in their shortest form."""
+    """The bytes of a column's values as text, with whole numbers in their shortest form."""
     if isinstance(column.dtype, pl.Enum):
-        found = categories(column)
-        return int(np.dot(found.counts, [len(text.encode()) for text in found.texts]))
+        sizes = [len(text.encode()) for text in column.dtype.categories.to_list()]
+        if len({*sizes}) == 1:
+            return sizes[0] * len(column)
+        return int(np.dot(categories(column).counts, sizes))
     if column.dtype == pl.String:
         return int(column.str.len_bytes().sum())
     return sum(_digits(chunk.to_numpy()) for chunk in column.get_chunks())
 
 
 def _digits(numbers: NDArray[np.signedinteger[Any]]) -> int:
-    """The characters of whole numbers in their shortest form, with signs."""
-    low, high = int(numbers.min(initial=0)), int(numbers.max(initial=0))
-    # A digit for each number, a further one for each that is at least 10, 100 and so on, and signs.
+    """The number of characters of whole numbers in their shortest form, including signs."""
+    if not len(numbers):
+        return 0
+    low, high = int(numbers.min()), int(numbers.max())
+    # One digit for each number, another for each that is at least 10, 100 and so on, and the signs.
     total = len(numbers) + (int((numbers < 0).sum()) if low < 0 else 0)
     magnitudes = np.abs(numbers) if low < 0 else numbers
-    least = int(magnitudes.min(initial=high))
+    least = int(magnitudes.min()) if low < 0 else low
     power = 10
     while power <= max(abs(low), high):
         total += len(numbers) if least >= power else int(np.count_nonzero(magnitudes >= power))

@@ -1,4 +1,4 @@
-"""Merges repeated ratings: several rows of the same user and item."""
+"""Merges repeated ratings, that is, rows of the same user and item."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from marquee_core.arrays import Float32, Float64, Int32, Int64
 ON_REPEAT = ("auto", "last", "mean", "max", "sum", "error")
 
 
-class Merged(NamedTuple):
+class MergedRepeats(NamedTuple):
     """Rows without repeats.
 
     Attributes:
-        rows: The row that represents each pair, ascending (int64, pairs).
+        rows: The representative row of each pair, ascending (int64, pairs).
         ratings: The merged rating of each pair (float32, pairs).
     """
 
@@ -24,16 +24,16 @@ class Merged(NamedTuple):
     ratings: Float32
 
 
-def merge(cells: Int64, ratings: Float32, timestamps: Int32 | Int64, how: str) -> Merged:
-    """Merges the rows of each pair of user and item into one.
+def merge(cells: Int64, ratings: Float32, timestamps: Int32 | Int64, how: str) -> MergedRepeats:
+    """Merges the rows of each (user, item) pair into one.
 
     Args:
         cells: A number for each row that identifies its pair (int64, n).
         ratings: The ratings (float32, n).
         timestamps: Seconds since 1970; rows of the same time are in the order of the source
             (int32 or int64, n).
-        how: `last`, `mean`, `max` or `sum`. The representing row is the latest one, with `max`
-            the latest one that has the highest rating.
+        how: `last`, `mean`, `max` or `sum`. The representative row is the latest one or, for `max`,
+            the latest one with the highest rating.
     """
     keys = (timestamps, ratings, cells) if how == "max" else (timestamps, cells)
     order = np.lexsort(keys)
@@ -49,4 +49,4 @@ def merge(cells: Int64, ratings: Float32, timestamps: Int32 | Int64, how: str) -
     }
     merged = combine[how]().astype(np.float32)
     by_row = np.argsort(rows)
-    return Merged(rows[by_row], merged[by_row])
+    return MergedRepeats(rows[by_row], merged[by_row])

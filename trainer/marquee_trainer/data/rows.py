@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from marquee_core.arrays import Float32, Int32, Int64
+import numpy as np
+
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.ids import IdColumn
 
 
@@ -18,13 +20,13 @@ class Rows:
         items: Item ids (n).
         ratings: The ratings (float32, n).
         timestamps: Seconds since 1970 (int32 or int64, n); None if the source has none.
-        where: Describes where a row was read, such as `u.data:17`.
+        where: Returns the location of a row, such as `u.data:17`.
     """
 
     users: IdColumn
     items: IdColumn
-    ratings: Float32
-    timestamps: Int32 | Int64 | None
+    ratings: ChunkedArray[np.float32]
+    timestamps: ChunkedArray[np.int32] | ChunkedArray[np.int64] | None
     where: Callable[[int], str]
 
     def __len__(self) -> int:

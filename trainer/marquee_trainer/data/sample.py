@@ -1,4 +1,4 @@
-"""Generates a sample that resembles MovieLens, so that a first run needs no network."""
+"""Generates a sample that resembles MovieLens, so that a first run requires no network."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 from marquee_core.arrays import Float64, Int64
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import ItemDetails
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.film_titles import film_titles
+from marquee_trainer.data.item_metadata import ItemMetadata
 
 _GENRES = (
     "Action",
@@ -41,24 +41,24 @@ _BLOCK_CELLS = 4_000_000
 
 @dataclass(frozen=True)
 class SampleConfig:
-    """The shape of a sample. Deviations are standard deviations, in stars unless noted.
+    """The parameters of a sample. Deviations are standard deviations, in stars unless noted.
 
     Attributes:
         users: Number of users.
-        items: Number of items; a few of the least popular may get no ratings and are left out.
+        items: Number of items; a few of the least popular may get no ratings and are omitted.
         ratings: Number of ratings.
         least: Smallest number of ratings of a user.
         mean: Mean rating if every user rated every item.
         user_deviation: Deviation of the users' biases.
         item_deviation: Deviation of the items' biases.
-        taste_deviation: Deviation of the part of a rating that tastes explain.
-        noise: Deviation of the part of a rating that nothing explains.
-        tastes: Number of latent factors of tastes, and of interests.
-        genre_weight: Share of the variance of an item's factors that its genres explain.
+        taste_deviation: Deviation of the part of a rating that is explained by tastes.
+        noise: Deviation of the random part of a rating.
+        tastes: Number of latent factors of tastes and of interests.
+        genre_weight: Share of the variance of an item's factors that is explained by its genres.
         activity_deviation: Deviation of the logarithm of the number of ratings per user.
         popularity_exponent: Exponent of the long tail: popularity ~ rank^-exponent.
-        interest_deviation: Deviation of the log odds of being rated that interests explain.
-            Interests are independent of tastes: users do not like all that interests them.
+        interest_deviation: Deviation of the log odds of being rated that is explained by interests.
+            Interests are independent of tastes: users do not like everything that interests them.
         selection: Increase of the log odds of being rated per star of taste: users prefer to
             watch what they will like.
         session: Mean number of ratings per session.
@@ -94,10 +94,10 @@ class SampleConfig:
 
 @dataclass(frozen=True)
 class SampleTastes:
-    """What the users of a sample think of all its items, also of those that they have not rated.
+    """The opinions of a sample's users about all items, including those they have not rated.
 
     Attributes:
-        config: The shape of the sample.
+        config: The parameters of the sample.
         user_tastes: The users' factors (users × tastes).
         item_tastes: The items' factors (items × tastes).
         user_bias: The users' biases in stars (users).
@@ -111,12 +111,12 @@ class SampleTastes:
     item_bias: Float64
 
     def stars(self, user_id: str, item_id: str, random: np.random.Generator) -> float:
-        """The rating that a user of the sample gives to an item, as the sample's ratings are drawn.
+        """Draws a user's rating of an item from the same distribution as the sample's ratings.
 
         Args:
             user_id: The user's id in the sample.
             item_id: The item's id in the sample.
-            random: Draws the part of the rating that nothing explains.
+            random: Generates the random part of the rating.
         """
         user, item = int(user_id) - 1, int(item_id) - 1
         taste = float(self.user_tastes[user] @ self.item_tastes[item])
@@ -140,7 +140,7 @@ def generate_sample_with_tastes(
     items are rated, but not the ratings.
 
     Args:
-        config: The shape of the sample.
+        config: The parameters of the sample.
         seed: Seed for all randomness.
 
     Returns:
@@ -155,7 +155,7 @@ def generate_sample_with_tastes(
     user_bias = config.user_deviation * random.normal(size=config.users)
     item_bias = config.item_deviation * random.normal(size=config.items)
     ranks = 1.0 + random.permutation(config.items)
-    # Good items are watched more often by all users.
+    # All users watch good items more often.
     pull = -config.popularity_exponent * np.log(ranks) + 0.5 * item_bias
     counts = _activity(config, random)
     users = np.repeat(np.arange(config.users), counts)
@@ -180,12 +180,12 @@ def generate_sample_with_tastes(
     timestamps = _timestamps(config, users, starts, random)
     titles = film_titles(config.items, random)
     years = random.integers(*_YEARS, size=config.items)
-    details = {
-        str(item + 1): ItemDetails(titles[item], int(years[item]), tuple(genres[item]))
+    metadata = {
+        str(item + 1): ItemMetadata(titles[item], int(years[item]), tuple(genres[item]))
         for item in range(config.items)
     }
     dataset = RatingsDataset.of(
-        _ids(users), _ids(items), ratings, timestamps, details, _description(config, seed)
+        _ids(users), _ids(items), ratings, timestamps, metadata, _description(config, seed)
     )
     return dataset, SampleTastes(config, user_tastes, item_tastes, user_bias, item_bias)
 
@@ -205,22 +205,22 @@ def _genres(config: SampleConfig, random: np.random.Generator) -> list[list[str]
 def _item_factors(
     config: SampleConfig, genres: list[list[str]], random: np.random.Generator
 ) -> Float64:
-    """The items' factors, which their genres explain in part (items × tastes).
+    """Generates the items' factors, which their genres partly explain (float64, items × tastes).
 
     Their mean squared length is 1, so that products with the users' factors, which have unit
-    variance, have unit variance as well.
+    variance, have unit variance too.
     """
     leaning = {name: random.normal(size=config.tastes) for name in _GENRES}
     of_genres = np.stack([np.mean([leaning[name] for name in names], axis=0) for names in genres])
     own = random.normal(size=of_genres.shape)
-    places = np.sqrt(config.genre_weight) * of_genres / of_genres.std()
-    places += np.sqrt(1.0 - config.genre_weight) * own
-    unit: Float64 = places / np.sqrt(np.mean(np.sum(places**2, axis=1)))
+    positions = np.sqrt(config.genre_weight) * of_genres / of_genres.std()
+    positions += np.sqrt(1.0 - config.genre_weight) * own
+    unit: Float64 = positions / np.sqrt(np.mean(np.sum(positions**2, axis=1)))
     return unit
 
 
 def _activity(config: SampleConfig, random: np.random.Generator) -> Int64:
-    """The number of ratings of each user: log-normal, within limits, with the configured sum."""
+    """The number of ratings of each user: log-normal, limited, with the configured sum."""
     raw = random.lognormal(sigma=config.activity_deviation, size=config.users)
     most = max(config.items * 3 // 4, config.ratings // config.users + 1)
     low, high = 0.0, config.ratings / raw.min()
@@ -230,7 +230,7 @@ def _activity(config: SampleConfig, random: np.random.Generator) -> Int64:
         low, high = (middle, high) if short else (low, middle)
     exact = np.clip(raw * low, config.least, most)
     counts = np.floor(exact).astype(np.int64)
-    # The rest that rounding down leaves goes to the users with the largest fractions.
+    # The remainder after rounding down goes to the users with the largest fractions.
     missing = config.ratings - int(counts.sum())
     counts[np.argsort(counts - exact, kind="stable")[:missing]] += 1
     return counts
@@ -239,7 +239,7 @@ def _activity(config: SampleConfig, random: np.random.Generator) -> Int64:
 def _timestamps(
     config: SampleConfig, users: Int64, starts: Int64, random: np.random.Generator
 ) -> Int64:
-    """Seconds since 1970: each user rates in sessions that are weeks apart."""
+    """Generates times in seconds since 1970: users rate in sessions that are weeks apart."""
     joined = _START + _DAY_S * random.integers(0, _SPAN_DAYS, size=config.users)
     pauses = random.exponential(_RATING_GAP_S, size=len(users))
     away = random.random(len(users)) < 1.0 / config.session

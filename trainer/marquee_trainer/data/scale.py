@@ -1,4 +1,4 @@
-"""The scale that ratings are given on, and the kind of feedback that they are."""
+"""The rating scale and the kind of feedback."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from marquee_trainer.data.errors import RatingsError
 # MovieLens' scale in stars: half stars, which include the whole stars of the older data sets.
 LOWEST, HIGHEST, HALF_STAR = 0.5, 5.0, 0.5
 
-# Upper ends of common scales, and the steps that are looked for.
+# Upper ends of common scales, and the steps that are recognised.
 _COMMON_HIGHS = (1.0, 5.0, 10.0, 20.0, 100.0)
 _STEPS = (1.0, 0.5)
 _NUMBER = r"[-+−]?\d+(?:\.\d+)?"
-# A rating stands apart among so many distinct ones, by so many times the other distances.
+# An unrated marker is detected only if the number of distinct ratings is in this range.
 _FEWEST_APART, _MOST_APART = 4, 32
+# The distance of the marker, as a multiple of the largest distance between other ratings.
 _FAR = 2.0
 _SCALE = re.compile(rf"\s*({_NUMBER})\s*(?::|\.\.|–)\s*({_NUMBER})\s*")
 
 
 class Feedback(StrEnum):
-    """What a row tells about the user's opinion of the item.
+    """What a row reveals about the user's opinion of the item.
 
     Attributes:
         EXPLICIT: The user gave a rating, so that low values mean dislike.
-        IMPLICIT: The user interacted with the item: a play, purchase or click, perhaps counted.
+        IMPLICIT: The user interacted with the item, such as by a play, purchase or click, possibly
+            several times.
     """
 
     EXPLICIT = "explicit"
@@ -53,11 +55,11 @@ class RatingScale:
 
     @classmethod
     def of(cls, ratings: Float32) -> RatingScale:
-        """Finds the scale that ratings are on.
+        """Detects the scale of ratings.
 
         Half stars from 0.5 to 5 and whole stars from 1 to 5 are recognised first, then common
-        scales (thumbs, 0–5, 1–10, 0–100, symmetric ones such as −10–10); otherwise the scale
-        spans the lowest and the highest rating.
+        scales (thumbs, 0–5, 1–10, 0–100, symmetric ones such as −10–10); otherwise the scale ranges
+        from the lowest to the highest rating.
         """
         ratings = _distinct(ratings)
         step = _step(ratings)
@@ -76,17 +78,17 @@ class RatingScale:
 
     @classmethod
     def of_implicit(cls, strengths: Float32) -> RatingScale:
-        """The scale of implicit feedback: from 0, no interaction, to the greatest strength."""
+        """The scale of implicit feedback: from 0, no interaction, to the highest strength."""
         strengths = _distinct(strengths)
         most = float(strengths.max())
         return cls(0.0, most, _step(strengths)) if most > 0 else cls(0.0, 1.0, 1.0)
 
     @classmethod
     def parse(cls, text: str) -> RatingScale:
-        """Reads `LOW:HIGH`; the step is found later, from the ratings.
+        """Parses `LOW:HIGH`; the step is detected later, from the ratings.
 
         Raises:
-            RatingsError: The text has another form, or LOW is not less than HIGH.
+            RatingsError: The text is malformed, or LOW is not less than HIGH.
         """
         match = _SCALE.fullmatch(text)
         if not match:
@@ -97,22 +99,22 @@ class RatingScale:
         return cls(low, high, 0.0)
 
     def stepped(self, ratings: Float32) -> RatingScale:
-        """This scale with the step that the ratings show."""
+        """Returns this scale with the step of the given ratings."""
         return RatingScale(self.low, self.high, _step(_distinct(ratings)))
 
     def from_stars(self, stars: float) -> float:
-        """The rating on this scale that means as much as a number of stars.
+        """Converts a number of stars to the equivalent rating on this scale.
 
-        Thresholds such as "a like is 4 stars or more" are configured in stars. They hold as they
-        are on the scales of MovieLens, and are placed proportionally between the ends of any other
-        scale: 1 star is the lowest rating, 5 stars are the highest.
+        Thresholds such as "a like is 4 stars or more" are configured in stars. They apply unchanged
+        on the scales of MovieLens, and are mapped linearly to any other scale: 1 star is the lowest
+        rating, 5 stars are the highest.
         """
         if self.high == HIGHEST and self.low in (LOWEST, 1.0):
             return stars
         return self.low + (stars - 1.0) / (HIGHEST - 1.0) * (self.high - self.low)
 
     def contains(self, ratings: Float32) -> Bool:
-        """Which ratings are on the scale (bool, n); NaN is not."""
+        """Marks the ratings that are on the scale (bool, n); NaN is not."""
         inside: Bool = (ratings >= self.low) & (ratings <= self.high)
         return inside
 
@@ -121,11 +123,11 @@ class RatingScale:
         return f"{self.low:g} to {self.high:g}, {steps}"
 
 
-def apart(ratings: Float32) -> float | None:
-    """A rating of 0 or less that may stand for "not rated"; None if there is none.
+def find_unrated_marker(ratings: Float32) -> float | None:
+    """Finds a rating of 0 or less that may mean "not rated"; None if there is none.
 
-    It is the lowest one, and much further from the next than all others are from each other, or
-    at 0 and more common than any other, as in data sets of books and series that count readers.
+    It is the lowest rating, and either much further from the next one than all others are from each
+    other, or 0 and the most common one, as in data sets of books and series that count readers.
     """
     if ratings.min(initial=1.0) > 0:
         return None
@@ -139,15 +141,18 @@ def apart(ratings: Float32) -> float | None:
     return float(values[0]) if is_far or is_filler else None
 
 
-def feedback_of(ratings: Float32) -> Feedback:
-    """Implicit feedback if there are several ratings and all are equal, explicit otherwise."""
-    if len(ratings) > 1 and bool((ratings == ratings[0]).all()):
-        return Feedback.IMPLICIT
-    return Feedback.EXPLICIT
+def detect_feedback(distinct: Float32, count: int) -> Feedback:
+    """Implicit feedback if there are several ratings and all are equal, explicit otherwise.
+
+    Args:
+        distinct: The distinct ratings (float32, m).
+        count: The number of ratings.
+    """
+    return Feedback.IMPLICIT if count > 1 and len(distinct) == 1 else Feedback.EXPLICIT
 
 
 def _distinct(ratings: Float32) -> Float32:
-    """The distinct ratings, of which there are usually few."""
+    """The distinct ratings, usually few."""
     return pl.Series(ratings).unique().to_numpy()
 
 

@@ -1,4 +1,4 @@
-"""Loads ratings from the source that `--data` names."""
+"""Loads ratings from the source given by `--data`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import OtherFormError, RatingsError
 from marquee_trainer.data.files import WHOLE_ZIP, fetch
 from marquee_trainer.data.grouplens import GROUPLENS_FILES, load_grouplens
-from marquee_trainer.data.interpret import Understood, load_files, load_items, load_query
+from marquee_trainer.data.interpret import Interpretation, load_files, load_items, load_query
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import Split
@@ -30,18 +30,18 @@ _GLOB = re.compile(r"[*?\[]")
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """Ratings as they were loaded.
+class LoadedRatings:
+    """Ratings with their split and interpretation.
 
     Attributes:
         dataset: The ratings.
         split: The split, if the source defines one.
-        understood: How the source was understood.
+        interpretation: How the source was interpreted.
     """
 
     dataset: RatingsDataset
     split: Split | None = None
-    understood: Understood = field(default_factory=lambda: Understood({}, "", ()))
+    interpretation: Interpretation = field(default_factory=lambda: Interpretation({}, "", ()))
 
 
 def load_ratings(
@@ -53,7 +53,7 @@ def load_ratings(
     seed: int = 0,
     cache: Path | None = None,
     options: ReadOptions | None = None,
-) -> Loaded:
+) -> LoadedRatings:
     """Loads ratings.
 
     Args:
@@ -69,7 +69,7 @@ def load_ratings(
         options: How to read files and databases.
 
     Raises:
-        RatingsError: The source is unknown, or cannot be read or understood.
+        RatingsError: The source is unknown, or cannot be read or interpreted.
     """
     options = options or ReadOptions()
     sample = _SAMPLE.fullmatch(source)
@@ -87,24 +87,24 @@ def load_ratings(
     if options.columns and (sample or tfds):
         raise RatingsError("--columns requires files or a database")
     if sample:
-        return Loaded(generate_sample(_sample_config(sample["sizes"] or ""), seed))
+        return LoadedRatings(generate_sample(_sample_config(sample["sizes"] or ""), seed))
     if tfds:
         data_dir = cache or Path(os.environ.get(_TFDS_CACHE) or _DEFAULT_TFDS_CACHE).expanduser()
         archives = Path(manual_dir) if manual_dir else None
-        details, item_notes = load_items(options)
-        dataset, notes = load_tfds(source, archives, data_dir, options, details)
-        return Loaded(dataset, None, Understood({}, "seconds", (*item_notes, *notes)))
+        metadata, item_notes = load_items(options)
+        dataset, notes = load_tfds(source, archives, data_dir, options, metadata)
+        return LoadedRatings(dataset, None, Interpretation({}, "seconds", (*item_notes, *notes)))
     if database:
-        dataset, understood = load_query(source, options)
-        return Loaded(dataset, None, understood)
+        dataset, interpretation = load_query(source, options)
+        return LoadedRatings(dataset, None, interpretation)
     return _load_path(source, train_file, test_file, options)
 
 
 def sample_config(source: str) -> SampleConfig | None:
-    """The shape of the sample that a source names; None if it names other ratings.
+    """The parameters of the sample that a source names; None if it is not a sample.
 
     Raises:
-        RatingsError: The sizes of the sample cannot be understood.
+        RatingsError: The sizes of the sample are malformed.
     """
     sample = _SAMPLE.fullmatch(source)
     return None if sample is None else _sample_config(sample["sizes"] or "")
@@ -112,8 +112,8 @@ def sample_config(source: str) -> SampleConfig | None:
 
 def _load_path(
     source: str, train_file: str | None, test_file: str | None, options: ReadOptions
-) -> Loaded:
-    """Loads a path or URL: in GroupLens' form if it has that form, and as tables otherwise."""
+) -> LoadedRatings:
+    """Loads a path or URL in GroupLens' format or, if it has another format, as tables."""
     has_split = bool(train_file or test_file)
     if "://" in source:
         with tempfile.TemporaryDirectory(prefix="marquee-data-") as folder:
@@ -132,22 +132,22 @@ def _load_path(
         check_is_archive(path)
     grouplens = _grouplens_path(path, is_zip)
     if has_split or (grouplens is not None and not options.columns):
-        details, notes = load_items(options)
+        metadata, notes = load_items(options)
         try:
-            found = load_grouplens(grouplens or path, train_file, test_file, options, details)
+            found = load_grouplens(grouplens or path, train_file, test_file, options, metadata)
         except OtherFormError:
             if has_split:
                 raise
         else:
-            understood = Understood({}, "seconds", (*notes, *found.notes))
-            return Loaded(found.dataset, found.split, understood)
+            interpretation = Interpretation({}, "seconds", (*notes, *found.notes))
+            return LoadedRatings(found.dataset, found.split, interpretation)
     return _load_tables(f"{WHOLE_ZIP}{path}" if is_zip else source, options)
 
 
 def _grouplens_path(path: Path, is_zip: bool) -> Path | None:
-    """The folder or zip file that is in GroupLens' form by the names of its files.
+    """The folder or zip file whose files have the names of GroupLens' files; None for other paths.
 
-    A path of a file of ratings that lies beside its file of movies stands for their folder.
+    The path of a file of ratings with its file of movies next to it stands for their folder.
     """
     if is_zip:
         return path if ZipFiles(path).has_any(GROUPLENS_FILES) else None
@@ -160,9 +160,9 @@ def _grouplens_path(path: Path, is_zip: bool) -> Path | None:
     return None
 
 
-def _load_tables(source: str, options: ReadOptions) -> Loaded:
-    dataset, understood = load_files(source, options)
-    return Loaded(dataset, None, understood)
+def _load_tables(source: str, options: ReadOptions) -> LoadedRatings:
+    dataset, interpretation = load_files(source, options)
+    return LoadedRatings(dataset, None, interpretation)
 
 
 def _sample_config(text: str) -> SampleConfig:

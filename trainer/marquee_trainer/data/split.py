@@ -1,7 +1,7 @@
 """Splits ratings into a training part and a test part.
 
-A random split depends on the order of the rows that it is given; the other splits depend on their
-content only. The same functions split a validation part off the training part.
+A random split depends on the order of the given rows; all other splits depend only on their
+content. The same functions split a validation part off the training part.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from marquee_core.arrays import Bool, Int64
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 
-# Makes 0.2 of 5 come to 1 in spite of rounding errors.
+# Makes 0.2 · 5 round down to 1 in spite of rounding errors.
 _MARGIN = 1e-9
 
 
@@ -26,9 +26,9 @@ class Split:
     Attributes:
         train: Rows for training (int64, ascending).
         test: Rows for testing (int64, ascending).
-        description: How the rows were split, for people.
-        kind: How the rows were split: one of those of `split_by`. The validation part is split off
-            the training part in the same way, so that what is chosen on it suits the test part.
+        description: A description of the split, for display.
+        kind: The kind of split; see `split_by`. The validation part is split off the training part
+            in the same way, so that choices on it carry over to the test part.
     """
 
     train: Int64
@@ -40,10 +40,10 @@ class Split:
 def split_by(
     kind: str, dataset: RatingsDataset, rows: Int64, test_fraction: float, seed: int
 ) -> Split:
-    """Splits rows in one of the ways below.
+    """Splits rows in one of several ways.
 
     Args:
-        kind: How to split: `random`, `temporal`, `user-random` or `user-last`.
+        kind: The kind of split: `random`, `temporal`, `user-random` or `user-last`.
         dataset: The ratings.
         rows: The rows of the data set to split (int64, n).
         test_fraction: Share of the rows that are for testing.
@@ -63,11 +63,11 @@ def split_by(
 
 
 def automatic_split(dataset: RatingsDataset, rows: Int64, test_fraction: float) -> str:
-    """The kind of split that comes closest to production: `user-last`, or `random` without times.
+    """Chooses the kind of split that is closest to production: `user-last`, or else `random`.
 
-    A model in production predicts what a user does next. The ratings are split at random if they
-    have no timestamps, if each user's ratings all have the same one, or if so many users have only
-    a few ratings that the last of each user would be less than half of the requested share.
+    A model in production predicts what a user does next. Ratings are split at random if they have
+    no timestamps, if the ratings of each user all have the same timestamp, or if so many users have
+    few ratings that the last ones of each user would be less than half of the requested share.
 
     Args:
         dataset: The ratings.
@@ -88,7 +88,7 @@ def random_split(rows: Int64, test_fraction: float, seed: int) -> Split:
     """Splits at random: the first part of a permutation of the rows is for training.
 
     Args:
-        rows: The rows in the order that the permutation applies to (int64, n);
+        rows: The rows, in the order to which the permutation applies (int64, n);
             `RatingsDataset.file_order` gives all rows in the order of the source.
         test_fraction: Share of the rows that are for testing.
         seed: Seed of the permutation, `numpy.random.default_rng(seed).permutation(n)`.
@@ -160,7 +160,7 @@ def temporal_split(dataset: RatingsDataset, rows: Int64, test_fraction: float) -
 def _user_tails(
     dataset: RatingsDataset, rows: Int64, keys: NDArray[np.generic], fraction: float
 ) -> Bool:
-    """Marks the rows with the greatest keys of each user; ties go by row (bool, n).
+    """Marks the rows with the largest keys of each user, with ties broken by row (bool, n).
 
     Args:
         dataset: The ratings.

@@ -1,4 +1,4 @@
-"""Reads the result of an SQL query: SQLite, PostgreSQL, MySQL, SQL Server and others."""
+"""Reads the result of an SQL query from SQLite, PostgreSQL, MySQL, SQL Server and others."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from urllib.parse import quote, unquote, urlsplit
 import polars as pl
 
 from marquee_trainer.data.errors import RatingsError
-from marquee_trainer.data.files import public
+from marquee_trainer.data.files import without_secrets
 
 DEFAULT_QUERY = "SELECT * FROM ratings"
-# The protocols that connectorx knows.
+# The protocols that connectorx supports.
 _PROTOCOLS: tuple[str, ...] = (
     "postgresql",
     "postgres",
@@ -26,7 +26,7 @@ _PROTOCOLS: tuple[str, ...] = (
     "clickhouse",
 )
 _PROTOCOLS += ("oracle", "bigquery", "trino")
-# Where databases listen whose protocol runs over TCP, if the URL names no port.
+# Default ports of databases whose protocol runs over TCP.
 _PORTS = {
     "postgresql": 5432,
     "postgres": 5432,
@@ -38,7 +38,7 @@ _PORTS = {
     "trino": 8080,
 }
 _POSTGRESQL = ("postgresql", "postgres")
-# Seconds until a database must have answered. connectorx would try again for half a minute.
+# Seconds within which a database must respond. connectorx would retry for half a minute.
 _CONNECT_S = 5
 _SQLITE_ENDINGS = (".db", ".sqlite", ".sqlite3", ".db3")
 _SQLITE_PREFIX = "sqlite://"
@@ -76,29 +76,29 @@ def read_query(source: str, query: str) -> pl.DataFrame:
     _check_connection(source, url)
     try:
         frame = pl.from_arrow(connectorx.read_sql(url, query, return_type="arrow"))
-    except BaseException as error:  # a panic of connectorx is no subclass of Exception
+    except BaseException as error:  # a panic of connectorx is not a subclass of Exception
         if isinstance(error, KeyboardInterrupt | SystemExit):
             raise
         if url.startswith(_SQLITE_PREFIX):
             return _read_sqlite(url, source, query)
         reason = str(error).replace(_secret(source) or "\0", "…")
-        raise RatingsError(f"{public(source)}: {query}: {reason}") from None
+        raise RatingsError(f"{without_secrets(source)}: {query}: {reason}") from None
     return frame if isinstance(frame, pl.DataFrame) else frame.to_frame()
 
 
 def _check_connection(source: str, url: str) -> None:
-    """Connects once: a wrong host, port, user or name is then told within seconds.
+    """Connects once, so that a wrong host, port, user or database is reported within seconds.
 
     Raises:
-        RatingsError: The database does not answer, or refuses the connection.
+        RatingsError: The database does not respond or refuses the connection.
     """
     protocol = url.partition("://")[0].lower()
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or _PORTS.get(protocol)
     except ValueError as error:
-        raise RatingsError(f"{public(source)}: {error}") from None
-    # Several hosts, and sockets of Unix, which a query names, are left to the reader.
+        raise RatingsError(f"{without_secrets(source)}: {error}") from None
+    # Several hosts, and Unix sockets, which are query parameters, are left to the reader.
     if host is None or port is None or "," in parts.netloc:
         return
     reason = ""
@@ -110,17 +110,17 @@ def _check_connection(source: str, url: str) -> None:
         reason = _refusal(url)
         if reason and not reason.endswith("expired"):
             raise RatingsError(
-                f"{public(source)}: {reason.replace(_secret(source) or chr(0), '…')}"
+                f"{without_secrets(source)}: {reason.replace(_secret(source) or chr(0), '…')}"
             )
     if reason:
         raise RatingsError(
-            f"{public(source)}: no database answers at {host}:{port} ({reason}); check the host "
-            "and the port"
+            f"{without_secrets(source)}: no database answers at {host}:{port} ({reason}); check "
+            "the host and the port"
         )
 
 
 def _refusal(url: str) -> str:
-    """Why PostgreSQL refuses a connection; empty if it does not, or if only connectorx can tell."""
+    """Why PostgreSQL refuses a connection; empty if it does not or the reason is unknown."""
     import psycopg
 
     try:
@@ -129,12 +129,12 @@ def _refusal(url: str) -> str:
         lines = str(error).strip().splitlines()
         return lines[0].rpartition("FATAL: ")[2].strip() if lines else "timeout expired"
     except psycopg.Error:
-        return ""  # Parameters of the URL that are meant for connectorx.
+        return ""  # The URL has parameters for connectorx.
     return ""
 
 
 def _read_sqlite(url: str, source: str, query: str) -> pl.DataFrame:
-    """Reads columns that mix types, which SQLite allows and connectorx refuses.
+    """Reads columns of mixed types, which SQLite allows and connectorx does not support.
 
     Raises:
         RatingsError: The file is not a database, or the query fails.
@@ -153,7 +153,7 @@ def _read_sqlite(url: str, source: str, query: str) -> pl.DataFrame:
 
 
 def _tables(path: str, error: sqlite3.Error) -> str:
-    """What a SQLite file has, if a query names a table that it has not."""
+    """Lists the tables of a SQLite file if a query names a table that does not exist."""
     if "no such table" not in str(error):
         return ""
     statement = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name"
@@ -165,7 +165,7 @@ def _tables(path: str, error: sqlite3.Error) -> str:
 
 
 def _column(values: Sequence[object]) -> pl.Series:
-    """Values as a column; as text if they have several types."""
+    """Converts values to a column, of text if they have several types."""
     types = {type(value) for value in values} - {type(None)}
     if len(types) > 1:
         return pl.Series(
@@ -175,14 +175,14 @@ def _column(values: Sequence[object]) -> pl.Series:
 
 
 def _url(source: str) -> str:
-    """The source as connectorx takes it, with an absolute path for SQLite.
+    """The source in the form of connectorx, with an absolute path for SQLite.
 
     Raises:
-        RatingsError: There is no such SQLite file: the reader would create one.
+        RatingsError: There is no such SQLite file; the reader would create it.
     """
     protocol, separator, rest = source.partition("://")
     if separator and protocol.lower().split("+")[0] != "sqlite":
-        # SQLAlchemy's names of drivers, such as postgresql+psycopg, mean nothing here.
+        # SQLAlchemy's driver names, such as postgresql+psycopg, have no meaning here.
         return f"{protocol.split('+')[0]}://{rest}"
     candidates = [Path(source).expanduser()]
     if separator:

@@ -1,4 +1,4 @@
-"""Tables of any format: delimited text, JSON lines, Parquet, and frames in memory."""
+"""Tables of any format: delimited text, JSON lines, Parquet, and data frames in memory."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Protocol
 import numpy as np
 import polars as pl
 
-from marquee_trainer.data.content import (
+from marquee_trainer.data.delimited import DelimitedFile
+from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.file_signatures import (
     ARROW_MARK,
     HEAD_BYTES,
     PARQUET_MARK,
     check_is_table,
     is_json,
 )
-from marquee_trainer.data.delimited import DelimitedFile
-from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.files import ARROW, JSON_LINES, PARQUET, DataFile
 from marquee_trainer.data.polars_errors import POLARS_ERRORS, first_line
 
@@ -40,14 +40,14 @@ class Table(Protocol):
         """The names of the columns."""
 
     def read(self, positions: Sequence[int]) -> pl.DataFrame:
-        """Reads columns, which are named by their places in the list of positions.
+        """Reads columns; in the result, they are named by their index in `positions`.
 
         Raises:
             RatingsError: The table cannot be read.
         """
 
     def where(self, row: int) -> str:
-        """Describes where a row is, for error messages."""
+        """Returns the location of a row, for error messages."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class FrameTable:
 
 @dataclass(frozen=True)
 class ParquetFile:
-    """A Parquet file, of which only the needed columns are read.
+    """A Parquet file, of which only the required columns are read.
 
     Attributes:
         file: The file.
@@ -170,7 +170,7 @@ class JsonLinesFile:
             raise RatingsError(f"{self.file.name}: {first_line(error)}") from error
 
     def _slow_frame(self, is_array: bool) -> pl.DataFrame:
-        """All values as text: for columns that mix numbers and text, and to name bad lines."""
+        """Reads all values as text, for columns of mixed types and to report malformed lines."""
         name = self.file.name
         if is_array:
             try:
@@ -201,7 +201,7 @@ class JsonLinesFile:
 
 
 class JoinedTables:
-    """Tables one after another; columns are matched by name."""
+    """Concatenated tables; columns are matched by name."""
 
     def __init__(self, tables: Sequence[Table], names: Sequence[str]) -> None:
         """Joins tables.
@@ -212,7 +212,7 @@ class JoinedTables:
         """
         self.tables = tables
         self._names = names
-        # The first row of each table, and the end of the last one, once they are read.
+        # The first row of each table, then the end of the last one; set by `read`.
         self._starts = [0]
 
     @property
@@ -240,7 +240,7 @@ class JoinedTables:
         return pl.concat(frames)
 
     def where(self, row: int) -> str:
-        """See `Table.where`, after `read`."""
+        """See `Table.where`; call `read` first."""
         part = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self.tables[part].where(row - self._starts[part])
 
@@ -249,9 +249,10 @@ def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
     """Opens a file of any format.
 
     Args:
-        file: The file. What it is is found from its content; its ending decides between JSON and
-            delimited text where the content does not.
-        known_names: Names that the header of delimited text may have besides the common ones.
+        file: The file. Its format is detected from its content; its extension decides between JSON
+            and delimited text if the content does not.
+        known_names: Column names in addition to the common ones, for detecting the header of
+            delimited text.
 
     Raises:
         RatingsError: The file cannot be read.
@@ -273,10 +274,10 @@ def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
 
 
 def as_text(column: pl.Series) -> pl.Series:
-    """A column of ids or other values as text.
+    """Converts a column of ids or other values to text.
 
-    Whole numbers of a float column lose their `.0`. Bytes that are not text are written as UUIDs
-    if there are 16 of them, and as hexadecimal digits otherwise.
+    Whole numbers in a float column are written without `.0`. Binary values that are not text are
+    written as UUIDs if they have 16 bytes, and otherwise in hexadecimal.
     """
     if column.dtype == pl.Binary:
         return _bytes_as_text(column)
@@ -303,7 +304,7 @@ def _bytes_as_text(column: pl.Series) -> pl.Series:
 
 
 def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Columns of objects as a column for each field, such as `user.id`."""
+    """Flattens columns of objects to one column per field, such as `user.id`."""
     while any(isinstance(kind, pl.Struct) for kind in frame.dtypes):
         columns: list[pl.Series] = []
         for column in frame:
@@ -317,7 +318,7 @@ def _flat(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _single_object(content: bytes) -> dict[str, list[list[object]]] | None:
-    """An object over several lines whose only value is a list of rows; None for anything else."""
+    """Parses a multi-line object whose only value is a list of rows; None for anything else."""
     try:
         found = json.loads(content)
     except _JSON_ERRORS:

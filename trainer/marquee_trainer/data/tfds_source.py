@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from marquee_core.quiet_tensorflow import import_tensorflow
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 from marquee_trainer.data.assembly import assemble
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.dataset import RatingsDataset
-from marquee_trainer.data.details import Details
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.grouplens_items import movielens_item
 from marquee_trainer.data.ids import IdColumn
-from marquee_trainer.data.metadata import item_details
+from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
 
@@ -32,22 +33,22 @@ def load_tfds(
     manual_dir: Path | None,
     data_dir: Path,
     options: ReadOptions,
-    more_details: Details | None = None,
+    own_metadata: MetadataById | None = None,
 ) -> tuple[RatingsDataset, list[str]]:
-    """Reads a MovieLens ratings config, and prepares it first if necessary.
+    """Reads a MovieLens ratings config, preparing it first if necessary.
 
-    The file order is that of the prepared examples. TensorFlow Datasets shuffles them the same
-    way on every machine.
+    The source's order is that of the prepared examples, which TensorFlow Datasets shuffles in the
+    same way on every machine.
 
     Args:
         config: The config, for example `movielens/100k-ratings`.
         manual_dir: Folder that holds the downloaded archive; None to download it.
         data_dir: Folder where TensorFlow Datasets stores the prepared examples.
-        options: The scale, and how repeated ratings are treated.
-        more_details: Item metadata by item id that replaces that of the config.
+        options: The scale, and the treatment of repeated ratings.
+        own_metadata: Item metadata by item id that replaces that of the config.
 
     Returns:
-        The data set, and notes on what is worth knowing about it.
+        The data set, and notes for the user.
 
     Raises:
         RatingsError: The config is not a config of ratings, or it cannot be prepared.
@@ -62,26 +63,26 @@ def load_tfds(
         "user_rating": [],
         "timestamp": [],
     }
-    details: Details = {}
+    metadata: MetadataById = {}
     for batch in _batches(builder, [*columns, "movie_title", "movie_genres"]):
         for key, parts in columns.items():
             text = batch[key].dtype == object
             parts.append(batch[key].astype(np.bytes_) if text else batch[key])
-        _add_details(details, batch, genres)
+        _add_metadata(metadata, batch, genres)
     column = {key: np.concatenate(parts) for key, parts in columns.items()}
     rows = Rows(
         IdColumn.of(column["user_id"]),
         IdColumn.of(column["movie_id"]),
-        column["user_rating"].astype(np.float32),
-        column["timestamp"].astype(np.int64),
+        ChunkedArray([column["user_rating"].astype(np.float32)]),
+        ChunkedArray([column["timestamp"].astype(np.int64)]),
         lambda row: f"example {row + 1}",
     )
-    details = more_details or details
-    return assemble(rows, details, f"tfds:{config}", options, keep_unrated=bool(details))
+    metadata = own_metadata or metadata
+    return assemble(rows, metadata, f"tfds:{config}", options, keep_unrated=bool(metadata))
 
 
 def _prepared(config: str, manual_dir: Path | None, data_dir: Path) -> Any:
-    """The builder of a config whose examples are prepared."""
+    """Returns the builder of a config, with its examples prepared."""
     # Imported here because importing TensorFlow takes seconds.
     import_tensorflow()
     import tensorflow_datasets as tfds
@@ -106,10 +107,10 @@ def _prepared(config: str, manual_dir: Path | None, data_dir: Path) -> Any:
 
 
 def _batches(builder: Any, keys: Sequence[str]) -> Iterator[_Batch]:
-    """Batches of some features of all examples, in order; lists are padded.
+    """Yields batches of some features of all examples, in order; lists are padded.
 
-    Parsing the records in batches is several times as fast as letting TensorFlow Datasets decode
-    one example at a time.
+    Parsing records in batches is several times faster than decoding one example at a time with
+    TensorFlow Datasets.
     """
     import tensorflow as tf
 
@@ -120,11 +121,11 @@ def _batches(builder: Any, keys: Sequence[str]) -> Iterator[_Batch]:
     yield from records.map(lambda batch: tf.io.parse_example(batch, spec)).as_numpy_iterator()
 
 
-def _add_details(details: Details, batch: _Batch, genres: Sequence[str]) -> None:
-    """Adds the metadata of items that no earlier batch contained."""
-    movies, places = np.unique(batch["movie_id"].astype(np.bytes_), return_index=True)
-    for movie, place in zip(movies.tolist(), places.tolist(), strict=True):
-        if (name := movie.decode()) not in details:
-            labels = batch["movie_genres"][place].tolist()
+def _add_metadata(metadata: MetadataById, batch: _Batch, genres: Sequence[str]) -> None:
+    """Adds the metadata of items that were not in earlier batches."""
+    movies, positions = np.unique(batch["movie_id"].astype(np.bytes_), return_index=True)
+    for movie, position in zip(movies.tolist(), positions.tolist(), strict=True):
+        if (name := movie.decode()) not in metadata:
+            labels = batch["movie_genres"][position].tolist()
             named = [genres[label] for label in labels if label != _NO_MORE_GENRES]
-            details[name] = item_details(batch["movie_title"][place].decode(), named)
+            metadata[name] = movielens_item(batch["movie_title"][position].decode(), named)

@@ -1,10 +1,10 @@
-"""Splits titles as MovieLens writes them: "Matrix, The (1999)" is "The Matrix", 1999."""
+"""Splits titles in MovieLens' form: "Matrix, The (1999)" is "The Matrix", 1999."""
 
 from __future__ import annotations
 
 import re
 
-# A series may have a last year, and a film for video or television a mark: "(1999-2003)", "(V)".
+# A series may have a last year, and a video or television film a marker: "(1999-2003)", "(V)".
 _YEAR = re.compile(
     r"^(?P<title>.*?)\s*\((?P<year>\d{4})(?:[-–]\d{0,4})?\)\s*(?:\((?:V|TV|TV Series)\))?$"
 )
@@ -18,7 +18,7 @@ _ARTICLE = re.compile(
 
 
 def split_title(text: str) -> tuple[str, int]:
-    """Splits a title into the title with its article in front, and the year.
+    """Splits a title into the title, with its article moved to the front, and the year.
 
     Returns:
         The title, and the year; 0 if the text has no year.

@@ -7,17 +7,17 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from marquee_core.arrays import Bool, Float32, Int32, Int64
+from marquee_core.arrays import Bool, Float32
+from marquee_trainer.data.chunked import ChunkedArray
 from marquee_trainer.data.plain_columns import Categories, categories
-from marquee_trainer.data.sorting import pick_chunks
 
-# Greater numbers than these are not seconds but milli-, micro- and nanoseconds.
+# Numbers from these on are nano-, micro- or milliseconds rather than seconds.
 _UNITS = (
     (10**17, 10**9, "nanoseconds"),
     (10**14, 10**6, "microseconds"),
     (10**11, 10**3, "milliseconds"),
 )
-# The unit is found from as many values at the start of a column.
+# Number of values at the start of a column from which the unit is detected.
 _SAMPLE = 10_000
 _DAY_NUMBERS = (19_000_101, 21_001_231)  # dates written as one number, such as 20240131
 _POSITIVE = ("up", "thumbs up", "thumbsup", "like", "liked", "yes", "true", "positive", "👍")
@@ -34,7 +34,7 @@ _NEGATIVE += ("negative", "👎")
 _WORDS = dict.fromkeys(_POSITIVE, 1.0) | dict.fromkeys(_NEGATIVE, 0.0)
 _THOUSANDS = r"^[+-]?[1-9]\d{0,2}(,\d{3})+(\.\d+)?$"
 _ISO_FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%d")
-# Other formats, of which a column uses one; each is tried with and without a time of day.
+# Other formats; a column has one of them. Each is tried with and without a time of day.
 _OTHER_FORMATS = {
     "%Y/%m/%d": "dates",
     "%d.%m.%Y": "dates",
@@ -56,11 +56,11 @@ class Ratings(NamedTuple):
 
     Attributes:
         values: The ratings; NaN where a value is not a rating (float32, n).
-        bad: Which values are not ratings (bool, n).
+        bad: True for values that are not ratings (bool, n); None if all are.
     """
 
-    values: Float32
-    bad: Bool
+    values: ChunkedArray[np.float32]
+    bad: Bool | None
 
 
 class Times(NamedTuple):
@@ -68,20 +68,20 @@ class Times(NamedTuple):
 
     Attributes:
         values: Seconds since 1970; 0 where a value is not a time (int32 or int64, n).
-        bad: Which values are not times (bool, n).
-        form: How the times are written, such as `seconds` or `dates`.
+        bad: True for values that are not times (bool, n); None if all are.
+        form: The format of the times, such as `seconds` or `dates`.
     """
 
-    values: Int32 | Int64
-    bad: Bool
+    values: ChunkedArray[np.int32] | ChunkedArray[np.int64]
+    bad: Bool | None
     form: str
 
 
 def parse_rating_column(column: pl.Series) -> Ratings:
-    """Converts ratings: numbers, truth values, or words such as `up` and `down`.
+    """Converts ratings: numbers, Booleans, or words such as `up` and `down`.
 
-    Commas that all have three digits after them separate thousands. Others are decimal commas, if
-    no value has a decimal point.
+    If three digits follow every comma, commas separate thousands. Otherwise they are decimal
+    commas, if no value has a decimal point.
     """
     if isinstance(column.dtype, pl.Enum) and not column.null_count():
         return _from_categories(categories(column))
@@ -91,18 +91,20 @@ def parse_rating_column(column: pl.Series) -> Ratings:
             numbers = _from_words(column)
     else:
         numbers = column.cast(pl.Float32, strict=False)
-    values = numbers.fill_null(float("nan")).to_numpy()
-    return Ratings(values, ~np.isfinite(values))
+    values: Float32 = numbers.fill_null(float("nan")).to_numpy()
+    bad = ~np.isfinite(values)
+    return Ratings(ChunkedArray([values]), bad if bad.any() else None)
 
 
 def _from_categories(column: Categories) -> Ratings:
-    """Converts each text that occurs once."""
+    """Converts each occurring text only once."""
     used = np.flatnonzero(column.counts)
-    texts = pl.Series([column.texts[place] for place in used.tolist()], dtype=pl.String)
+    texts = pl.Series([column.texts[position] for position in used.tolist()], dtype=pl.String)
     table = np.full(len(column.texts), np.nan, dtype=np.float32)
-    table[used], bad = parse_rating_column(texts)
-    values = pick_chunks(table, column.chunks, np.float32)
-    return Ratings(values, ~np.isfinite(values) if bad.any() else np.zeros(len(values), np.bool_))
+    found = parse_rating_column(texts)
+    table[used] = found.values.array
+    values = ChunkedArray(column.chunks, table, used)
+    return Ratings(values, None if found.bad is None else ~np.isfinite(values.array))
 
 
 def _from_words(column: pl.Series) -> pl.Series:
@@ -149,7 +151,7 @@ def _from_numbers(numbers: pl.Series) -> Times:
     if numbers.dtype.is_float():
         numbers = numbers.fill_nan(None)
     elif numbers.dtype.is_integer() and numbers.dtype != pl.Int32:
-        # 128-bit integers cannot become NumPy's; such numbers are no times.
+        # NumPy has no 128-bit integers; such large numbers are not times.
         numbers = numbers.cast(pl.Int64, strict=False)
     known = numbers.drop_nulls()
     low, high = _DAY_NUMBERS
@@ -202,5 +204,6 @@ def _times(seconds: pl.Series, form: str) -> Times:
     if seconds.dtype != pl.Int32:
         seconds = seconds.cast(pl.Int64)
     if not seconds.null_count():
-        return Times(seconds.to_numpy(), np.zeros(len(seconds), dtype=np.bool_), form)
-    return Times(seconds.fill_null(0).to_numpy(), seconds.is_null().to_numpy(), form)
+        return Times(ChunkedArray.of_series(seconds), None, form)
+    known = ChunkedArray.of_series(seconds.fill_null(0))
+    return Times(known, seconds.is_null().to_numpy(), form)

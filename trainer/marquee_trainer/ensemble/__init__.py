@@ -1,4 +1,5 @@
-"""Learns how the models' scores are blended: one blend for ranking, one for predicted stars.
+"""Learns to blend the models' scores: one blend for ranking, one for predicted stars.
 
-Blends are learned on validation ratings. Start with `blends.py`.
+Blends are learned on validation ratings. May import `models`, `metrics` and `data`. Start with
+`blends.py`; `weight_search.py` maximises NDCG, and `candidate_lists.py` collects the scores.
 """

@@ -33,14 +33,15 @@ class BlendConfig:
 
     Attributes:
         rating_ridge: λ of the rating blend, which pulls its weights towards the plain mean of the
-            models. Measured in validation ratings: with about this many, data and penalty have
-            equal influence.
-        max_rating_pruning_loss: Models are left out of the rating blend as long as the mean squared
-            error rises by at most this share, and by no more than chance explains.
+            models. It is in units of validation ratings: with about this many, data and penalty
+            have equal influence.
+        max_rating_pruning_loss: Models are pruned from the rating blend as long as the mean squared
+            error rises by at most this share, and not significantly.
         ranking_ridge: λ of the listwise blend, an L2 penalty on weights of standardised scores.
-        max_ranking_users: The ranking blend is learned from at most this many validation users,
-            drawn at random, to limit memory.
-        max_list_items: And from at most this many items for each of them; see `collect_lists`.
+        max_ranking_users: The largest number of validation users, drawn at random, from which the
+            ranking blend is learned, to limit memory.
+        max_list_items: The largest number of items in the list of each such user; see
+            `collect_lists`.
         search: How the ranking blend's weights are searched.
     """
 
@@ -56,16 +57,16 @@ class BlendConfig:
 class RankingLists:
     """Candidate lists of U validation users, each of at most P items.
 
-    The lists hold all items of a catalogue that is small enough. Of a larger one each holds the
-    items that can reach the top, and a random sample of the others; see `collect_lists`.
+    The lists hold all items of a small catalogue. For a large one, each list holds the items that
+    can reach the top, and a random sample of the others; see `collect_lists`.
 
     Attributes:
         scores: By model, its scores of the items (float32, U × P).
         candidates: True for items that are not among the user's training ratings (bool, U × P).
         relevant: True for candidates that are relevant in the validation ratings (bool, U × P);
             each user has at least one.
-        weights: How many candidates of the catalogue each item stands for, 0 if it is no candidate
-            (float32, U × P); None if each candidate stands for itself.
+        weights: The number of candidates that each item represents, 0 if it is not a candidate
+            (float32, U × P); None if every item represents itself.
         scales: By model, the standard deviation of its scores of candidates in the whole
             catalogue; None if the lists hold all candidates.
     """
@@ -120,19 +121,19 @@ def learn_rating_blend(predictions: Mapping[str, Float32], ratings: Float32, rid
 def prune_rating_blend(
     predictions: Mapping[str, Float32], ratings: Float32, ridge: float, max_loss: float
 ) -> Blend:
-    """Learns a rating blend without the models whose absence cannot be seen.
+    """Learns a rating blend, leaving out models that do not measurably improve it.
 
     Every model of the rating blend predicts the stars of each answer, so a model that does not
     measurably improve predictions only costs time. Models are tried in the order of their weights,
-    the smallest first, and the others are blended anew. A model is left out if the mean squared
-    error then is at most the share `max_loss` above that with all models, and a one-sided paired
-    test over the ratings does not show a loss at the 5 % level.
+    the smallest first, relearning the blend of the others. A model is left out if the mean squared
+    error rises by at most the share `max_loss` relative to all models, and a one-sided paired test
+    over the ratings finds no loss at the 5 % level.
 
     Args:
         predictions: See `learn_rating_blend`.
         ratings: The validation ratings, in stars (float32, n).
         ridge: See `learn_rating_blend`.
-        max_loss: How much the error may rise.
+        max_loss: The largest relative increase of the error, 0 to 1.
     """
 
     def squared_errors(blend: Blend) -> Float64:
@@ -160,9 +161,9 @@ def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: floa
 
     minimise mean_u −1/|R_u| Σ_{i ∈ R_u} log softmax_{C_u}(Σ v_m s_m)_i + λ |v|², v ≥ 0,
 
-    where C_u are user u's candidates, R_u the relevant ones among them, and each model's scores
-    s_m are scaled to unit standard deviation. Where the lists hold a sample of the candidates,
-    each item counts in the softmax as often as the number of candidates that it stands for.
+    where C_u are user u's candidates, R_u the relevant ones among them, and each model's scores s_m
+    are scaled to unit standard deviation. If the lists hold a sample of the candidates, each item
+    is weighted in the softmax by the number of candidates that it represents.
 
     Args:
         lists: The candidate lists of validation users.
@@ -170,17 +171,17 @@ def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: floa
         ridge: λ.
 
     Returns:
-        A blend of the unscaled scores; models of weight 0 are left out.
+        A blend of the unscaled scores; models of weight 0 are omitted.
     """
     candidates = lists.candidates
     weighted = candidates if lists.weights is None else lists.weights
     scales = [lists.scale(name) for name in models]
     features = np.empty((len(models), *candidates.shape), dtype=np.float32)
     counts = weighted.sum(axis=1)
-    for place, (name, scale) in enumerate(zip(models, scales, strict=True)):
+    for position, (name, scale) in enumerate(zip(models, scales, strict=True)):
         scores = lists.scores[name] / np.float32(scale)
         # Centre each user's scores; adding a constant to them does not change the ranking.
-        features[place] = scores - ((scores * weighted).sum(axis=1) / counts)[:, None]
+        features[position] = scores - ((scores * weighted).sum(axis=1) / counts)[:, None]
     share = lists.relevant / lists.relevant.sum(axis=1, keepdims=True)
     observed = np.einsum("mui,ui->m", features, share, dtype=np.float64) / len(candidates)
 
@@ -219,8 +220,8 @@ def learn_ranking_blend(lists: RankingLists, models: Sequence[str], config: Blen
     """Learns the ranking blend by searching for the weights with the highest NDCG.
 
     The search starts once from the best single model and once from the listwise blend, so its
-    result is at least as good as both on these lists. Models that the result can do without are
-    then left out; see `prune_weights`.
+    result is at least as good as both on these lists. Models that do not measurably improve the
+    result are then left out; see `prune_weights`.
 
     Args:
         lists: The candidate lists of validation users.
@@ -272,11 +273,11 @@ def learn_ensemble(
     Args:
         backend_of: By model, the backend that serves it; `GATEWAY` for the baselines, which are
             always available.
-        predictions: By rating predictor, predictions of the validation ratings, in stars
-            (float32, n); none for implicit feedback, whose rating blends are empty.
+        predictions: By rating predictor, predictions of the validation ratings, in stars (float32,
+            n); empty for implicit feedback, whose rating blends are empty too.
         ratings: The validation ratings, in stars (float32, n).
-        lists: Candidate lists of validation users, with the scores of every model. Without any
-            user there is nothing to learn weights from, and popularity ranks.
+        lists: Candidate lists of validation users, with the scores of every model. If there are no
+            users, popularity ranks, because no weights can be learned.
         config: How blends are learned.
     """
     backends = sorted(set(backend_of.values()) - {GATEWAY})

@@ -1,4 +1,4 @@
-"""Collects the candidate lists that the ranking blend is learned from, in bounded memory."""
+"""Collects the candidate lists from which the ranking blend is learned, in bounded memory."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def collect_lists(
 ) -> RankingLists:
     """Scores the candidates of a task's users with every model.
 
-    The lists hold all items, as long as these are at most `config.max_list_items`. Beyond that the
-    list of a user holds so many: the relevant ones, the best of each model, and a random sample of
-    the others. Memory is bounded by the lists and the scores of a block of users.
+    The lists hold all items of a catalogue of at most `config.max_list_items`. For a larger one,
+    each list holds that many: the relevant items, the best items of each model, and a random sample
+    of the others. Memory is bounded by the lists and the scores of a block of users.
 
     Args:
         task: The users, their candidates and their relevant items.
         scorers: The scorer of each model.
-        config: The length of lists, and how many of the best of each model are taken.
+        config: The length of the lists, and the number of best items of each model.
         seed: Seed of the sample.
     """
     users, items = len(task.users), task.train.item_count
@@ -79,13 +79,13 @@ def _sample(
     Args:
         candidates: The candidates (bool, B × items).
         relevant: The relevant ones, which are chosen first (bool, B × items).
-        top: Those chosen next (bool, B × items); the rest of a list is drawn at random.
+        top: The ones chosen next (bool, B × items); the rest of a list is drawn at random.
         width: The length of a list, below the number of items.
         random: Draws the sample.
 
     Returns:
-        The items of each list, ascending (int64, B × width), and how many candidates each stands
-        for, 0 for those that are no candidates (float32, B × width).
+        The items of each list, ascending (int64, B × width), and the number of candidates that each
+        represents, 0 for items that are not candidates (float32, B × width).
     """
     keys = random.random(candidates.shape, dtype=np.float32)
     keys[~candidates] = 2.0
@@ -102,13 +102,13 @@ def _sample(
 
 
 class _Spread:
-    """The standard deviation of values that come in parts."""
+    """Computes the standard deviation of values incrementally."""
 
     def __init__(self) -> None:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
     def add(self, values: Float32 | Float64) -> None:
-        """Adds a part; see Chan, Golub and LeVeque (1983), equations 2.1."""
+        """Adds values; see Chan, Golub and LeVeque (1983), equations 2.1."""
         count = len(values)
         if not count:
             return
@@ -122,5 +122,5 @@ class _Spread:
 
     @property
     def deviation(self) -> float:
-        """The standard deviation of all values; 0 without any."""
+        """The standard deviation of all values; 0 if there are none."""
         return float((self._squares / self._count) ** 0.5) if self._count else 0.0

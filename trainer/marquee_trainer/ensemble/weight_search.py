@@ -1,8 +1,8 @@
 """Searches for the model weights that maximise NDCG, by coordinate ascent from a given start.
 
 Coordinate ascent on a ranking metric follows Metzler and Croft (2007). NDCG has no useful gradient,
-and a differentiable loss over whole lists is dominated by the items far below the top. With a dozen
-models the search is fast enough, as long as it evaluates only items that can reach the top.
+and a differentiable loss over whole lists is dominated by items far below the top. With a dozen
+models the search is fast enough, because it evaluates only items that can reach the top.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class SearchConfig:
     """How weights are searched.
 
     Attributes:
-        depth: k of the NDCG@k that is maximised. It is larger than the lists shown to users:
-            more relevant items count, which makes the estimate less noisy.
-        steps: Step sizes by which a weight is raised or lowered, tried one after another; the
-            starting weights add up to 1.
+        depth: k of the NDCG@k that is maximised. It exceeds the length of the lists shown to users,
+            so that more relevant items count and the estimate is less noisy.
+        steps: Step sizes by which weights are raised or lowered, in the order in which they are
+            tried; the initial weights add up to 1.
         max_passes: Maximum number of passes over all models with one step size.
         min_gain: A step is taken only if it raises NDCG by more than this.
-        max_pruning_loss: Models are left out of the blend as long as NDCG falls by at most this
-            share, and by no more than chance explains.
+        max_pruning_loss: Models are pruned from the blend as long as NDCG falls by at most this
+            share, and not significantly.
     """
 
     depth: int = 40
@@ -44,7 +44,8 @@ class SearchConfig:
 class RankingPool:
     """For each user, the candidates that at least one model ranks among its best.
 
-    There are M models and U users. P is the size of the largest pool; smaller pools are padded.
+    M is the number of models, U that of users, and P the size of the largest pool; smaller pools
+    are padded.
 
     Attributes:
         models: The models' names.
@@ -143,7 +144,7 @@ class RankingPool:
 def search_weights(
     pool: RankingPool, start: Float64, config: SearchConfig
 ) -> tuple[Float64, float]:
-    """Raises NDCG by coordinate ascent: changes one weight at a time as long as NDCG increases.
+    """Maximises NDCG by coordinate ascent: changes one weight at a time while NDCG increases.
 
     Args:
         pool: The candidates to rank.
@@ -176,18 +177,18 @@ def search_weights(
 
 
 def prune_weights(pool: RankingPool, weights: Float64, config: SearchConfig) -> Float64:
-    """Sets the weights of models to 0 whose absence from the blend cannot be seen.
+    """Sets the weights of models that do not measurably improve the blend to 0.
 
     Every model in the ranking blend scores the whole catalogue for each answer, so a model that
     does not measurably improve rankings only costs time. Models are tried in the order of their
-    weights, the smallest first. A model is left out if the mean NDCG then is at most
-    `max_pruning_loss` lower than with all models, and a one-sided paired test over the users does
-    not show a loss at the 5 % level.
+    weights, the smallest first. A model is left out if the mean NDCG falls by at most the share
+    `max_pruning_loss` relative to all models, and a one-sided paired test over the users finds no
+    loss at the 5 % level.
 
     Args:
         pool: The candidates to rank.
         weights: Non-negative weights of the scaled scores that add up to 1 (float64, M).
-        config: The depth, and how much NDCG may fall.
+        config: The depth, and the largest loss of NDCG.
 
     Returns:
         Weights that add up to 1; at least one is positive (float64, M).

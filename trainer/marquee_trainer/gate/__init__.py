@@ -1,7 +1,7 @@
 """The promotion gate: whether a release may replace the one in production.
 
-`gate.py` judges a release: `comparison.py` compares it with production on held-out ratings,
-`checks.py` checks that what it serves makes sense, and `drift.py` how its ratings differ from
-those of production. `served.py` loads a release in the way that the services do. A verdict is a
-`marquee_core.release.verdict.Verdict`; `marquee_services.promotion` keeps it.
+Start with `gate.py`, which judges a release by four kinds of checks: `quality.py` compares it with
+production on held-out ratings, `consistency.py` compares what it serves with its own evaluation,
+`sanity.py` looks for implausible scores and lists, and `drift.py` for changes of the ratings.
+`inputs.py` checks ratings before training. May import `studies` and everything below it.
 """

@@ -10,26 +10,29 @@ class GateConfig:
     """Thresholds of the gate.
 
     Attributes:
-        min_users: Fewest users whose held-out ratings can be compared.
+        min_users: Smallest number of users for a comparison on held-out ratings.
         confidence: Confidence of the intervals, 0 to 1.
-        refused_loss: The share of production's figure by which a significantly worse release must
-            be worse to be refused, 0 to 1.
-        asked_loss: The share by which a release may look worse without significance, 0 to 1.
-        metrics_loss: The share by which its metrics may be worse if users cannot be compared.
+        refused_loss: The loss from which on a significantly worse release is refused, as a share of
+            production's metric, 0 to 1.
+        asked_loss: The loss, significant or not, from which on the gate asks for approval, 0 to 1.
+        metrics_loss: The loss of the manifest's metrics from which on a release is refused, if
+            users cannot be compared.
         min_spread: Lowest standard deviation of predicted stars, as a share of the rating scale.
         max_clipped: Largest share of predictions at an end of the scale or beyond.
         max_bias: Largest difference between mean prediction and mean rating, as a share of the
             scale.
-        kept_ndcg: What must be left of the evaluated NDCG when the served models rank.
-        grown_rmse: How many times the evaluated RMSE the served models' may be.
-        min_items: Fewest items in the lists of all users together.
+        kept_ndcg: The smallest NDCG of the served models, as a share of the evaluated NDCG.
+        grown_rmse: The largest RMSE of the served models, as a multiple of the evaluated RMSE.
+        min_items: Smallest number of distinct items in the lists of all users.
         min_catalogue: Smallest share of the catalogue in these lists.
-        min_slots: Items in these lists, as a share of the places on them, that are always enough.
-        coverage_loss: The share of production's coverage that may be lost without a question.
-        min_overlap: Smallest share of production's lists that is expected to stay.
+        min_slots: Number of distinct items, as a share of the entries of these lists, that is
+            always sufficient.
+        coverage_loss: The largest loss of production's coverage that needs no approval, 0 to 1.
+        min_overlap: Smallest expected overlap with production's lists, 0 to 1.
         max_drift: Largest population stability index of the ratings' distribution.
-        asked_drop: The share of ratings, users or items that may be lost without a question.
-        refused_drop: The share that must not be lost.
+        asked_drop: The largest loss of ratings, users or items that needs no approval, 0 to 1.
+        refused_drop: The loss of ratings, users or items from which on a release is refused, 0 to
+            1.
     """
 
     min_users: int = 30

@@ -1,4 +1,4 @@
-"""How ratings differ from those of the release in production."""
+"""Compares ratings with those of the release in production."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from marquee_trainer.gate.config import GateConfig
 COUNTS = "counts"
 """The name of the check of the numbers of ratings, users and items."""
 _BINS = 10
-# Added to each share, so that an empty range does not make the index infinite.
+# Added to each share, so that an empty bin does not make the index infinite.
 _SMOOTHING = 1e-4
 
 
 @dataclass(frozen=True)
 class RatingsSummary:
-    """What is compared of the ratings of two releases.
+    """The properties of ratings that are compared between releases.
 
     Attributes:
         ratings: The ratings (float32, n).
@@ -75,10 +75,10 @@ def drift_checks(
 
 
 def population_stability(now: RatingsSummary, before: RatingsSummary) -> float:
-    """The population stability index Σ (p − q) ln(p / q) over ranges of ratings (Siddiqi, 2006).
+    """The population stability index Σ (p − q) ln(p / q) over bins of ratings (Siddiqi, 2006).
 
-    By convention, below 0.1 little has changed, and above 0.25 much. Ranges are the distinct
-    ratings, or tenths of both ranges together if there are many.
+    By convention, a value below 0.1 means little change, and one above 0.25 a large change. The
+    bins are the distinct ratings or, if there are more than 20, ten equal parts of the joint range.
     """
     both = np.concatenate([now.ratings, before.ratings])
     values = np.unique(both)

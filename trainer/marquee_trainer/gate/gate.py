@@ -1,4 +1,4 @@
-"""The gate: judges whether a release may replace the one in production."""
+"""The gate: decides whether a release may replace the one in production."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from marquee_core.errors import ArtifactError
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_trainer.gate.config import GateConfig
+from marquee_trainer.gate.consistency import consistency_checks
 from marquee_trainer.gate.drift import RatingsSummary, drift_checks
-from marquee_trainer.gate.evaluated import evaluated_checks
 from marquee_trainer.gate.quality import quality_checks
-from marquee_trainer.gate.served import ServedRelease
-from marquee_trainer.gate.serving import serving_checks
+from marquee_trainer.gate.sanity import sanity_checks
+from marquee_trainer.gate.served_release import ServedRelease
 
 
 def judge(
@@ -28,17 +28,16 @@ def judge(
 ) -> Verdict:
     """Judges a release against the one in production.
 
-    Without a release in production, only what the release itself serves is checked.
+    Without a release in production, only the release itself is checked.
 
     Args:
         store: The store of the release in production.
         release_id: The release that is to be promoted.
-        candidates: The store of that release, which is another one before it is published; None for
-            the same.
+        candidates: The store of that release, if it is not published yet; None for the same store.
         config: The thresholds; None for the default.
 
     Returns:
-        The verdict; a release that is damaged or cannot be loaded is refused.
+        The verdict. A release that is damaged or cannot be loaded is refused.
 
     Raises:
         ArtifactError: The release does not exist, or the file that names the one in production is
@@ -75,7 +74,7 @@ def _checks(
         try:
             production = ServedRelease.load(store, production_id, cache)
         except ArtifactError as error:
-            # Servers that hold it go on with it, but nothing can be compared with it.
+            # Servers that have loaded it continue to serve it, but nothing can be compared with it.
             yield Check("production", Decision.ASK, f"{production_id} cannot be loaded: {error}")
     if production is not None:
         if candidate.predicts_stars != production.predicts_stars:
@@ -87,11 +86,11 @@ def _checks(
     if users < config.min_users:
         yield Check("size", Decision.PROMOTE, f"{users} users are too few to judge what is served")
         return
-    served = list(serving_checks(candidate, production, config))
+    served = list(sanity_checks(candidate, production, config))
     yield from served
     if any(check.name == "finite" and check.decision is Decision.REFUSE for check in served):
         return
-    yield from evaluated_checks(candidate, config)
+    yield from consistency_checks(candidate, config)
     if production is not None:
         yield from quality_checks(candidate, production, config)
 

@@ -1,4 +1,4 @@
-"""Checks of ratings before anything is trained on them: most faults of an export show here."""
+"""Checks ratings before training, to find faults of an export early."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from marquee_trainer.gate.config import GateConfig
 from marquee_trainer.gate.drift import RatingsSummary, drift_checks
 
 _RATINGS, _ITEMS = "data/ratings.npy", "data/rated_items.npy"
-# Sources write item ids as titles of items that they know nothing about.
+# The share of items with metadata from which on missing metadata is unusual. Items without metadata
+# are titled by their ids.
 _MIN_TITLED = 0.5
 
 
@@ -30,9 +31,9 @@ class InputLimits:
 
     Attributes:
         max_repeats: Largest share of rows that repeat a user and an item.
-        max_unknown: Largest share of ratings whose item has no metadata, where most items have.
-        max_future: Largest share of ratings whose time is yet to come.
-        max_equal: Largest share of ratings that are all the same.
+        max_unknown: Largest share of ratings of items without metadata, where most items have some.
+        max_future: Largest share of ratings with a time in the future.
+        max_equal: Largest share of ratings with the same value.
         max_drop: Largest share of ratings, users or items that may be lost since the release in
             production.
     """
@@ -74,7 +75,7 @@ def input_checks(
         yield _share("times", future, count, limits.max_future, "ratings are from the future")
     if dataset.feedback is Feedback.EXPLICIT:
         _, counts = np.unique(dataset.ratings, return_counts=True)
-        text = "ratings are all the same"
+        text = "ratings are equal"
         yield _share("spread of ratings", int(counts.max()), count, limits.max_equal, text)
     if before is not None:
         config = GateConfig(refused_drop=limits.max_drop)
@@ -82,7 +83,7 @@ def input_checks(
 
 
 def summary_of(dataset: RatingsDataset) -> RatingsSummary:
-    """What is compared of a data set with the release in production."""
+    """Summarises a data set for the comparison with the release in production."""
     return RatingsSummary(
         dataset.ratings,
         len(np.unique(dataset.users)),
@@ -93,9 +94,9 @@ def summary_of(dataset: RatingsDataset) -> RatingsSummary:
 
 
 def summary_of_production(store: ReleaseStore) -> RatingsSummary | None:
-    """The ratings of the release in production.
+    """Summarises the ratings of the release in production.
 
-    None if there is none, or if it is damaged: the gate reports that.
+    Returns None if there is none, or if it is damaged, which the gate reports.
 
     Raises:
         OSError: The store cannot be read.

@@ -1,4 +1,4 @@
-"""Whether a candidate predicts and ranks as well as production, with paired tests."""
+"""Checks by paired tests that a candidate predicts and ranks as well as production."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from marquee_core.arrays import Float64
 from marquee_core.release.derive import DERIVED
 from marquee_core.release.verdict import Check, Decision
-from marquee_trainer.gate.comparison import Compared, compare
+from marquee_trainer.gate.comparison import PairedFigures, compare
 from marquee_trainer.gate.config import GateConfig
-from marquee_trainer.gate.served import ServedRelease
+from marquee_trainer.gate.served_release import ServedRelease
 from marquee_trainer.metrics.bootstrap import paired_bootstrap
 from marquee_trainer.metrics.ranking_metrics import TOP
 
@@ -23,7 +23,7 @@ def quality_checks(
 ) -> Iterator[Check]:
     """Compares ranking and predicted stars on the same held-out ratings, with a paired test.
 
-    If too few users can be compared, the metrics in the two manifests are.
+    If too few users can be compared, the metrics in the two manifests are compared instead.
     """
     if candidate.held_out is None:
         text = "the release does not hold its evaluation"
@@ -49,17 +49,17 @@ def quality_checks(
 def _paired(
     name: str,
     metric: str,
-    ours: Float64,
-    theirs: Float64,
+    candidate: Float64,
+    production: Float64,
     weights: Float64 | None,
     higher_is_better: bool,
     config: GateConfig,
 ) -> Check:
     """A paired bootstrap over users of one metric."""
-    test = paired_bootstrap(ours, theirs, 0, weights, confidence=config.confidence)
+    test = paired_bootstrap(candidate, production, 0, weights, confidence=config.confidence)
     sign = 1.0 if higher_is_better else -1.0
-    before = float(np.average(theirs, weights=weights))
-    after = float(np.average(ours, weights=weights))
+    before = float(np.average(production, weights=weights))
+    after = float(np.average(candidate, weights=weights))
     low, high = sorted((sign * test.difference.low, sign * test.difference.high))
     gain = sign * test.difference.mean
     scale = max(before, 1e-9)
@@ -69,12 +69,12 @@ def _paired(
     elif high < 0 and gain < -config.refused_loss * scale:
         decision, verb = REFUSE, "is significantly worse"
     elif gain < -config.asked_loss * scale:
-        decision, verb = ASK, "looks worse, but may be so by chance"
+        decision, verb = ASK, "looks worse, possibly by chance"
     text = (
         f"{metric} {verb}: {after:.4f} against {before:.4f}, difference "
         f"{test.difference.mean:+.4f} ({config.confidence:.0%} interval "
         f"{test.difference.low:+.4f} to {test.difference.high:+.4f}, p = {test.p_value:.3g}) on "
-        f"{len(ours):,} users"
+        f"{len(candidate):,} users"
     )
     return Check(
         name,
@@ -87,27 +87,27 @@ def _paired(
             "low": test.difference.low,
             "high": test.difference.high,
             "p_value": test.p_value,
-            "users": float(len(ours)),
+            "users": float(len(candidate)),
         },
     )
 
 
 def _compare_metrics(
-    candidate: ServedRelease, production: ServedRelease, found: Compared, config: GateConfig
+    candidate: ServedRelease, production: ServedRelease, found: PairedFigures, config: GateConfig
 ) -> Check:
     """Compares the metrics in the manifests, which were measured on different ratings."""
-    ours, theirs = (
+    after, before = (
         release.manifest.evaluation.get("ensemble_metrics", {})
         for release in (candidate, production)
     )
     few = f"only {len(found.ndcg)} users have ratings that both releases held out"
     losses = {}
     for name, sign in ((f"ndcg@{TOP}", 1.0), ("test_rmse", -1.0)):
-        if theirs.get(name) and name in ours:
-            losses[name] = sign * (theirs[name] - ours[name]) / theirs[name]
+        if before.get(name) and name in after:
+            losses[name] = sign * (before[name] - after[name]) / before[name]
     if not losses:
         return Check("comparison", ASK, f"{few}, and the evaluations have no metric in common")
     worst = max(losses, key=lambda name: losses[name])
-    text = f"{few}; {worst} is {ours[worst]:.4f}, and was {theirs[worst]:.4f} in production"
+    text = f"{few}; {worst} is {after[worst]:.4f}, and was {before[worst]:.4f} in production"
     decision = REFUSE if losses[worst] > config.metrics_loss else PROMOTE
     return Check("comparison", decision, text, losses)

@@ -7,7 +7,7 @@ import numpy as np
 from marquee_core.arrays import Float32, Float64, Int64
 from marquee_trainer.metrics.ranking_metrics import RankingMetrics, RankingTask
 
-# An item's propensity to be rated is modelled as its popularity to this power (Steck, 2011).
+# An item's propensity to be rated is modelled as this power of its popularity (Steck, 2011).
 _PROPENSITY_EXPONENT = 0.5
 
 
@@ -29,7 +29,7 @@ def beyond_accuracy(
         task: The users, candidates and relevant items.
         ranked: The metrics of the ranking, which hold the top-k lists.
         vectors: Unit item vectors (float32, items × factors).
-        k: The length of the lists; only used in the metrics' names.
+        k: The length of the lists, used only in the metrics' names.
 
     Returns:
         The metrics by name; all 0 if the task has no users.
@@ -50,7 +50,7 @@ def beyond_accuracy(
 
 
 def gini(amounts: Int64) -> float:
-    """The Gini coefficient of non-negative amounts: 0 if all are equal, near 1 if one has all.
+    """The Gini coefficient of non-negative amounts: 0 if all are equal, near 1 if one dominates.
 
     Σ_j (2j − n − 1) x_(j) / (n Σ_j x_j), where x_(j) is the j-th smallest of n amounts. This is
     half the mean absolute difference of all pairs, divided by the mean (Gini, 1912). Shani and
@@ -78,7 +78,7 @@ def _diversity(top: Int64, vectors: Float32) -> Float64:
     squares = (np.square(vectors[np.maximum(top, 0)]).sum(axis=2) * present).sum(axis=1)
     length = present.sum(axis=1)
     pairs = length * (length - 1)
-    # |Σ v|² less Σ |v|² is the sum of the cosines of all ordered pairs.
+    # |Σ v|² − Σ |v|² is the sum of the cosines of all ordered pairs.
     cosines = np.square(sums).sum(axis=1) - squares
     diversity: Float64 = np.where(pairs > 0, 1.0 - cosines / np.maximum(pairs, 1), 0.0)
     return diversity

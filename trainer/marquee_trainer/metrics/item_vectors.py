@@ -1,4 +1,4 @@
-"""Item vectors for measuring diversity: items with a similar audience have similar vectors."""
+"""Item vectors for measuring diversity: items with similar audiences have similar vectors."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FACTORS = 32
 
 
 def item_vectors(data: ReleaseData, factors: int = FACTORS, seed: int = 0) -> Float32:
-    """Unit item vectors from a truncated singular value decomposition of who rated what.
+    """Computes unit item vectors by a truncated singular value decomposition of the rated cells.
 
     R is 1 where a user rated an item and 0 elsewhere. It is scaled to D_u^(−1/2) R D_i^(−1/2),
     where D_u and D_i hold the numbers of ratings of users and items (Dhillon, 2001), so that
@@ -22,8 +22,8 @@ def item_vectors(data: ReleaseData, factors: int = FACTORS, seed: int = 0) -> Fl
 
     Args:
         data: The training ratings.
-        factors: Number of singular values to keep; lowered for data with fewer users or items.
-        seed: Seed for the start of the decomposition.
+        factors: Number of singular values to keep; fewer if there are fewer users or items.
+        seed: Seed for the start vector of the decomposition.
 
     Returns:
         Unit rows; zero rows for items without ratings (float32, items × factors).

@@ -1,7 +1,7 @@
 """Ranking metrics: NDCG, recall, MRR, MAP and coverage, over full rankings.
 
 Every item that is not among a user's training ratings is a candidate. All candidates are ranked,
-without sampling negatives, because sampled metrics can order models differently (Krichene and
+without sampled negatives, because sampled metrics can order models differently (Krichene and
 Rendle, 2020). Candidates with equal scores are ranked by item index, lowest first.
 """
 
@@ -17,7 +17,7 @@ from marquee_core.arrays import Bool, Float32, Float64, Int32, Int64
 from marquee_core.ratings import RatingsMatrix
 from marquee_trainer.data.interactions import Interactions
 
-# k of NDCG and k of recall, wherever models are compared.
+# The list lengths k of NDCG and of recall in all comparisons of models.
 TOP = 10
 RECALL_TOP = 20
 
@@ -78,7 +78,7 @@ class RankingTask:
     The relevant items are held as (user, item) pairs.
 
     Attributes:
-        train: The training ratings; the items that a user rated in them are no candidates.
+        train: The training ratings; the items that a user rated in them are not candidates.
         users: Indexes of the users with a relevant test item, ascending (int32, users).
         relevant_users: For each relevant pair, the position of its user in `users`, ascending
             (int64, pairs).
@@ -117,10 +117,11 @@ class RankingTask:
         return cls(train, users, positions, pair_items, len(np.unique(test.users)) - len(users))
 
     def sample(self, max_users: int, seed: int) -> Self:
-        """The same task for a random sample of its users.
+        """Restricts the task to a random sample of its users.
 
         Args:
-            max_users: Size of the sample; the task itself is returned if it has no more users.
+            max_users: Size of the sample; if the task has no more users than this, it is returned
+                as it is.
             seed: Seed for the sample.
         """
         if len(self.users) <= max_users:
@@ -148,7 +149,7 @@ class RankingTask:
             yield self.users[positions], *self.lists(positions)
 
     def lists(self, positions: Int64) -> tuple[Bool, Bool]:
-        """The candidates and the relevant items of some users (bool, B × items each).
+        """Returns the candidates and the relevant items of some users (bool, B × items each).
 
         Args:
             positions: Positions of the users in `users`, ascending (int64, B).
@@ -181,17 +182,17 @@ def ranking_metrics(
     Raises:
         ValueError: A candidate's score is NaN.
     """
-    tally = RankingTally(task, k, recall_k)
+    accumulator = RankingAccumulator(task, k, recall_k)
     for users, candidates, relevant in task.blocks():
-        tally.add(score(users), candidates, relevant)
-    return tally.metrics()
+        accumulator.add(score(users), candidates, relevant)
+    return accumulator.metrics()
 
 
-class RankingTally:
-    """Collects ranking metrics from the scores of one block of a task's users after another."""
+class RankingAccumulator:
+    """Accumulates ranking metrics from the scores of successive blocks of a task's users."""
 
     def __init__(self, task: RankingTask, k: int, recall_k: int | None = None) -> None:
-        """Creates an empty tally; for the arguments see `ranking_metrics`."""
+        """Creates an empty accumulator; for the arguments, see `ranking_metrics`."""
         self._task, self._k = task, k
         self._recall_k = k if recall_k is None else recall_k
         self._discounts = 1.0 / np.log2(np.arange(2, k + 2))
@@ -237,7 +238,7 @@ class RankingTally:
         self._users += len(count)
 
     def metrics(self) -> RankingMetrics:
-        """The metrics of the users added, which must be all users of the task."""
+        """The metrics of the users added so far, which must be all users of the task."""
         ndcg, recall, reciprocal_rank, average_precision = self._values
 
         def mean(by_user: Float64) -> float:
@@ -261,10 +262,10 @@ class RankingTally:
 
 
 def rank_candidates(scores: Float32 | Float64, candidates: Bool) -> Int64:
-    """Sorts items by descending score, ties by ascending index, with non-candidates last.
+    """Sorts items by descending score and ties by ascending index, with non-candidates last.
 
-    Each score and its item index are packed into one 64-bit integer whose order is the desired
-    one, so that a single integer sort, which NumPy vectorises, ranks whole rows.
+    Each score and its item index are packed into one 64-bit integer whose order is the desired one,
+    so that one integer sort, which NumPy vectorises, ranks whole rows.
 
     Args:
         scores: Scores, compared in single precision (B × items).

@@ -15,7 +15,7 @@ class RatingMetrics:
     """Errors of predictions r̂ clipped to the rating scale, averaged over all ratings r.
 
     The definitions are those of Herlocker et al. (2004). Averages are over ratings, so users with
-    many ratings weigh more.
+    many ratings have more weight.
 
     Attributes:
         mse: Mean squared error, the mean of (r − r̂)², in squared stars.

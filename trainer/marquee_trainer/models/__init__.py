@@ -1,6 +1,6 @@
-"""How each model is fitted; how it scores is in `marquee_core.scorers`.
+"""Fits the models; they score in `marquee_core.scorers`.
 
 To add a model, write a subclass of `ConfiguredModel`, list it in `registry.py`, and register its
-scorer with a service; `trainer/README.md` walks through an example. The package imports `data`,
-`metrics` and `marquee_core`. Start with `model.py`, the interface.
+scorer with a service; `trainer/README.md` walks through an example. May import `metrics`, `data`
+and `marquee_core`. Start with `model.py`, the interface.
 """

@@ -1,6 +1,6 @@
-"""The baselines that every model is compared with: the bias baseline and popularity.
+"""The baselines with which every model is compared: the bias baseline and popularity.
 
-The gateway scores them itself, so they also answer when no other service does.
+The gateway scores them itself, so they are available even when no backend is.
 """
 
 from __future__ import annotations
@@ -35,14 +35,10 @@ class BaselineScorer:
         """See `Scorer.score`."""
         return self.baseline.score(profiles, items)
 
-    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """None: biases do not relate items to each other."""
-        return None
-
 
 @dataclass(frozen=True)
 class PopularityScorer:
-    """Ranks items by popularity, the same for every user.
+    """Ranks items by popularity, identically for every user.
 
     Attributes:
         scores: The popularity of each item (float32, items).
@@ -55,10 +51,6 @@ class PopularityScorer:
         """See `Scorer.score`."""
         row = self.scores if items is None else self.scores[items]
         return np.broadcast_to(row, (len(profiles), len(row)))
-
-    def similarities(self, item: int) -> Float32 | None:  # noqa: ARG002 - the protocol's
-        """None: popularity does not relate items to each other."""
-        return None
 
 
 ScorerT = TypeVar("ScorerT", bound=Scorer)
@@ -93,7 +85,7 @@ class BaselineModel(Model, Generic[ScorerT]):
 
 
 class BiasBaseline(BaselineModel[BaselineScorer]):
-    """Predicts μ + b_u + b_i; the biases come with the training data."""
+    """Predicts μ + b_u + b_i; the biases are part of the training data."""
 
     name = BASELINE
 
@@ -129,7 +121,7 @@ class MostPopular(PopularityModel):
 
 
 class RecentlyPopular(PopularityModel):
-    """Ranks items by their recency-weighted rating counts, which come with the training data."""
+    """Ranks items by their recency-weighted rating counts, which are part of the training data."""
 
     name = RECENT_POPULARITY
 
@@ -161,7 +153,7 @@ def fitted_baselines(data: ReleaseData, rankers_only: bool = False) -> tuple[Mod
 
     Args:
         data: The training ratings.
-        rankers_only: Whether to leave out the biases, because implicit feedback has no ratings to
+        rankers_only: Whether to omit the bias baseline, because implicit feedback has no ratings to
             predict.
     """
     models: tuple[Model, ...] = (

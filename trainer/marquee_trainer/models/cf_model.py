@@ -25,7 +25,7 @@ ScorerT_co = TypeVar("ScorerT_co", bound=SavableScorer, covariant=True)
 
 
 class CFModel(ConfiguredModel[ConfigT_co], Generic[ConfigT_co, ScorerT_co]):
-    """A model of the CF service: fitting makes a scorer, which saves itself.
+    """A model of the CF service: fitting creates a scorer, which saves itself.
 
     Subclasses set `_scorer` in `fit`.
     """
@@ -58,18 +58,18 @@ class CFModel(ConfiguredModel[ConfigT_co], Generic[ConfigT_co, ScorerT_co]):
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """See `Model.state`: None for a model that the CF service does not know."""
+        """See `Model.state`: None for a model that the CF service cannot load."""
         return self.config_state() if self.name in CF_SCORERS else None
 
     def restore(self, folder: Path, data: ReleaseData, state: Mapping[str, Any]) -> None:
         """See `Model.restore`."""
         self.restore_config(state)
-        # The function that serves the model loads the class of scorer that `fit` makes.
+        # The service's load function returns the class of scorer that `fit` creates.
         self._scorer = cast("ScorerT_co", CF_SCORERS[self.name](folder, data))
 
 
 class OnePassModel(CFModel[ConfigT_co, ScorerT_co]):
-    """A model that `learn` computes from the ratings and the configuration, without randomness."""
+    """A model that `learn` computes deterministically from the ratings and the configuration."""
 
     @abstractmethod
     def learn(self, data: ReleaseData) -> ScorerT_co:

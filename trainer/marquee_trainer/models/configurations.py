@@ -1,4 +1,4 @@
-"""Files of tuned configurations, which `marquee tune` writes and training reads."""
+"""Reads files of tuned configurations, which `marquee tune` writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from marquee_trainer.models.extrapolation import extrapolated
 from marquee_trainer.models.model import ConfiguredModel
 from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
 
-# Former names of hyperparameters, which older files contain.
+# Former names of hyperparameters in older files.
 _FORMER_NAMES = {
     "dimensions": "factors",
     "hidden": "hidden_units",
@@ -29,7 +29,7 @@ ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 
 class ConfigurationError(RuntimeError):
-    """A file of tuned configurations, or a request to tune a model, is invalid."""
+    """A file of tuned configurations, or a selection of models or of a time budget, is invalid."""
 
 
 def with_parameters(config: ConfigT, parameters: Mapping[str, float]) -> ConfigT:
@@ -41,7 +41,7 @@ def with_parameters(config: ConfigT, parameters: Mapping[str, float]) -> ConfigT
             path, for example `fold_in.ridge`.
 
     Raises:
-        ConfigurationError: There is no hyperparameter of a name, or a value has the wrong type.
+        ConfigurationError: A hyperparameter does not exist, or a value has the wrong type.
         ValueError: A value is out of range.
     """
     changes: dict[str, float | ModelConfig] = {}
@@ -64,7 +64,7 @@ def with_parameters(config: ConfigT, parameters: Mapping[str, float]) -> ConfigT
 
 
 def value_of(config: ModelConfig, path: str) -> float:
-    """The value of a hyperparameter, whose name may be a path; see `with_parameters`."""
+    """Returns the value of a hyperparameter, whose name may be a path; see `with_parameters`."""
     *nested, name = path.split(".")
     for outer in nested:
         config = getattr(config, outer)
@@ -74,10 +74,10 @@ def value_of(config: ModelConfig, path: str) -> float:
 
 @dataclass(frozen=True)
 class SearchRecord:
-    """The result of tuning a model, as `marquee tune` wrote it.
+    """The result of tuning a model.
 
     Attributes:
-        parameters: The best configuration found, by name of the hyperparameter.
+        parameters: The best values found, by name of the hyperparameter.
         trials: The number of configurations tried; 0 if the file does not say.
         first_loss: The validation loss of the configuration that the search started from: the MSE
             in squared stars, or 1 − NDCG@10 for a ranker. NaN if the file does not say.
@@ -142,19 +142,19 @@ def read_parameters(path: Path) -> dict[str, dict[str, float]]:
 
 
 @dataclass(frozen=True)
-class Packaged:
-    """A packaged file of tuned configurations.
+class PackagedConfiguration:
+    """A file of tuned configurations in the package.
 
     Attributes:
         path: The file.
-        ratio: The number of ratings to train on, as a multiple of those that it was tuned on.
+        ratio: The number of training ratings, relative to the number that it was tuned on.
     """
 
     path: Path
     ratio: float
 
 
-def packaged(ratings: int) -> Packaged:
+def packaged_configuration(ratings: int) -> PackagedConfiguration:
     """Selects the packaged file that was tuned on the most similar number of training ratings.
 
     Args:
@@ -163,26 +163,26 @@ def packaged(ratings: int) -> Packaged:
     Raises:
         ConfigurationError: A packaged file is damaged.
     """
-    found: list[Packaged] = []
+    found: list[PackagedConfiguration] = []
     folder = Path(str(resources.files("marquee_trainer") / "models" / "tuned"))
     for path in sorted(folder.glob("*.json")):
         try:
             tuned_on = float(json.loads(path.read_text())["data"]["training_ratings"])
         except (ValueError, KeyError, TypeError) as error:
             raise ConfigurationError(f"{path}: {reason_of(error)}") from error
-        found.append(Packaged(path, max(ratings, 1) / tuned_on))
+        found.append(PackagedConfiguration(path, max(ratings, 1) / tuned_on))
     return min(found, key=lambda file: abs(math.log(file.ratio)))
 
 
 def configuration_file(ratings: int, file: str = "") -> Path:
-    """The file that configures the models; for the arguments see `models_for`."""
-    return Path(file) if file else packaged(ratings).path
+    """The file that configures the models; for the arguments, see `model_factories`."""
+    return Path(file) if file else packaged_configuration(ratings).path
 
 
-def models_for(
+def model_factories(
     ratings: int, file: str = "", names: Collection[str] = tuple(MODELS_BY_NAME)
 ) -> tuple[Callable[[], ConfiguredModel[ModelConfig]], ...]:
-    """Returns a function for each model that creates it, unfitted, with its tuned configuration.
+    """Returns a function for each model that creates it unfitted, with its tuned configuration.
 
     A packaged configuration is adapted to the number of ratings; see `extrapolated`.
 
@@ -197,7 +197,7 @@ def models_for(
     """
     path = configuration_file(ratings, file)
     tuned = read_parameters(path)
-    ratio = 1.0 if file else packaged(ratings).ratio
+    ratio = 1.0 if file else packaged_configuration(ratings).ratio
     unknown = sorted(set(tuned) - set(MODELS_BY_NAME))
     if unknown:
         raise ConfigurationError(f"{path}: there is no model {unknown[0]!r}")

@@ -1,12 +1,12 @@
-"""What fitting each model costs, and in which order models are worth that time.
+"""The cost of fitting each model, and the order in which models are worth that time.
 
-The costs are fitted to measurements: the CPU seconds of fits on 2,900, 12,500 and 38,000 ratings of
-MovieLens 100K with the hyperparameters that training uses for so many ratings, the seconds of a
-training run on MovieLens 100K, and for the exponents one on MovieLens 1M, on two cores. Half of
-the 87 times at up to 100,000 ratings are met within 17 %, and 97 % within a factor of 2; early
-stopping alone makes fits of a neural model differ by as much. How fast a machine is at present,
-`measured_slowness` measures. In a run, the time of the fits so far corrects both; nothing but
-estimates and budgets depends on them.
+The costs are fitted to measurements on two cores: the CPU seconds of fits on 2,900, 12,500 and
+38,000 ratings of MovieLens 100K, with the hyperparameters that training uses for that many ratings,
+the seconds of a training run on MovieLens 100K and, for the exponents, of one on MovieLens 1M. Of
+the 87 times at up to 100,000 ratings, half are predicted within 17 %, and 97 % within a factor of
+2; early stopping alone makes fits of a neural model differ by as much. `measured_slowdown` measures
+the current speed of a machine. During a run, the times of the fits so far correct the estimates,
+which only affect the displayed remaining time and budgets.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import numpy as np
 
 from marquee_trainer.threads import blas_threads
 
-# The number of ratings that `Cost.fit_s` is for.
+# The number of ratings to which `Cost.fit_s` refers.
 _RATINGS = 72_000
-# The seconds of a probe on the machine that the costs were measured on.
+# The seconds of a probe on the machine on which the costs were measured.
 _PROBE_S = 0.07
 _PROBES = 5
 
 
-class Seconds(NamedTuple):
-    """How long the fits of a model take.
+class FitSeconds(NamedTuple):
+    """The durations of a model's fits.
 
     Attributes:
         fit_s: Seconds of a fit that chooses epochs or hyperparameters on validation ratings.
-        refit_s: Seconds of a refit, which keeps what was chosen.
+        refit_s: Seconds of a refit, which keeps these choices.
     """
 
     fit_s: float
@@ -46,10 +46,12 @@ class Cost:
     """The cost of a model: setup + fit · (ratings / 72,000)^exponent.
 
     Attributes:
-        setup_s: Seconds of a fit that do not depend on the ratings, such as for compiling.
-        fit_s: Further seconds of a fit on 72,000 ratings, which is that of MovieLens 100K.
+        setup_s: Seconds of a fit that do not depend on the number of ratings, such as for
+            compilation.
+        fit_s: Further seconds of a fit on 72,000 ratings, about as many as a first fit on MovieLens
+            100K has.
         refit_share: The seconds of a refit, as a share of those of a fit.
-        exponent: How the further seconds grow with the number of ratings.
+        exponent: The exponent with which the further seconds grow with the number of ratings.
     """
 
     setup_s: float
@@ -57,10 +59,10 @@ class Cost:
     refit_share: float
     exponent: float
 
-    def at(self, ratings: int) -> Seconds:
-        """The seconds on a number of ratings."""
+    def at(self, ratings: int) -> FitSeconds:
+        """The durations on a number of ratings."""
         fit_s = self.setup_s + self.fit_s * (ratings / _RATINGS) ** self.exponent
-        return Seconds(fit_s, fit_s * self.refit_share)
+        return FitSeconds(fit_s, fit_s * self.refit_share)
 
 
 COSTS: Mapping[str, Cost] = {
@@ -76,30 +78,31 @@ COSTS: Mapping[str, Cost] = {
     "user_cf": Cost(0.3, 0.05, 0.2, 1.3),
     "user_autorec": Cost(0.4, 1.2, 0.55, 1.0),
 }
-"""The cost of each registered model, the most useful first: with little time, the first are fitted.
+"""The cost of each registered model, the most useful first; a small budget fits only the first
+ones.
 
-The order puts the best rankers and the best rating predictors on MovieLens first, then what adds
-most to the ensemble for its time.
+The best rankers and the best rating predictors on MovieLens come first, followed by the models that
+improve the ensemble most for their time.
 """
 
 SCORING = Cost(0.05, 0.5, 0.4, 1.0)
-"""The cost of learning the ensemble, for each model; its `refit_s` is that of the evaluation."""
+"""The cost per model of learning the ensemble; `refit_s` is that of the evaluation."""
 
 
 @cache
-def measured_slowness() -> float:
-    """How many times the seconds of `COSTS` this machine takes; about 0.4 s of work.
+def measured_slowdown() -> float:
+    """Measures how many times longer than in `COSTS` this machine takes, in about 0.4 s.
 
-    A process measures it once.
+    The result is cached for the process.
     """
     with blas_threads(1):
         return statistics.median(_probe() for _ in range(_PROBES)) / _PROBE_S
 
 
 def _probe() -> float:
-    """The seconds of a little of the work that fits consist of.
+    """Times a small amount of the work that fits consist of.
 
-    It multiplies matrices, sorts, gathers rows, and interprets Python.
+    It multiplies matrices, sorts, gathers rows and interprets Python code.
     """
     random = np.random.default_rng(0)
     left = random.random((384, 384), dtype=np.float32)

@@ -1,20 +1,20 @@
-"""How hyperparameters that were tuned on some ratings are adapted to many more or far fewer.
+"""Adapts tuned hyperparameters to data sets of very different size.
 
-Up to three times more or fewer ratings, they are used as they are. Beyond that:
+Up to three times as many or a third as many ratings, they are used unchanged. Beyond that:
 
 | hyperparameters | with r times the ratings |
 |---|---|
-| `factors`, `hidden_units` | r^¼ times for fewer ratings; the same for more |
-| `l2` of AutoRec | r^0.4 times |
-| `epochs`, `patience`, `horizon` of AutoRec | r^−¼ times for more ratings; the same for fewer |
-| all others | the same |
+| `factors`, `hidden_units` | × r^¼ for fewer ratings; unchanged for more |
+| `l2` of AutoRec | × r^0.4 |
+| `epochs`, `patience`, `horizon` of AutoRec | × r^−¼ for more ratings; unchanged for fewer |
+| all others | unchanged |
 
-What is searched by `marquee tune` stays within its search space. Fewer ratings determine fewer
-parameters; more ratings would allow more, but these would cost more for each rating. The penalty of
-AutoRec is one for the whole loss, a sum over all ratings, against which it grew from MovieLens 100K
-to 1M with this power. AutoRec takes more steps in an epoch on more ratings, and so needs fewer
-epochs. Elsewhere penalties and learning rates are for each rating or relative to counts, and early
-stopping chooses the number of epochs.
+Hyperparameters that `marquee tune` searches stay within their search spaces. Fewer ratings
+determine fewer parameters; more ratings would allow more, but at a higher cost per rating.
+AutoRec's penalty applies to the whole loss, which is a sum over all ratings, and its tuned values
+for MovieLens 100K and 1M grow with this power. An epoch of AutoRec has more steps on more ratings,
+so fewer epochs are needed. In all other models, penalties and learning rates are per rating or
+relative to counts, and early stopping chooses the number of epochs.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from typing import TypeVar
 from marquee_core.scorers.hyperparameters import ModelConfig, searched_hyperparameters
 
 UNCHANGED = 3.0
-"""The ratio of sizes up to which tuned hyperparameters are used as they are."""
+"""The ratio of sizes up to which tuned hyperparameters are used unchanged."""
 
 _CAPACITIES = ("factors", "hidden_units")
 _CAPACITY_POWER = 0.25
-# By model: hyperparameters that grow with the ratings, and numbers of epochs that shrink.
+# For AutoRec: the penalty grows with the number of ratings, and the numbers of epochs shrink.
 _AUTORECS = ("autorec", "user_autorec")
 _PENALTY_POWER = 0.4
 _EPOCHS = ("epochs", "patience", "horizon")
@@ -41,12 +41,12 @@ ConfigT = TypeVar("ConfigT", bound=ModelConfig)
 
 
 def extrapolated(model: str, config: ModelConfig, ratio: float) -> dict[str, float]:
-    """The hyperparameters to change for another number of ratings.
+    """Returns the hyperparameters that change for another number of ratings, with their new values.
 
     Args:
         model: The name of the model.
         config: Its tuned configuration.
-        ratio: r, the number of ratings as a multiple of those that it was tuned on, positive.
+        ratio: r, the number of ratings relative to the number that it was tuned on, positive.
     """
     if 1 / UNCHANGED <= ratio <= UNCHANGED:
         return {}
@@ -63,7 +63,7 @@ def extrapolated(model: str, config: ModelConfig, ratio: float) -> dict[str, flo
         searched = searched_hyperparameters(type(config)).get(name)
         if searched is not None and searched.search is not None:
             space = searched.search
-            # A value that was set outside of the space is not moved further away from it.
+            # A value that was set outside the search space is not moved further away from it.
             low, high = min(space.low, value), max(space.high, value)
             changes[name] = min(max(changes[name], low), high)
         if isinstance(value, int):

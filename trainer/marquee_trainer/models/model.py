@@ -17,7 +17,7 @@ from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.scale import Feedback
 
-# The number of scores computed at once: a block takes 16 MB.
+# The number of scores computed at a time; a block takes 16 MB.
 _BLOCK_CELLS = 4_000_000
 
 
@@ -41,13 +41,13 @@ class Training:
 
     Attributes:
         data: The training ratings, and the baseline fitted on them.
-        validation: Held-out ratings that choose the number of epochs or hyperparameters; None to
-            fit with the configuration as it is.
+        validation: Held-out ratings for choosing the number of epochs or hyperparameters; None to
+            fit with the configuration unchanged.
         seed: The seed for all randomness.
         on_epoch: Called after each epoch, to report progress.
         relevant_stars: The lowest rating, in stars, that makes a validation item relevant.
         from_stars: Converts a threshold that is configured in stars to the scale of the ratings;
-            None if thresholds are on that scale already, as in a refit.
+            None if thresholds are already on that scale, as in a refit.
     """
 
     data: ReleaseData
@@ -64,8 +64,7 @@ class Fit:
 
     Attributes:
         curve: The learning curve; empty for a model without epochs.
-        epochs: The number of epochs that gives the fitted model; 0 for a model that does not
-            choose it.
+        epochs: The number of epochs of the fitted model; 0 for a model that does not choose it.
     """
 
     curve: tuple[Epoch, ...] = ()
@@ -75,14 +74,14 @@ class Fit:
 class Model(ABC):
     """A model that is fitted on a ratings matrix.
 
-    A model is fitted once. It then scores through `scorer`, an object of the same class as the
-    one that serves the saved artifacts.
+    A model is fitted once. It then scores through `scorer`, which has the same class as the scorer
+    that serves the saved artifacts.
 
     Attributes:
         name: The name of the model in requests and in releases.
         backend: The service that serves it: `cf`, `inference` or `gateway`.
-        output: The meaning of its scores; that of its scorer. Implicit feedback trains rankers
-            (`Output.AFFINITY`) only.
+        output: The meaning of its scores, as of its scorer. Only rankers (`Output.AFFINITY`) can be
+            trained on implicit feedback.
     """
 
     name: ClassVar[str]
@@ -91,14 +90,14 @@ class Model(ABC):
 
     @abstractmethod
     def fit(self, training: Training) -> Fit:
-        """Fits the model; the result depends on the training input and the machine alone."""
+        """Fits the model; the result depends only on the training input and the machine."""
 
     @abstractmethod
     def for_refit(self) -> Self:
         """Returns an unfitted model to refit on all ratings, without validation ratings.
 
-        It has the configuration of this model, with everything that the fit of this model chose
-        on validation ratings.
+        It has the configuration of this model, including everything that its fit chose on
+        validation ratings.
         """
 
     @property
@@ -126,10 +125,10 @@ class Model(ABC):
     @property
     @abstractmethod
     def parameters(self) -> dict[str, object]:
-        """The configuration as the manifest records it."""
+        """The configuration, for the manifest."""
 
     def without_users(self) -> Self:
-        """This model with nothing kept for known users, if its scorer `FoldsOnRequest`.
+        """Returns the model without data of known users, if its scorer `FoldsOnRequest`.
 
         Raises:
             RuntimeError: The model is not fitted.
@@ -142,7 +141,7 @@ class Model(ABC):
         return None
 
     def restore(self, folder: Path, data: ReleaseData, state: Mapping[str, Any]) -> None:
-        """Becomes the fitted model that was saved, as if `fit` had been called.
+        """Restores a saved fit, as if `fit` had been called.
 
         Args:
             folder: The folder that `save` wrote.
@@ -164,7 +163,7 @@ class ConfiguredModel(Model, Generic[ConfigT_co]):
     """A model with hyperparameters.
 
     Attributes:
-        config_type: The class of its configuration; without arguments it makes the default.
+        config_type: The class of its configuration; without arguments, it creates the default.
     """
 
     config_type: type[ConfigT_co]
@@ -179,7 +178,7 @@ class ConfiguredModel(Model, Generic[ConfigT_co]):
 
     @property
     def config(self) -> ConfigT_co:
-        """The configuration, with what a fit chose on validation ratings."""
+        """The configuration, including what a fit chose on validation ratings."""
         return self._config
 
     def for_refit(self) -> Self:
@@ -192,7 +191,7 @@ class ConfiguredModel(Model, Generic[ConfigT_co]):
         return asdict(self._config)
 
     def restore_config(self, state: Mapping[str, Any]) -> None:
-        """Takes over the configuration of a state that `config_state` made."""
+        """Restores the configuration from a state that `config_state` returned."""
         self._config = _with_values(self._config, state["config"])
 
     def config_state(self) -> dict[str, Any]:
@@ -201,7 +200,7 @@ class ConfiguredModel(Model, Generic[ConfigT_co]):
 
 
 def _with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
-    """A configuration with the values that `asdict` gave of another one of its class."""
+    """Replaces the values of a configuration by those of an `asdict` of its class."""
     changes: dict[str, Any] = {}
     for name, value in values.items():
         current = getattr(config, name)
@@ -214,7 +213,7 @@ def _with_values(config: ConfigT, values: Mapping[str, Any]) -> ConfigT:
 
 
 def can_learn_from(output: Output, feedback: Feedback) -> bool:
-    """Whether a model with such scores can learn from a kind of feedback.
+    """Whether a model whose scores have a given meaning can learn from a kind of feedback.
 
     Implicit feedback has no ratings to predict, so only rankers can learn from it.
     """
@@ -247,7 +246,7 @@ def predict_pairs(scorer: Scorer, data: ReleaseData, users: Int32, items: Int32)
     order = np.argsort(users, kind="stable")
     distinct, starts = np.unique(users[order], return_index=True)
     ends = np.append(starts[1:], len(users))
-    # All items are scored for a block of users, and the pairs picked from the result.
+    # All items are scored for a block of users, and the pairs are taken from the result.
     block = max(1, _BLOCK_CELLS // max(1, data.matrix.item_count))
     for first in range(0, len(distinct), block):
         part = distinct[first : first + block]

@@ -1,4 +1,4 @@
-"""The models of a release, in the order in which they are trained."""
+"""The registered models, in the order in which they are trained."""
 
 from __future__ import annotations
 

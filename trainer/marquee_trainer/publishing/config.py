@@ -1,4 +1,4 @@
-"""Configuration of what is published; light to import, because the commands' help needs it."""
+"""Configuration of publishing; light to import, because the commands' help needs it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class PrecomputeConfig:
     Attributes:
         users: Number of users whose first page is precomputed: those with the most ratings. A
             page takes about 1,200 bytes.
-        max_items: Largest catalogue, in items, for which pages are precomputed. The gateway
-            retrieves candidates from larger catalogues, so its own answers would differ.
-        block_scores: Number of scores of each model that are held in memory at a time.
+        max_items: Largest catalogue, in items, for which pages are precomputed. For larger ones,
+            the gateway's own answers would differ, because it retrieves candidates.
+        block_scores: Number of scores of each model in memory at a time.
     """
 
     users: int = 50_000
@@ -38,10 +38,10 @@ class RetrievalConfig:
         ann_items: Smallest catalogue, in items, that `auto` searches approximately.
         target_recall: Recall@100 that the approximate index must reach against exact retrieval.
         users: Number of random users on whom recall is measured.
-        training_items_per_list: Number of items per inverted list that the centroids are
-            trained on.
-        initial_probe_share: Share of the lists that the first attempt probes. It doubles until
-            the target is reached, at most up to `max_probe_share`.
+        training_items_per_list: Number of items per inverted list on which the centroids are
+            trained.
+        initial_probe_share: Share of the lists that the first attempt probes. It doubles until the
+            target is reached, at most to `max_probe_share`.
         max_probe_share: Largest share of the lists worth probing.
         refinements: Number of bisection steps that then lower the number of probes.
     """

@@ -1,8 +1,8 @@
-"""What a release was evaluated on, kept with it, so that later releases can be compared with it.
+"""The evaluation of a release on held-out ratings, stored so that later releases can be compared.
 
-The models that a release serves were refitted on all ratings, the test ratings included. How well
-they predict those says nothing. A release therefore keeps what the models predicted and recommended
-before the refit, for a sample of users.
+The models that a release serves were refitted on all ratings, including the test ratings, so these
+cannot be used to judge them. A release therefore stores what its models predicted and recommended
+for a sample of users before the refit.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.ranking_metrics import rank_candidates
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 FOLDER = EVALUATION
 MAX_USERS = 1_000
-"""Most users that are kept: those whose ids have the lowest digests, in every release."""
+"""Largest number of users that are stored. They are chosen by the digests of their ids, so releases
+have users in common."""
 LIST_LENGTH = 100
 _BLOCK_CELLS = 2_000_000
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Test ratings of some users, and what the ensemble made of them without having seen them.
+class HeldOutEvaluation:
+    """Test ratings of some users, with the predictions and lists of the ensemble before the refit.
 
     Attributes:
         users: Indexes of the users, ascending (int32, users).
@@ -41,8 +42,8 @@ class HeldOut:
         items: The rated items (int32, ratings).
         ratings: The ratings (float32, ratings).
         predicted: The predictions, in stars, not clipped; empty for implicit feedback (float32).
-        lists: The best items for each user among those not rated in training, best first; -1 where
-            there are fewer (int32, users × `LIST_LENGTH`).
+        lists: The best items for each user among those not rated in training, best first, padded
+            with -1 (int32, users × `LIST_LENGTH`).
     """
 
     users: Int32
@@ -53,8 +54,10 @@ class HeldOut:
     lists: Int32
 
     @classmethod
-    def of(cls, dataset: RatingsDataset, split: Split, trained: Trained) -> HeldOut:
-        """Takes what the evaluation of trained models found, for a sample of its users.
+    def of(
+        cls, dataset: RatingsDataset, split: Split, trained: TrainingResult
+    ) -> HeldOutEvaluation:
+        """Extracts the evaluation of trained models for a sample of its users.
 
         Args:
             dataset: The ratings.
@@ -86,13 +89,13 @@ class HeldOut:
         )
 
     def save(self, folder: Path) -> None:
-        """Writes the arrays to a folder of the release."""
+        """Writes the arrays to a subfolder of the release."""
         for name in self.__dataclass_fields__:
             save_array(folder / FOLDER / f"{name}.npy", getattr(self, name))
 
     @classmethod
-    def load(cls, folder: Path) -> HeldOut:
-        """Reads what `save` wrote.
+    def load(cls, folder: Path) -> HeldOutEvaluation:
+        """Reads the arrays that `save` wrote.
 
         Raises:
             ArrayError: A file is missing or damaged.
@@ -112,7 +115,7 @@ class HeldOut:
 
 
 def sample_users(ids: Vocabulary, users: Int32, most: int = MAX_USERS) -> Int32:
-    """A limited number of users, the same in every release that has them (int32, ascending).
+    """Samples users so that different releases choose the same ones (int32, ascending).
 
     Args:
         ids: The ids of all users.
@@ -131,8 +134,8 @@ def sample_users(ids: Vocabulary, users: Int32, most: int = MAX_USERS) -> Int32:
     return np.sort(users[np.argsort(digests, kind="stable")[:most]])
 
 
-def _lists(trained: Trained, users: Int32, is_implicit: bool) -> Int32:
-    """The best items for each user that the evaluated ensemble recommends (int32)."""
+def _lists(trained: TrainingResult, users: Int32, is_implicit: bool) -> Int32:
+    """The best items that the evaluated ensemble recommends to each user (int32)."""
     data, models = trained.data, trained.models
     blends = trained.ensemble.blends(sorted({model.backend for model in models}))
     scorers = {m.name: m.scorer for m in (*fitted_baselines(data, is_implicit), *models)}
@@ -151,7 +154,7 @@ def _lists(trained: Trained, users: Int32, is_implicit: bool) -> Int32:
 
 
 def best_items(scores: Float32, candidates: Bool) -> Int32:
-    """The best candidates of each row, best first; -1 where there are fewer (int32).
+    """The best candidates of each row, best first, padded with -1 (int32, B × `LIST_LENGTH`).
 
     Args:
         scores: Scores (B × items).

@@ -1,4 +1,4 @@
-"""Precomputes the first pages of a release, with the same ranking code as the gateway."""
+"""Precomputes the first pages of a release, with the gateway's own ranking code."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ def precompute_pages(
     scale: tuple[float, float],
     config: PrecomputeConfig,
 ) -> PrecomputedPages:
-    """Ranks the unseen items of the most active users with the whole ensemble.
+    """Ranks the unseen items of the most active users with the full ensemble.
 
-    A user for whom any model abstains gets no page; the gateway computes that answer on request.
+    A user for whom any model abstains gets no page; the gateway computes that page on request.
 
     Args:
         data: The ratings that the models were fitted on.
         items: The item ids.
-        models: All models of the release in the manifest's order, the gateway's own included.
+        models: All models of the release in the manifest's order, including those of the gateway.
         ensemble: The blends of the models.
         scale: The lowest and highest rating, in stars.
-        config: For how many users, and for which catalogues, pages are precomputed.
+        config: The number of users and the largest catalogue for which pages are precomputed.
     """
     counts = np.diff(data.matrix.indptr)
     most_active = np.argsort(-counts, kind="stable")[: config.users]
@@ -98,7 +98,7 @@ def _page(
         blends,
         frozenset(),
     )
-    # Item vectors are needed for diversity only, and plain requests do not diversify.
+    # Item vectors are used for diversification only, which plain requests do not use.
     no_vectors: Float32 = np.empty((0, 0), np.float32)
     page = cut_page(ranked, eligible, 0.0, no_vectors, 0, DEFAULT_PAGE_SIZE)
     shown = {name: scores[page.positions] for name, scores in outputs.items()}
@@ -119,7 +119,7 @@ def _page(
 
 
 def _best(scores: Float32, eligible: Bool) -> Found:
-    """A model's own best items; none if it gives all eligible items the same score."""
+    """A single model's best items; none if it gives all eligible items the same score."""
     pool = scores[eligible]
     is_flat = not len(pool) or pool.min() == pool.max()
     top = top_indexes(scores, 0 if is_flat else DEFAULT_PAGE_SIZE, eligible)

@@ -31,7 +31,7 @@ from marquee_core.release.manifest import (
 from marquee_core.release.staging import stage
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Verdict
-from marquee_core.scorers.modelled_items import expanded, save_modelled_items
+from marquee_core.scorers.modelled_items import expand_to_catalogue, save_modelled_items
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
@@ -40,18 +40,19 @@ from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
-from marquee_trainer.publishing.held_out import HeldOut
+from marquee_trainer.publishing.held_out import HeldOutEvaluation
 from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.retrieval import Retrieval, choose_retrieval
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import all_rows
-from marquee_trainer.training.results import Trained
-from marquee_trainer.versions import library_versions
+from marquee_trainer.training.results import TrainingResult
+from marquee_trainer.training.versions import library_versions
 
 Judge: TypeAlias = Callable[[ReleaseStore, str], Verdict | None]
-"""Judges a release before it is published: takes a store that holds it alone, and its id."""
+"""Judges a release before it is published, given a store that holds only that release, and its
+id."""
 
 _VERSION_DIGITS = 12
 # Artifacts of the baselines are part of the release's shared data, not of a model folder.
@@ -62,7 +63,7 @@ def publish_trained(
     store: ReleaseStore,
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     config: TrainingConfig,
     retrieval: RetrievalConfig | None = None,
     precompute: PrecomputeConfig | None = None,
@@ -71,8 +72,8 @@ def publish_trained(
 ) -> Manifest:
     """Publishes the result of training as a release, without promoting it.
 
-    The release serves the models that were refitted on all ratings, if there are any, with the
-    metrics of the evaluation.
+    The release serves the models that were refitted on all ratings, if any, and records the metrics
+    of the evaluation.
 
     Args:
         store: The store to publish to.
@@ -82,9 +83,9 @@ def publish_trained(
         config: The configuration of the training.
         retrieval: How candidates are generated from a large catalogue; None for the default.
         precompute: Which first pages are precomputed; None for the default.
-        mark: The place up to which the ratings hold what is in the feedback log; None if they were
-            not read from a log.
-        judge: The gate, whose verdict becomes part of the manifest; None to ask none.
+        mark: The position in the feedback log up to which events are among the ratings; None
+            without a log.
+        judge: The gate, whose verdict becomes part of the manifest; None for no verdict.
 
     Returns:
         The release's manifest.
@@ -118,7 +119,7 @@ def publish_trained(
         "ranked_users": trained.evaluation.ranked_users,
         "training": asdict(config),
         "ensemble_metrics": trained.evaluation.metrics[ENSEMBLE],
-        # Of the models that do not score the whole catalogue in the same way.
+        # Only of models that treat parts of the catalogue differently.
         "coverage": {
             name: asdict(coverage)
             for name, coverage in partial_coverage(trained.served_models).items()
@@ -139,7 +140,7 @@ def publish_trained(
         precompute,
         dataset.attributes,
         mark,
-        HeldOut.of(dataset, split, trained),
+        HeldOutEvaluation.of(dataset, split, trained),
         dataset.modelled_items,
         judge,
     )
@@ -161,7 +162,7 @@ def publish_release(
     precompute: PrecomputeConfig | None = None,
     attributes: Mapping[str, Sequence[str]] | None = None,
     mark: Mark | None = None,
-    held_out: HeldOut | None = None,
+    held_out: HeldOutEvaluation | None = None,
     modelled_items: Int32 | None = None,
     judge: Judge | None = None,
 ) -> Manifest:
@@ -169,7 +170,7 @@ def publish_release(
 
     Args:
         store: The store to publish to.
-        source: The manifest's record of the ratings.
+        source: The manifest's entry for the ratings.
         users: The user ids.
         catalogue: The items' metadata.
         data: The ratings that the models were fitted on, and the bias baseline.
@@ -180,26 +181,26 @@ def publish_release(
         retrieval: How candidates are generated from a large catalogue; None for the default.
         seed: Seed of the choices that `retrieval` makes at random.
         precompute: Which first pages are precomputed; None for the default.
-        attributes: The items' free attributes: for each name, a text per item, empty if it is
-            unknown.
-        mark: The place up to which `data` holds what is in the feedback log; None without a log.
-        held_out: What the evaluated models predicted and recommended; None to keep nothing of it.
-        modelled_items: The items of the catalogue that `data` and the models know, ascending
+        attributes: The items' attributes: for each name, one text per item, empty if unknown.
+        mark: The position in the feedback log up to which events are part of `data`; None without a
+            log.
+        held_out: The evaluation on held-out ratings; None to store none.
+        modelled_items: The items of the catalogue that `data` and the models cover, ascending
             (int32, m); None for all.
-        judge: The gate, whose verdict becomes part of the manifest; None to ask none.
+        judge: The gate, whose verdict becomes part of the manifest; None for no verdict.
 
     Returns:
         The release's manifest.
 
     Raises:
         ArrayError: A model's parameters are not finite.
-        ValueError: The attributes of an item are larger than a release may hold.
+        ValueError: The attributes of an item exceed the limit of a release.
         OSError: The store cannot be written to.
     """
     packed = Attributes.of(attributes, len(catalogue)) if attributes else None
     whole, vectors, ids = data, item_vectors(data), catalogue.items
     if modelled_items is not None:
-        whole = expanded(data, modelled_items, len(catalogue))
+        whole = expand_to_catalogue(data, modelled_items, len(catalogue))
         own, ids = vectors, catalogue.items.take(modelled_items)
         vectors = np.zeros((len(catalogue), own.shape[1]), np.float32)
         vectors[modelled_items] = own

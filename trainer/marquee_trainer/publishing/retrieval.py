@@ -34,13 +34,14 @@ class Retrieval:
 def choose_retrieval(
     scorer: Scorer, data: ReleaseData, config: RetrievalConfig, seed: int
 ) -> Retrieval:
-    """Builds an approximate index that reaches the target recall, or falls back on exact search.
+    """Builds an approximate index that reaches the target recall, or falls back to exact search.
 
-    With `ann` the best index found is used even if it misses the target; with `auto` it is
-    rejected, and the manifest records its recall.
+    If the best index found misses the target, `ann` uses it nevertheless, while `auto` rejects it
+    and records its recall in the manifest.
 
     Args:
-        scorer: The fitted model. A model whose scores are not inner products is searched exactly.
+        scorer: The scorer of the fitted model. If its scores are not inner products, search is
+            exact.
         data: The ratings that it was fitted on.
         config: The target recall and the limits of the search.
         seed: Seed of the sample of users and of the clustering.
@@ -68,7 +69,7 @@ def choose_retrieval(
     ):
         index = index.with_probes(2 * index.config.probes)
         recall = recall_of(index, best, vectors)
-    # Bisect between the last number of probes that was too small and the present one.
+    # Bisect between the last number of probes that was too small and the current one.
     too_few = index.config.probes // 2
     for _ in range(config.refinements if recall >= config.target_recall else 0):
         smaller = index.with_probes((too_few + index.config.probes) // 2)

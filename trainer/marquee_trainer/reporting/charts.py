@@ -1,6 +1,6 @@
-"""Charts as SVG, drawn to be read on a phone and on a wide screen.
+"""Charts as SVG, readable on a phone and on a wide screen.
 
-Each chart also holds its data as a table, for readers who cannot see it or who want the numbers.
+Each chart also has its data as a table, for readers who cannot see it or want the numbers.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from marquee_trainer.reporting.svg import (
 
 _LABEL_LETTERS = 20
 _PLOT_HEIGHT = 190.0
-_MOST_POINTS = 40  # with a text of their own on a curve
+_MOST_POINTS = 40  # with a tooltip on each curve
 
-# Colours of series: 0 for those in the background, the others in order of importance.
+# Numbers of colours: 0 for series in the background, the others in order of importance.
 BACKGROUND = 0
 COLOURS = 6
 
@@ -76,15 +76,15 @@ def bars(
     intervals: Mapping[str, Interval] | None = None,
     digits: int = 3,
 ) -> Chart:
-    """Horizontal bars, with their values at the right.
+    """Draws horizontal bars with their values on the right.
 
     Args:
         name: The name of the chart.
         title: Its title.
         unit: The label of the axis, with the unit.
-        groups: By label, the values of its bars; one for each series.
+        groups: For each label, the values of its bars: one for each series.
         series: The names of the series; empty if there is only one.
-        intervals: By label, the confidence interval of its first bar.
+        intervals: For each label, the confidence interval of its first bar.
         digits: The number of decimals.
     """
     intervals = intervals or {}
@@ -105,20 +105,20 @@ def bars(
         parts.append(label(scale(tick), bottom + 13, _short(tick), "middle", "tick"))
     parts.append(line(scale(0), 0, scale(0), bottom, "axis"))
     parts.append(label(WIDTH - right, bottom + 28, unit, "end", "unit"))
-    for place, (group, values) in enumerate(groups.items()):
-        top = group_height * place + 4
+    for position, (group, values) in enumerate(groups.items()):
+        top = group_height * position + 4
         middle = top + thickness * max(1, len(series)) / 2
-        parts.append(label(0, middle + 4, names[place]))
+        parts.append(label(0, middle + 4, names[position]))
         for index, value in enumerate(values):
             y = top + index * thickness
             x = min(scale(0), scale(value))
             what = f"{group}, {series[index]}" if series else group
-            tip = f"{what}: {texts[place][index]}"
+            tip = f"{what}: {texts[position][index]}"
             if index == 0 and group in intervals:
                 tip += f" ({intervals[group].low:.{digits}f} to {intervals[group].high:.{digits}f})"
             width = abs(scale(value) - scale(0))
             parts.append(rectangle(x, y, width, thickness - 1, f"bar c{index + 1}", tip))
-            parts.append(label(WIDTH, y + thickness - 3, texts[place][index], "end", "tick"))
+            parts.append(label(WIDTH, y + thickness - 3, texts[position][index], "end", "tick"))
         if group in intervals:
             ends_x = scale(intervals[group].low), scale(intervals[group].high)
             parts.append(line(ends_x[0], middle, ends_x[1], middle, "whisker"))
@@ -126,8 +126,8 @@ def bars(
     legend = [(text, index + 1) for index, text in enumerate(series)] if len(series) > 1 else []
     headers = ["", *(series or (unit,)), *(["from", "to"] if intervals else [])]
     rows = [
-        [group, *texts[place], *_interval_cells(intervals.get(group), digits, bool(intervals))]
-        for place, group in enumerate(groups)
+        [group, *texts[position], *_interval_cells(intervals.get(group), digits, bool(intervals))]
+        for position, group in enumerate(groups)
     ]
     description = f"Bars of {unit} for {', '.join(groups)}."
     return Chart(
@@ -143,15 +143,15 @@ def curves(
     log_x: bool = False,
     mark: tuple[float, str] | None = None,
 ) -> Chart:
-    """Curves of several series.
+    """Draws a curve for each series.
 
     Args:
         name: The name of the chart.
         title: Its title.
         axes: The labels of the x and the y axis, with their units.
-        series: The curves by name; those in the background are drawn first.
+        series: The curves by name; background series are drawn first.
         log_x: Whether the x axis is logarithmic.
-        mark: A value on the x axis to mark by a vertical line, with what it is.
+        mark: A value on the x axis to mark with a vertical line, and its description.
     """
     xs = [x for curve in series.values() for x, _ in curve.points]
     ys = [y for curve in series.values() for _, y in curve.points]
@@ -162,15 +162,15 @@ def curves(
         parts.append(line(x, plot.top, x, plot.bottom, "mark"))
     ordered = sorted(series.items(), key=lambda item: item[1].colour != BACKGROUND)
     for label_, curve in ordered:
-        places = [(plot.x(x), plot.y(y)) for x, y in curve.points]
-        every = max(1, -(-len(places) // _MOST_POINTS))
+        positions = [(plot.x(x), plot.y(y)) for x, y in curve.points]
+        every = max(1, -(-len(positions) // _MOST_POINTS))
         dots = [
             circle(px, py, 2.2, "dot", f"{label_}, {axes[0]} {_short(x)}: {y:.4g}")
-            for (px, py), (x, y) in list(zip(places, curve.points, strict=True))[::every]
+            for (px, py), (x, y) in list(zip(positions, curve.points, strict=True))[::every]
         ]
         parts.append(
             f'<g class="series c{curve.colour}" data-series="{_slug(label_)}">'
-            f"{polyline(places)}{''.join(dots)}</g>"
+            f"{polyline(positions)}{''.join(dots)}</g>"
         )
     described = f"{axes[1]} by {axes[0]} for {', '.join(series)}."
     if mark is not None:
@@ -189,7 +189,7 @@ def bubbles(
     points: Sequence[tuple[float, float, int]],
     size: str,
 ) -> Chart:
-    """Circles whose areas are counts, with the diagonal on which both axes are equal.
+    """Draws circles whose areas are counts, and the diagonal on which both axes are equal.
 
     Args:
         name: The name of the chart.
@@ -284,7 +284,7 @@ class _Plot:
 
 
 def _curve_table(x_name: str, series: Mapping[str, Series]) -> tuple[list[str], list[list[str]]]:
-    """The points of all curves, a row for each x and a column for each curve."""
+    """The points of all curves as a table, with a row for each x and a column for each curve."""
     by_name = {name: dict(curve.points) for name, curve in series.items()}
     xs = sorted({x for points in by_name.values() for x in points})
     rows = [
@@ -306,7 +306,7 @@ def _interval_cells(interval: Interval | None, digits: int, shown: bool) -> list
 
 
 def _short(value: float) -> str:
-    """A number with as many digits as it needs, at most four."""
+    """Formats a number with at most four significant digits."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}".replace("-", "−")
 
 

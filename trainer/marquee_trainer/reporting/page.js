@@ -1,5 +1,5 @@
 "use strict";
-// Texts of bars and points, shown beside the pointer or after a tap.
+// Tooltips of bars and points, shown next to the pointer or after a tap.
 const tip = document.body.appendChild(document.createElement("div"));
 tip.id = "tip";
 document.addEventListener("pointerover", (event) => {
@@ -12,7 +12,7 @@ document.addEventListener("pointerover", (event) => {
   tip.style.left = `${Math.max(4, left)}px`;
   tip.style.top = `${Math.max(4, event.clientY - box.height - 10)}px`;
 });
-// A title would open a second text; the name of the chart stays readable for screen readers.
+// A title element would open a second tooltip; screen readers get the name from aria-label.
 for (const svg of document.querySelectorAll("svg")) {
   const title = svg.querySelector("title");
   const description = svg.querySelector("desc");
@@ -20,7 +20,7 @@ for (const svg of document.querySelectorAll("svg")) {
   svg.removeAttribute("aria-labelledby");
   title.remove();
 }
-// Pointing at a name in a legend brings its curve to the front.
+// Hovering over a legend entry highlights its curve.
 for (const entry of document.querySelectorAll(".legend [data-series]")) {
   const figure = entry.closest("figure");
   const curve = figure.querySelector(`svg [data-series="${entry.dataset.series}"]`);
@@ -33,7 +33,7 @@ for (const entry of document.querySelectorAll(".legend [data-series]")) {
   for (const name of ["pointerenter", "focus"]) entry.addEventListener(name, () => show(true));
   for (const name of ["pointerleave", "blur"]) entry.addEventListener(name, () => show(false));
 }
-// The headings of a table sort it.
+// Clicking a heading sorts the table.
 for (const table of document.querySelectorAll(".sortable table")) {
   table.querySelectorAll("th").forEach((heading, column) => {
     if (!heading.textContent) return;

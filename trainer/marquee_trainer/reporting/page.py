@@ -1,4 +1,4 @@
-"""Writes the report as one self-contained HTML page, and its charts as SVG files beside it."""
+"""Writes the report as one self-contained HTML page, and its charts as SVG files next to it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marquee_trainer.reporting.charts import Chart
 _FOLDER = Path(__file__).parent
 _NUMBER = re.compile(r"[-+−]?[\d,]*\.?\d+(?:e[-+]\d+)?(?: ?(?:%|s|to|–|-|[-+−]?[\d.,]+))*|")
 _RIGHT = ' class="n"'
-_LONG_TEXT = 40  # letters, from which on a column of a table needs a minimum width
+_LONG_TEXT = 40  # characters from which on a table column needs a minimum width
 _PAGE = Template("""<!doctype html>
 <html lang="en">
 <head>
@@ -42,12 +42,12 @@ $script</script>
 
 @dataclass(frozen=True)
 class Card:
-    """A figure of the summary.
+    """A card of the summary, with one figure.
 
     Attributes:
         name: What it is.
         value: The figure.
-        note: How it compares, in a short sentence.
+        note: A comparison with other figures, in a short sentence.
     """
 
     name: str
@@ -62,7 +62,8 @@ class Summary:
     Attributes:
         cards: The main figures.
         text: The data set and the split, in a paragraph of plain text.
-        next_steps: What to do next, a sentence each. Text between backquotes is shown as code.
+        next_steps: The recommended next steps, one sentence each. Text between backquotes is shown
+            as code.
     """
 
     cards: Sequence[Card]
@@ -93,7 +94,7 @@ class Section:
 
 
 def write_report(folder: Path, title: str, summary: Summary, sections: Sequence[Section]) -> Path:
-    """Writes `report.html` with its charts embedded, and each chart as an SVG file beside it.
+    """Writes `report.html` with its charts embedded, and each chart as an SVG file next to it.
 
     Args:
         folder: The folder to write to; it is created if it does not exist.
@@ -110,7 +111,7 @@ def write_report(folder: Path, title: str, summary: Summary, sections: Sequence[
     )
     for section in sections:
         for chart in section.charts:
-            # On its own, a chart has the colours of the light theme.
+            # A separate SVG file has the colours of the light theme.
             start = page_style.partition("@media")[0]
             style = f"<style>{start}{chart_style}</style>"
             head, _, rest = chart.svg.partition(">")
@@ -158,7 +159,7 @@ def _section(name: str, section: Section) -> str:
         table = _table(section.title, section.headers, section.rows, section.main_row, "sortable")
     charts = list(map(_figure, section.charts))
     if len(charts) == 1:
-        parts.append(f'<div class="beside">{table}{charts[0]}</div>')
+        parts.append(f'<div class="side-by-side">{table}{charts[0]}</div>')
     else:
         parts.append(table)
         if charts:
@@ -184,7 +185,7 @@ def _figure(chart: Chart) -> str:
 def _table(
     title: str, headers: Sequence[str], rows: Sequence[Sequence[str]], main_row: str, css: str = ""
 ) -> str:
-    """A table in a box that scrolls by itself; columns of numbers are aligned right."""
+    """A table in a scrollable box; columns of numbers are aligned right."""
     columns = list(zip(*rows, strict=True)) or [()] * len(headers)
     kinds = [_column_class(column) for column in columns]
     head = "".join(
@@ -213,12 +214,12 @@ def _column_class(cells: Sequence[str]) -> str:
 
 
 def _minus(cell: str) -> str:
-    """A number with the minus sign of print."""
+    """Replaces hyphens with typographic minus signs."""
     return cell.replace("-", "−")
 
 
 def _with_code(text: str) -> str:
-    """Plain text as HTML; code between backquotes breaks at its spaces only."""
+    """Converts plain text to HTML; code between backquotes breaks only at spaces."""
 
     def code(match: re.Match[str]) -> str:
         words = " ".join(f"<span>{word}</span>" for word in match[1].split(" "))

@@ -1,4 +1,4 @@
-"""The charts of the report; each function draws one, or one for each model."""
+"""The charts of the report; each function draws one chart, or one per model."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ def learning_curves(fits: Mapping[str, Fit]) -> list[Chart]:
     for name, fit in fits.items():
         if len(fit.curve) < 2:
             continue
-        train = [(place + 1.0, epoch.train_mse) for place, epoch in enumerate(fit.curve)]
+        train = [(position + 1.0, epoch.train_mse) for position, epoch in enumerate(fit.curve)]
         validation = [
-            (place + 1.0, epoch.validation_mse)
-            for place, epoch in enumerate(fit.curve)
+            (position + 1.0, epoch.validation_mse)
+            for position, epoch in enumerate(fit.curve)
             if epoch.validation_mse is not None
         ]
         series = {"training": Series(train, 2)}
@@ -69,8 +69,8 @@ def error_by_count(
 ) -> list[Chart]:
     """Test MSE by the number of training ratings of the user, and by that of the item.
 
-    The numbers are binned by quantiles. The ensemble, the baseline and the best models have a
-    colour; the others are in the background.
+    The numbers are binned by quantiles. The ensemble, the baseline and the best models have
+    distinct colours; the others are in the background.
 
     Args:
         squared: By model, the squared error of each test rating, in squared stars (float64, n).
@@ -92,7 +92,7 @@ def error_by_count(
         charts.append(
             curves(
                 f"error-by-{owner}",
-                f"Error by what is known of the {owner}",
+                f"Error by the number of training ratings of the {owner}",
                 (f"training ratings of the {owner}", f"test {_MSE}"),
                 series,
                 log_x=True,
@@ -102,7 +102,7 @@ def error_by_count(
 
 
 def calibration(predicted: Float32, ratings: Float32) -> Chart:
-    """The mean rating that users gave, by the stars that the ensemble predicted.
+    """The mean of the true ratings by the stars that the ensemble predicted.
 
     Args:
         predicted: The clipped predictions, in stars (float32, n).
@@ -111,9 +111,9 @@ def calibration(predicted: Float32, ratings: Float32) -> Chart:
     low, high = float(predicted.min()), float(predicted.max())
     width = (high - low) / _CALIBRATION_BINS or 1.0
     bins = np.minimum((predicted - low) / width, _CALIBRATION_BINS - 1).astype(np.int64)
-    _, places = np.unique(bins, return_inverse=True)
-    sizes = np.bincount(places)
-    means = (np.bincount(places, side) / sizes for side in (predicted, ratings))
+    _, positions = np.unique(bins, return_inverse=True)
+    sizes = np.bincount(positions)
+    means = (np.bincount(positions, side) / sizes for side in (predicted, ratings))
     points = [
         (x, y, count)
         for x, y, count in zip(*(mean.tolist() for mean in means), sizes.tolist(), strict=True)
@@ -156,7 +156,7 @@ def cold_start_curves(study: ColdStart, names: Sequence[str]) -> list[Chart]:
 
     Args:
         study: The cold-start evaluation.
-        names: The models to draw. A model without a metric is left out of its plot.
+        names: The models to draw. A model that lacks a metric is omitted from its plot.
     """
     charts = []
     panels = (
@@ -180,15 +180,16 @@ def cold_start_curves(study: ColdStart, names: Sequence[str]) -> list[Chart]:
 
 
 def _colours(losses: Mapping[str, float]) -> dict[str, int]:
-    """The colour of each model: one for the ensemble, the baseline and the best; none for others.
+    """Assigns colours to the ensemble, the baseline and the best models; others get the background.
 
     Args:
         losses: By model, a number that is lower for a better model.
 
     Returns:
-        The numbers of the colours, in the order in which a legend lists the models.
+        The numbers of the colours, in the order of the legend.
     """
     ordered = sorted(losses, key=lambda name: (name not in (ENSEMBLE, BASELINE), losses[name]))
     return {
-        name: place + 1 if place < COLOURS - 1 else BACKGROUND for place, name in enumerate(ordered)
+        name: position + 1 if position < COLOURS - 1 else BACKGROUND
+        for position, name in enumerate(ordered)
     }

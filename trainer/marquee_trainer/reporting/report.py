@@ -31,14 +31,14 @@ from marquee_trainer.studies.unknown_users import study_unknown_users
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import interactions_of
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 
 def write_evaluation_report(
     folder: Path,
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     config: TrainingConfig,
     new_users: ColdStart | None = None,
     known_day: KnownDay | None = None,
@@ -98,8 +98,8 @@ def write_evaluation_report(
 def _curves_section(curves: Sequence[Chart]) -> Section:
     return Section(
         "Learning curves",
-        "The error by epoch of the models that are trained in epochs, while the validation ratings "
-        "were held out. A dotted line marks the number of epochs that they chose.",
+        "The error by epoch of the models that are trained in epochs, with the validation ratings "
+        "held out. A dotted line marks the chosen number of epochs.",
         charts=curves,
     )
 
@@ -116,7 +116,7 @@ def _protocol_section(
     return Section(
         "Protocol",
         f"{dataset.source}: {len(split.train):,} training and {len(split.test):,} test ratings "
-        f"({split.description}). {sampled}The number of epochs and the blends were chosen on "
+        f"({split.description}). {sampled}The numbers of epochs and the blends were chosen on "
         f"{config.validation_share(split.kind):.0%} of the training ratings. All models were then "
         "refitted on all training ratings, and the test ratings were used once, at the end. "
         "Predictions are clipped to the rating scale, and errors are averaged over all ratings. "

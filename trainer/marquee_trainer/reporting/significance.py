@@ -94,7 +94,7 @@ def ablation(
     scale: RatingScale,
     ridge: float,
 ) -> Ablation:
-    """Learns the rating blend without each model in turn, and measures its test MSE.
+    """Learns the rating blend without each of the models, and measures its test MSE.
 
     Args:
         validation: The predictions and ratings that the blends are learned from.

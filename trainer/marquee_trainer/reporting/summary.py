@@ -1,4 +1,4 @@
-"""The summary of the report: the best models, what the ensemble gains, and what to do next."""
+"""The summary of the report: the best models, the gain of the ensemble, and the next steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from marquee_trainer.models.configurations import Searches
 from marquee_trainer.reporting.page import Card, Summary
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _FEW_USERS = 300
 _MANY_UNKNOWN = 0.2
@@ -30,7 +30,7 @@ _UNORDERED_SPLITS = ("random", "user-random")
 def summarise(
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     squared: Mapping[str, Float64],
     users: Int32,
     config: TrainingConfig,
@@ -78,7 +78,7 @@ def summarise(
     return Summary(cards, text, steps)
 
 
-def _ranking(trained: Trained, seed: int) -> tuple[tuple[str, Comparison], Card]:
+def _ranking(trained: TrainingResult, seed: int) -> tuple[tuple[str, Comparison], Card]:
     """The ensemble's NDCG@10 compared with the best single model's."""
     rankings = trained.evaluation.rankings
     singles = {name: row for name, row in rankings.items() if name != ENSEMBLE}
@@ -126,29 +126,29 @@ def _gain(comparison: Comparison, form: str, sign: int = 1) -> str:
 
 
 def _advice(what: str, verb: str, best: str, gain: Comparison) -> str:
-    """What the gain of the ensemble over the best single model means for a release."""
+    """Advice on the ensemble, from its gain over the best single model."""
     if gain.difference.low > 0:
         return (
-            f"For {what}, keep the ensemble: it is better than {best}, the best single model, "
-            "beyond chance."
+            f"For {what}, keep the ensemble: it is significantly better than {best}, the best "
+            "single model."
         )
     if best in GATEWAY_MODELS:
         return (
-            f"For {what}, no model is better than {best} beyond chance. More ratings per user, or "
-            "tuned hyperparameters, may change that."
+            f"For {what}, no model is significantly better than {best}. More ratings per user or "
+            "tuned hyperparameters may change that."
         )
     if gain.difference.high < 0:
         return f"For {what}, {best} alone is better than the ensemble: serve it by name."
     return (
-        f"For {what}, the ensemble is not better than {best} beyond chance: {best} alone {verb} "
-        "as well, at less cost."
+        f"For {what}, the ensemble is not significantly better than {best}: {best} alone {verb} "
+        "about as well, at a lower cost."
     )
 
 
 def _further_steps(
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     users: Int32,
     searches: Searches | None,
 ) -> list[str]:
@@ -161,18 +161,19 @@ def _further_steps(
         )
     if dataset.has_timestamps and split.kind in _UNORDERED_SPLITS:
         steps.append(
-            "Test ratings were chosen at random, so models also learn from later ratings than they "
-            "predict. `--split user-last` or `--split temporal` measures what production faces."
+            "Test ratings were chosen at random, so models also learn from ratings that are later "
+            "than those they predict. `--split user-last` or `--split temporal` is closer to "
+            "production."
         )
     unknown = float((np.diff(trained.data.matrix.indptr)[users] == 0).mean()) if len(users) else 0.0
     if unknown > _MANY_UNKNOWN:
         steps.append(
             f"{unknown:.0%} of the test ratings are by users without a training rating. "
-            "`--cold-start` measures how quickly answers improve with their first ratings."
+            "`--cold-start` measures how quickly recommendations improve with their first ratings."
         )
     if trained.evaluation.ranked_users < _FEW_USERS:
         steps.append(
-            f"Rankings are measured on {trained.evaluation.ranked_users:,} users only, so their "
+            f"Rankings are measured on only {trained.evaluation.ranked_users:,} users, so their "
             "intervals are wide. A larger `--test-fraction` narrows them."
         )
     steps.append("Publish a release: `marquee train --data …`.")

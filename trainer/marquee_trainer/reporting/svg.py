@@ -1,4 +1,4 @@
-"""The parts that charts are drawn from: scales, ticks and SVG elements."""
+"""The building blocks of charts: scales, ticks and SVG elements."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-# The width of a chart, in its own units. Charts are shown at about this many pixels on a phone.
+# The width of a chart in user units; on a phone, it is about as many pixels.
 WIDTH = 340.0
 FONT_SIZE = 12.0
 LINE_HEIGHT = 15.0
-# An upper estimate of the width of an average letter of a sans-serif font, in font sizes.
+# An upper estimate of the average letter width of a sans-serif font, relative to the font size.
 _LETTER = 0.6
 _MIN_TICK_GAP = 10.0
 _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
@@ -20,13 +20,13 @@ _STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps values to places along an axis.
+    """Maps values to positions along an axis.
 
     Attributes:
         low: The value at the start of the axis.
-        high: The value at its end; more than `low`.
-        start: The place of `low`, in the units of the chart.
-        end: The place of `high`.
+        high: The value at its end; greater than `low`.
+        start: The position of `low`, in the units of the chart.
+        end: The position of `high`.
         is_log: Whether equal distances are equal ratios of 1 + value.
     """
 
@@ -37,24 +37,24 @@ class Scale:
     is_log: bool = False
 
     def __call__(self, value: float) -> float:
-        """The place of a value."""
+        """Returns the position of a value."""
         low, high, at = (self._warp(number) for number in (self.low, self.high, value))
         return self.start + (self.end - self.start) * (at - low) / (high - low)
 
     def ticks(self, letters: Callable[[float], str], vertical: bool = False) -> list[float]:
-        """Round values at which to label the axis, so far apart that their labels do not overlap.
+        """Returns round values at which to label the axis, spaced so that labels do not overlap.
 
         Args:
-            letters: The label of a value.
-            vertical: Whether labels stand above each other rather than side by side.
+            letters: Formats a value as a label.
+            vertical: Whether labels are stacked vertically rather than side by side.
         """
         for values in self._candidates():
             needed = [
                 LINE_HEIGHT if vertical else text_width(letters(value)) + _MIN_TICK_GAP
                 for value in values
             ]
-            places = [self(value) for value in values]
-            gaps = [abs(after - before) for before, after in pairwise(places)]
+            positions = [self(value) for value in values]
+            gaps = [abs(after - before) for before, after in pairwise(positions)]
             halves = [(a + b) / 2 for a, b in pairwise(needed)]
             if all(gap >= half for gap, half in zip(gaps, halves, strict=True)):
                 return values
@@ -80,7 +80,9 @@ class Scale:
                 first = math.ceil(self.low / size - 1e-9)
                 last = math.floor(self.high / size + 1e-9)
                 # Adding 0 turns −0 into 0.
-                found.append([round(place * size, 12) + 0.0 for place in range(first, last + 1)])
+                found.append(
+                    [round(position * size, 12) + 0.0 for position in range(first, last + 1)]
+                )
         return [values for values in found if 0 < len(values) <= 8]
 
     def _warp(self, value: float) -> float:
@@ -92,8 +94,8 @@ def spanning(values: Sequence[float], start: float, end: float, margin: float = 
 
     Args:
         values: The values; at least one.
-        start: The place of the lowest.
-        end: The place of the highest.
+        start: The position of the lowest.
+        end: The position of the highest.
         margin: The margin, as a share of the span.
     """
     low, high = min(values), max(values)
@@ -102,17 +104,17 @@ def spanning(values: Sequence[float], start: float, end: float, margin: float = 
 
 
 def text_width(text: str) -> float:
-    """An estimate of the width of a text, not less than it is in a usual font."""
+    """Estimates the width of a text; the estimate is an upper bound for usual fonts."""
     return len(text) * FONT_SIZE * _LETTER
 
 
 def shortened(text: str, letters: int) -> str:
-    """The text, cut to a number of letters and marked by an ellipsis if it is longer."""
+    """Truncates a text to a number of letters, with an ellipsis."""
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
 
 
 def label(x: float, y: float, text: str, anchor: str = "start", css: str = "") -> str:
-    """A text; `anchor` is the part of it that stands at x: start, middle or end."""
+    """A text; `anchor` is the part of it that is at x: start, middle or end."""
     shown = f' class="{css}"' if css else ""
     side = "" if anchor == "start" else f' text-anchor="{anchor}"'
     return f'<text x="{x:.1f}" y="{y:.1f}"{side}{shown}>{html.escape(text)}</text>'
@@ -125,12 +127,12 @@ def line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
 
 def polyline(points: Sequence[tuple[float, float]]) -> str:
     """A line through points."""
-    places = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return f'<polyline class="curve" points="{places}"/>'
+    positions = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    return f'<polyline class="curve" points="{positions}"/>'
 
 
 def rectangle(x: float, y: float, width: float, height: float, css: str, tip: str) -> str:
-    """A rectangle that shows a text when pointed at."""
+    """A rectangle with a tooltip."""
     return (
         f'<rect class="{css}" x="{x:.1f}" y="{y:.1f}" width="{max(width, 0.5):.1f}" '
         f'height="{height:.1f}" data-tip="{html.escape(tip)}"/>'
@@ -138,7 +140,7 @@ def rectangle(x: float, y: float, width: float, height: float, css: str, tip: st
 
 
 def circle(x: float, y: float, radius: float, css: str, tip: str) -> str:
-    """A circle that shows a text when pointed at."""
+    """A circle with a tooltip."""
     return (
         f'<circle class="{css}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" '
         f'data-tip="{html.escape(tip)}"/>'

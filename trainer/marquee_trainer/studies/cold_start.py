@@ -1,7 +1,7 @@
-"""Cold start: how good recommendations for new users are, by how many ratings they give.
+"""Cold start: the quality of recommendations for new users, by the number of ratings they give.
 
 New users are simulated by holding users out of training. Some of their ratings are folded in at
-request time, as for a visitor, and the models are tested on the others.
+request time, as for a visitor, and the models are tested on the rest.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import interactions_of
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _BLOCK_USERS = 64
 _TIES_SEED = 0
@@ -32,11 +32,11 @@ _TIES_SEED = 0
 
 @dataclass(frozen=True)
 class ColdStartConfig:
-    """How users are held out, and how many of their ratings are folded in.
+    """How users are held out and how many of their ratings are folded in.
 
     Attributes:
         user_fraction: Share of the users with enough ratings who are held out, 0 to 1.
-        given: The numbers of ratings to fold in, each evaluated in turn.
+        given: The numbers of ratings to fold in; each is evaluated.
         min_test_ratings: Minimum number of ratings per held-out user that are left for the test
             when the largest number is folded in.
         retrained: The number of given ratings for which folding in is compared with retraining.
@@ -50,7 +50,7 @@ class ColdStartConfig:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """Metrics of held-out users, by how many of their ratings were given.
+    """Metrics of held-out users, by the number of ratings they gave.
 
     Attributes:
         users: Number of held-out users.
@@ -71,13 +71,14 @@ class ColdStart:
 
 
 @dataclass(frozen=True)
-class _HeldOut:
+class _HeldOutUsers:
     """Held-out users and their ratings.
 
     Attributes:
         users: User indexes, ascending (int64, users).
         rows: By user, the rows of the user's ratings in random order (int64).
-        max_given: At most this many of each user's rows are given; the others are for the test.
+        max_given: The largest number of rows of each user that are given; the others are for the
+            test.
     """
 
     users: Int64
@@ -96,12 +97,12 @@ class _HeldOut:
 def cold_start(
     dataset: RatingsDataset,
     rows: Int64,
-    train: Callable[[RatingsDataset, Split], Trained],
+    train: Callable[[RatingsDataset, Split], TrainingResult],
     config: ColdStartConfig,
     relevant_stars: float,
     seed: int,
 ) -> ColdStart:
-    """Trains without some users, folds in some of their ratings, and tests on the others.
+    """Trains without some users, folds in some of their ratings, and tests on the rest.
 
     Training runs twice: without the held-out users, and with `config.retrained` ratings of each.
 
@@ -109,7 +110,7 @@ def cold_start(
         dataset: The ratings.
         rows: The rows of the data set to use (int64).
         train: Trains the models and the ensemble on a split of the data set.
-        config: How users are held out, and how many of their ratings are folded in.
+        config: How users are held out and how many of their ratings are folded in.
         relevant_stars: An item is relevant to a user who rated it with at least this many stars.
         seed: Seed for the choice of users and of the ratings that they give.
 
@@ -123,7 +124,8 @@ def cold_start(
     test = interactions_of(dataset, test_rows)
     mse: dict[str, list[float]] = {}
     ndcg: dict[str, list[float]] = {}
-    # Ratings that are given at any point are never candidates, so the ranking task stays the same.
+    # Ratings that are given at any point are never candidates, so the ranking task is always the
+    # same.
     task = RankingTask.of(dataset.matrix(held_out.given(held_out.max_given)), test, relevant_stars)
     positions = np.searchsorted(held_out.users, test.users)
     for count in config.given:
@@ -154,8 +156,10 @@ def cold_start(
     )
 
 
-def _hold_out(dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, seed: int) -> _HeldOut:
-    """Chooses the held-out users at random, and puts their ratings in random order."""
+def _hold_out(
+    dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, seed: int
+) -> _HeldOutUsers:
+    """Chooses the held-out users at random, and shuffles their ratings."""
     random = np.random.default_rng(seed)
     max_given = max((*config.given, config.retrained))
     needed = max_given + config.min_test_ratings
@@ -172,14 +176,14 @@ def _hold_out(dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, see
     rows_by_user = {
         int(user): order[start:end] for user, start, end in zip(users, starts, ends, strict=True)
     }
-    return _HeldOut(users, rows_by_user, max_given)
+    return _HeldOutUsers(users, rows_by_user, max_given)
 
 
-def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
-    """Profiles of the users as visitors, as a request would build them from the given ratings.
+def _visitors(trained: TrainingResult, given: RatingsMatrix, users: Int64) -> Profiles:
+    """Builds visitor profiles of the given ratings, as a request would.
 
-    A request lists ratings ordered by time, oldest first. Ratings of the same moment are put in
-    random order, so that it carries no information.
+    A request lists ratings by time, oldest first. Simultaneous ratings are shuffled, so that their
+    order carries no information.
     """
     profiles = given.profiles(users.astype(np.int32))
     ties = np.random.default_rng(_TIES_SEED).random(len(profiles.items))
@@ -192,12 +196,14 @@ def _visitors(trained: Trained, given: RatingsMatrix, users: Int64) -> Profiles:
     return join_profiles(visitors)
 
 
-def _scores(trained: Trained, visitors: Profiles) -> dict[str, tuple[Output, Float32, Float32]]:
+def _scores(
+    trained: TrainingResult, visitors: Profiles
+) -> dict[str, tuple[Output, Float32, Float32]]:
     """Scores all items for the visitors.
 
     Returns:
-        By model and for the ensemble: the kind of its scores, the scores as predicted stars, and
-        the scores to rank by (float32, U × items).
+        For each model and the ensemble: the kind of its scores, the scores as predicted stars, and
+        the scores to rank by (float32, U × items each).
     """
     scorers: Sequence[tuple[str, Scorer]] = [
         (model.name, model.scorer) for model in (*fitted_baselines(trained.data), *trained.models)

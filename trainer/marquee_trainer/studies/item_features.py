@@ -22,17 +22,17 @@ FEATURE_SETS = (
     "means, counts, years and genres",
 )
 
-# Number of ratings at which an item's mean is shrunk by half. Several are offered, so that the
-# regression decides how far to trust the mean of a few ratings.
+# Number of ratings at which an item's mean is shrunk by half. There are several, so that the
+# regression decides how much to trust the mean of a few ratings.
 _DAMPINGS = (2.0, 5.0, 15.0, 50.0)
 # Items with fewer ratings get additional features for their year and genres.
 _RARE_BELOW = 5
-# Years are expressed in decades since this one.
+# Years are expressed in decades since the reference year.
 _REFERENCE_YEAR, _DECADE = 1990.0, 10.0
 
 
 def item_features(dataset: RatingsDataset, data: ReleaseData, items: Int32) -> list[Float64]:
-    """The features of items, one matrix for each of `FEATURE_SETS`.
+    """Computes the features of items: one matrix for each of `FEATURE_SETS`.
 
     The first two columns of each matrix are the baseline's item bias and the constant 1.
 

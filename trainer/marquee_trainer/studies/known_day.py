@@ -1,8 +1,8 @@
-"""How much better ratings can be predicted when the day on which they are given is known.
+"""Measures how much predictions improve if the day on which each rating is given is known.
 
-A user's other ratings of the same day reveal whether the user rates higher or lower on that day
-than usual. A real prediction is made before these ratings exist, so this study is for the report
-only, for comparison with published results that use the day. It is not used in serving.
+A user's other ratings of the same day reveal whether the user rates higher or lower than usual on
+that day. A real prediction is made before these ratings exist, so the study only allows comparison
+with published results that use the day. Its model is not served.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.preparation import release_data, validation_split
 from marquee_trainer.training.progress import Progress
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _DAY_S = 86_400
 _MODEL = f"{BayesianMF.name}_with_day"
@@ -39,8 +39,7 @@ class KnownDayConfig:
 
     Attributes:
         chain: The sampler's configuration, as for `BayesianMF`.
-        item_period_days: Length of the periods for which each item has an effect of its own, in
-            days.
+        item_period_days: Length of the periods in which each item has a separate effect, in days.
     """
 
     chain: BayesianMFConfig = field(default_factory=BayesianMFConfig)
@@ -65,7 +64,7 @@ class KnownDay:
 def evaluate_with_day(
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     training: TrainingConfig,
     config: KnownDayConfig,
     progress: Progress,
@@ -122,7 +121,7 @@ def require_days(dataset: RatingsDataset) -> None:
     if not dataset.has_timestamps:
         raise RatingsError(
             f"{dataset.source}: the ratings have no timestamps, so their days are unknown; "
-            f"--with-day requires timestamps"
+            "--with-day requires timestamps"
         )
 
 
@@ -134,7 +133,7 @@ def predict_with_day(
     config: KnownDayConfig,
     seed: int,
 ) -> Float32:
-    """Predicts ratings whose day is known, by Bayesian MF with time effects.
+    """Predicts ratings of known days by Bayesian MF with time effects.
 
     The prediction is the mean over posterior samples of μ + x_u · y_i + d_ut + e_is, where d_ut is
     the effect of user u on day t, and e_is the effect of item i in period s. These are the
@@ -163,7 +162,7 @@ def predict_with_day(
     )
     all_rows = np.concatenate([rows, targets])
     days = (dataset.timestamps[all_rows] - dataset.timestamps[rows].min()) // _DAY_S
-    # The sampler's own random stream is seeded with `seed` alone; this one must differ.
+    # The sampler's random stream is seeded with `seed`; this one must differ.
     random = np.random.default_rng((seed, 1))
     effects: list[tuple[RandomEffect, Int64]] = []
     for owners, periods in (
@@ -199,7 +198,7 @@ def _cells(owners: Int64, periods: Int64) -> tuple[Int64, int]:
         periods: The day or period of each rating (int64, n).
 
     Returns:
-        The number of each rating's pair, from 0 (int64, n), and how many distinct pairs there are.
+        The number of each rating's pair, from 0 (int64, n), and the number of distinct pairs.
     """
     keys = owners * (int(periods.max()) - int(periods.min()) + 1) + periods - periods.min()
     distinct, cells = np.unique(keys, return_inverse=True)

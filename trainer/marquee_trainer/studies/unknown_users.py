@@ -1,9 +1,9 @@
-"""How well ratings of users without training ratings can be predicted from the items alone.
+"""Measures how well item features predict the ratings of users without training ratings.
 
-Under a split by time, most test ratings may come from such users. No model can then improve on the
-baseline by more than the items allow. Two linear regressions on item features measure that: one
-fitted on validation ratings, which a real model could match, and an oracle fitted on the test
-ratings themselves.
+With a temporal split, most test ratings may come from such users, for whom only the items can
+inform a prediction. Two linear regressions on item features measure how much that can improve on
+the baseline: one is fitted on validation ratings, which a real model could match, and an oracle is
+fitted on the test ratings themselves.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ class UnknownUsers:
         baseline: RMSE of the bias baseline.
         validation_fitted: By feature set, RMSE of a ridge regression fitted on validation ratings
             of unknown users.
-        oracle: By feature set, RMSE of least squares fitted on these test ratings themselves,
-            which no real model can see: the best that a linear model of the features can achieve.
+        oracle: By feature set, RMSE of least squares fitted on these test ratings themselves, which
+            are not available to a real model: the best that a linear model of the features can
+            achieve.
     """
 
     ratings: int
@@ -54,7 +55,7 @@ class UnknownUsers:
 def study_unknown_users(
     dataset: RatingsDataset, split: Split, data: ReleaseData, config: TrainingConfig
 ) -> UnknownUsers | None:
-    """Fits regressions on item features, and evaluates them on the ratings of unknown users.
+    """Fits regressions on item features and evaluates them on the ratings of unknown users.
 
     Args:
         dataset: The ratings.
@@ -103,7 +104,7 @@ def _ridge(features: Float64, targets: Float32 | Float64) -> Float64:
     """Ridge regression (Hoerl and Kennard, 1970) that shrinks towards the baseline.
 
     minimise |y − X w|² + λ Σ_{j ≠ 1} (w_j − w0_j)², where w0 is 1 for the baseline's item bias
-    (column 0) and 0 elsewhere. The weight of the constant (column 1) is not penalised.
+    (column 0) and 0 for all others. The weight of the constant (column 1) is not penalised.
 
     Args:
         features: X (float64, n × features).

@@ -1,6 +1,6 @@
-"""Training from start to end: split, fit, learn the ensemble, refit, evaluate, refit on everything.
+"""Training from start to end: fit, learn the ensemble, refit, evaluate, refit on all ratings.
 
-Imports `data`, `models`, `ensemble` and `metrics`. Start with `train.py`, which calls the steps in
-order; `refit.py` makes the models that a release serves, `config.py` holds the settings, and
-`results.py` what training returns.
+May import `ensemble`, `models`, `metrics` and `data`. Start with `train.py`, which calls the steps
+in order. `refit.py` fits the models that a release serves, `config.py` holds the settings,
+`results.py` what training returns, and `parallel_fits.py` fits models in other processes.
 """

@@ -1,4 +1,4 @@
-"""Keeps training within a time budget: leaves out models that do not fit, or shortens them."""
+"""Keeps training within a time budget, by skipping models or training them for fewer epochs."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from marquee_trainer.models.costs import COSTS
 from marquee_trainer.models.model import Model
 from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
 
-# The cost of the refits, in refits of the ratings of the first fit: one for the evaluation, and one
-# on all ratings if the release serves them. Each has more ratings than the fit before it.
+# The costs of the refit for the evaluation and of the final refit on all ratings, relative to a
+# refit on the ratings of the first fit. Both exceed 1, because each refit has more ratings than the
+# fit before.
 _EVALUATION_REFIT, _FINAL_REFIT = 1.1, 1.4
-# The share of the time that is for loading, blending, evaluating and publishing.
+# The share of the time that is reserved for loading, blending, evaluating and publishing.
 _RESERVE = 0.2
-# A model is shortened only if at least this share of its epochs fits; fewer are not worth it.
+# A model is skipped if less than this share of its epochs would fit.
 _MIN_EPOCH_SHARE = 0.3
 
 
 class Budget:
-    """Decides before each fit whether the model still fits into the time that is left.
+    """Decides before each fit whether there is enough time left for the model.
 
-    The cost of a model is estimated from the number of ratings. The time that the fits so far have
-    taken corrects the estimates for the machine and its load.
+    The cost of a model is estimated from the number of ratings, and corrected by the measured times
+    of the fits so far, which reflect the machine and its load.
     """
 
     def __init__(
@@ -32,22 +33,23 @@ class Budget:
         report: Callable[[str], None],
         clock: Callable[[], float] = time.monotonic,
         refit: bool = True,
-        slowness: float = 1.0,
+        slowdown: float = 1.0,
     ) -> None:
         """Starts the clock.
 
         Args:
-            seconds: The time that the whole run may take.
-            report: Called with a sentence for each model that is left out or shortened.
-            clock: The current time, in seconds.
-            refit: Whether the models are refitted on all ratings in the end.
-            slowness: How many times the estimated seconds this machine takes, as long as no fit was
-                measured.
+            seconds: The time limit of the whole run.
+            report: Called with a sentence for each model that is skipped or trained for fewer
+                epochs.
+            clock: Returns the current time, in seconds.
+            refit: Whether the models are refitted on all ratings at the end.
+            slowdown: How many times longer than estimated this machine takes, used until a fit has
+                been measured.
         """
         self._refits = _EVALUATION_REFIT + (_FINAL_REFIT if refit else 0.0)
         self._report = report
         self._clock = clock
-        self._slowness = slowness
+        self._slowdown = slowdown
         self._end = clock() + seconds * (1.0 - _RESERVE)
         self._estimated_s = 0.0
         self._spent_s = 0.0
@@ -56,25 +58,25 @@ class Budget:
         self._shares: dict[str, float] = {}
 
     def order(self, models: Sequence[Model]) -> list[Model]:
-        """The models in the order in which they get the time: the most useful first.
+        """Orders models by their claim on the time: the most useful first.
 
-        Models without a known cost come last.
+        Models of unknown cost come last.
         """
         ranks = {name: rank for rank, name in enumerate(COSTS)}
         return sorted(models, key=lambda model: ranks.get(model.name, len(ranks)))
 
     def admit(self, model: Model, matrix: RatingsMatrix) -> Model | None:
-        """Decides whether a model fits into the time that is left.
+        """Decides whether there is enough time left for a model.
 
         Args:
             model: The unfitted model.
             matrix: The ratings that it would be fitted on.
 
         Returns:
-            The model, or the same with fewer epochs; None to leave it out.
+            The model, or the same model with fewer epochs; None to skip it.
         """
         if model.name not in COSTS:
-            # Without an estimate it gets what is left, and the others have come before it.
+            # Without an estimate, the model gets the remaining time; all others come before it.
             if self._left() > 0:
                 return model
             self._leave_out(model, 0.0)
@@ -102,7 +104,7 @@ class Budget:
         Args:
             model: The fitted model.
             matrix: The ratings that it was fitted on.
-            seconds: How long that took.
+            seconds: The duration of the fit, in seconds.
         """
         self._spent_s += seconds
         if model.name in COSTS:
@@ -113,12 +115,12 @@ class Budget:
             self._refits_s += self._refits * seconds
 
     def _left(self) -> float:
-        """The seconds left for further models, after the refits of those that are fitted."""
+        """The seconds left for further models, after the refits of those already fitted."""
         return self._end - self._clock() - self._refits_s
 
     def _speed(self) -> float:
-        """Measured over estimated seconds of the fits so far."""
-        return self._spent_s / self._estimated_s if self._estimated_s else self._slowness
+        """The ratio of measured to estimated seconds of the fits so far."""
+        return self._spent_s / self._estimated_s if self._estimated_s else self._slowdown
 
     def _leave_out(self, model: Model, needed: float) -> None:
         estimate = f"it needs about {needed:,.0f} s, and " if needed else ""

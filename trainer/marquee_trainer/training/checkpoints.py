@@ -1,8 +1,8 @@
-"""Keeps fitted models in a folder, so that an interrupted training resumes after the last one.
+"""Saves fitted models to a folder, so that an interrupted training resumes after the last one.
 
-A fit is recognised by everything that it depends on: the model and its hyperparameters, the
-ratings, the seed and the versions of the libraries. A resumed training therefore gives the same
-result as one that was not interrupted, and a fit of other ratings is never used by mistake.
+A checkpoint is identified by everything that the fit depends on: the model and its hyperparameters,
+the ratings, the seed and the library versions. A resumed training therefore has the same result as
+an uninterrupted one, and a fit on other ratings is never restored.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 from marquee_core.errors import ArtifactError
 from marquee_core.feedback.events import Mark
 from marquee_trainer.models.model import Epoch, Fit, Model, Training
-from marquee_trainer.versions import library_versions
+from marquee_trainer.training.versions import library_versions
 
 _STATE, _MARK = "state.json", "mark.json"
 _PARTIAL = ".partial"
-# Thresholds in stars by which a conversion to the scale of the ratings is recognised.
+# Thresholds in stars whose conversions identify the scale of the ratings.
 _PROBES = (1.0, 2.5, 4.0)
 
 
 class Checkpoints:
-    """Fits models, or takes them from an earlier run that was interrupted."""
+    """Fits models, or restores them from an earlier run that was interrupted."""
 
     def __init__(
         self,
@@ -40,13 +40,13 @@ class Checkpoints:
         min_seconds: float = 5.0,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """Takes the folder of the checkpoints.
+        """Creates the checkpoints of a run.
 
         Args:
-            folder: The folder. What an earlier run left there is removed, unless it is resumed.
-            resume: Whether to take fits from an earlier run.
-            min_seconds: Quicker fits are not kept: they are as quickly repeated.
-            report: Called with a sentence for each fit that is taken.
+            folder: The folder. Unless `resume` is set, checkpoints of an earlier run are removed.
+            resume: Whether to restore fits of an earlier run.
+            min_seconds: Shorter fits are not saved, because repeating them is as fast.
+            report: Called with a sentence for each fit that is restored.
         """
         self._folder = folder
         self._min_seconds = min_seconds
@@ -55,12 +55,12 @@ class Checkpoints:
             self.remove()
 
     def remove(self) -> None:
-        """Removes all checkpoints, as a training does that has published its release."""
+        """Removes all checkpoints; called once a release is published."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     @property
     def mark(self) -> Mark | None:
-        """The place in the feedback log up to which the earlier run had read; None if unknown."""
+        """The feedback log position up to which the earlier run had read; None if unknown."""
         try:
             return Mark(**json.loads((self._folder / _MARK).read_text()))
         except (OSError, ValueError, TypeError):
@@ -72,15 +72,15 @@ class Checkpoints:
         (self._folder / _MARK).write_text(json.dumps(asdict(mark)))
 
     def fit(self, stage: str, model: Model, training: Training) -> tuple[Fit, float]:
-        """Fits a model, or takes its fit from an earlier run.
+        """Fits a model, or restores the fit of an earlier run.
 
         Args:
-            stage: What the fit is for, as part of the checkpoint's name.
-            model: The unfitted model; it is fitted afterwards.
+            stage: The stage of the fit; part of the checkpoint's name.
+            model: The unfitted model, which this fits.
             training: The input of the fit.
 
         Returns:
-            The course of the fit, and how long it took when it was done, in seconds.
+            The course of the fit, and its original duration in seconds.
 
         Raises:
             OSError: The checkpoint cannot be written.
@@ -112,7 +112,8 @@ class Checkpoints:
         }
         (partial / _STATE).write_text(json.dumps(state))
         shutil.rmtree(folder, ignore_errors=True)
-        # Complete or absent: a killed process leaves the partial folder, which is not read.
+        # A checkpoint is complete or absent: a killed process leaves only the partial folder, which
+        # is ignored.
         partial.rename(folder)
 
     def _restore(
@@ -128,19 +129,19 @@ class Checkpoints:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, ArtifactError) as error:
-            self._report(f"the checkpoint {folder.name} is damaged, and is not used: {error}")
+            self._report(f"the checkpoint {folder.name} is damaged and is ignored: {error}")
             return None
 
 
 def checkpoint_name(stage: str, model: Model) -> str:
-    """The name of the folder of a checkpoint."""
+    """The name of a checkpoint's folder."""
     return f"{stage} {model.name}".replace(" ", "-")
 
 
 def fit_or_resume(
     checkpoints: Checkpoints | None, stage: str, model: Model, training: Training
 ) -> tuple[Fit, float]:
-    """Fits a model, with checkpoints if there are any; see `Checkpoints.fit`."""
+    """Fits a model, with checkpoints if given; see `Checkpoints.fit`."""
     if checkpoints is not None:
         return checkpoints.fit(stage, model, training)
     start = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Configuration of a training run."""
+"""The configuration of a training run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class BaselineConfig:
     Attributes:
         user_damping: λ_u, which shrinks user biases, in ratings.
         item_damping: λ_i, which shrinks item biases, in ratings.
-        sweeps: How many times user and item biases are refitted in turn.
+        sweeps: Number of alternating updates of the user and the item biases.
     """
 
     user_damping: float = 5.0
@@ -33,13 +33,13 @@ class TrainingConfig:
     Attributes:
         seed: Seed for all randomness.
         validation_fraction: Share of the training ratings held out for validation, 0 to 1. They
-            choose the number of epochs, the blends and the hyperparameters of implicit-feedback
+            determine the number of epochs, the blends and the hyperparameters of implicit-feedback
             models.
-        latest_validation_fraction: The share under a temporal or user-last split, where the
+        latest_validation_fraction: The same share for a temporal or user-last split, whose
             validation ratings are the latest ones. It is larger because the latest ratings come
             from fewer users.
         relevant_stars: An item is relevant to a user who rated it with at least this many stars;
-            `for_dataset` chooses it by the rating scale.
+            `for_dataset` derives it from the rating scale.
         baseline: Regularisation of the bias baseline.
         recency: How the half-life of recent popularity is chosen.
         blend: How the ensemble's blends are learned.
@@ -55,7 +55,7 @@ class TrainingConfig:
 
     @classmethod
     def for_dataset(cls, dataset: RatingsDataset, seed: int = 0) -> Self:
-        """The default configuration, with the relevant rating that suits a data set.
+        """The default configuration, with the relevance threshold of a data set's scale.
 
         Args:
             dataset: The ratings; see `relevant_rating`.

@@ -21,8 +21,8 @@ from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.metrics.ranking_metrics import (
     RECALL_TOP,
     TOP,
+    RankingAccumulator,
     RankingMetrics,
-    RankingTally,
     RankingTask,
 )
 from marquee_trainer.metrics.rating_metrics import rating_metrics
@@ -44,11 +44,12 @@ class Evaluation:
         metrics: By model, its metrics by name, such as `test_mse` and `ndcg@10`. Rankers have no
             rating metrics, because they predict no stars.
         ranked_users: Number of users over whom the ranking metrics are averaged.
-        tested: Positions of the test ratings that were predicted, ascending (int64, n): all, or
-            those of a sample of the users of a large data set.
-        predictions: By rating predictor and for the ensemble, predictions of these ratings, in
+        tested: Positions of the test ratings that were predicted, ascending (int64, n): all of them
+            or, for a large data set, those of a sample of users.
+        predictions: For each rating predictor and the ensemble, predictions of these ratings, in
             stars and not clipped (float32, n).
-        rankings: By model and for the ensemble, the metrics of its full ranking of the candidates.
+        rankings: For each model and the ensemble, the metrics of its full ranking of the
+            candidates.
         task: The users, candidates and relevant items of the rankings.
     """
 
@@ -81,9 +82,8 @@ def evaluate(
 ) -> Evaluation:
     """Evaluates models, baselines and the ensemble on test ratings.
 
-    Rating metrics are computed on the training ratings as well, ranking metrics on the test
-    ratings only. Of a large data set a random sample of the users is evaluated; see
-    `scored_users`.
+    Rating metrics are computed on the training and the test ratings, ranking metrics on the test
+    ratings only. On a large data set, a random sample of users is evaluated; see `scored_users`.
 
     Args:
         data: The ratings matrix and baseline that the models were fitted on.
@@ -93,8 +93,8 @@ def evaluate(
         test: The test ratings, which the models were not fitted on.
         scale: The rating scale, to which predictions are clipped.
         relevant_stars: An item is relevant to a user who rated it with at least this many stars.
-        rankers_only: Whether the ratings are implicit feedback, so that there are no rating
-            predictors, no rating metrics and no predictions.
+        rankers_only: Whether the ratings are implicit feedback, without rating predictors, rating
+            metrics and predictions.
         seed: Seed of the sample.
     """
     everyone = np.unique(test.users)
@@ -145,7 +145,7 @@ def _score_users(
 ) -> tuple[dict[str, dict[str, Float32]], dict[str, RankingMetrics]]:
     """Scores each user once with every model, for the predictions and the rankings.
 
-    Memory holds one block of users at a time: the scores of all items by each model.
+    Only the scores of one block of users are in memory at a time.
 
     Args:
         data: See `evaluate`.
@@ -155,8 +155,8 @@ def _score_users(
         parts: The ratings to predict, by name of the part.
 
     Returns:
-        By part and rating predictor, predictions in stars, not clipped (float32, n); and the
-        metrics of the rankings, by model and for the ensemble.
+        For each part and rating predictor, predictions in stars, not clipped (float32, n); and for
+        each model and the ensemble, the metrics of its rankings.
     """
     predictions = {
         part: {
@@ -168,7 +168,9 @@ def _score_users(
     }
     orders = {part: np.argsort(pairs.users, kind="stable") for part, pairs in parts.items()}
     sorted_users = {part: pairs.users[orders[part]] for part, pairs in parts.items()}
-    tallies = {name: RankingTally(task, TOP, RECALL_TOP) for name in (*scorers, ENSEMBLE)}
+    accumulators = {
+        name: RankingAccumulator(task, TOP, RECALL_TOP) for name in (*scorers, ENSEMBLE)
+    }
     everyone = np.unique(np.concatenate([task.users, *(pairs.users for pairs in parts.values())]))
     size = max(1, _BLOCK_CELLS // max(1, data.matrix.item_count))
     with ThreadPoolExecutor(usable_cores()) as threads:
@@ -194,10 +196,10 @@ def _score_users(
             ranked[ENSEMBLE] = blends.ranking.apply(
                 {name: ranked[name] for name in blends.ranking.weights}
             ).astype(np.float32)
-            # Like scoring, ranking is mostly work for which NumPy releases the interpreter lock.
+            # NumPy releases the interpreter lock during most of the ranking, as during scoring.
             for done in [
-                threads.submit(tallies[name].add, scored, candidates, relevant)
+                threads.submit(accumulators[name].add, scored, candidates, relevant)
                 for name, scored in ranked.items()
             ]:
                 done.result()
-    return predictions, {name: tally.metrics() for name, tally in tallies.items()}
+    return predictions, {name: accumulator.metrics() for name, accumulator in accumulators.items()}

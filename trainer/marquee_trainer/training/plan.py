@@ -1,11 +1,11 @@
-"""The fits of a training run as independent chains, one for each model.
+"""The fits of a training run as independent chains, one per model.
 
-    fit on the training ratings without the validation part → refit on all training ratings
-    → refit on all ratings, for the release
+    fit on the training ratings without the validation part → refit on all training ratings → refit
+    on all ratings, for the release
 
-A later fit needs of the others only what the earlier fit of the same model chose. So the chains can
-be done in any order and anywhere: one after another in this process (`train.py`, `refit.py`), or
-ahead of that in other processes (`ahead.py`).
+A fit depends only on what earlier fits of the same model chose, so chains can run in any order and
+in any process: one after another in this process (`train.py`, `refit.py`), or in parallel in others
+(`parallel_fits.py`).
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ FIT, REFIT, FINAL_FIT = "fit", "refit", "fit on all"
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What the models of a run are fitted on. What follows from the ratings is computed on demand.
+    """The inputs of all fits of a run; values derived from the ratings are computed on first use.
 
     Attributes:
         dataset: The ratings.
         split: Their training and test part.
         config: The configuration of the run.
-        with_final_fit: Whether the models are fitted on all ratings in the end.
+        with_final_fit: Whether the models are fitted on all ratings at the end.
     """
 
     dataset: RatingsDataset
@@ -50,7 +50,7 @@ class TrainingPlan:
 
     @cached_property
     def validation_split(self) -> Split:
-        """The training ratings without the validation part, and that part."""
+        """The training ratings, split into a training part and a validation part."""
         return validation_split(self.dataset, self.split, self.config)
 
     @cached_property
@@ -69,7 +69,7 @@ class TrainingPlan:
 
     @cached_property
     def training(self) -> Training:
-        """The input of a first fit, without callbacks."""
+        """The input of the first fits, without callbacks."""
         return Training(
             release_data(
                 self.dataset,
@@ -85,14 +85,14 @@ class TrainingPlan:
 
     @cached_property
     def refit_data(self) -> ReleaseData:
-        """The ratings that models are refitted on to be evaluated."""
+        """The ratings that models are refitted on before the evaluation."""
         return release_data(
             self.dataset, self.split.train, self.config.baseline, self.half_life_days
         )
 
     @cached_property
     def final_data(self) -> ReleaseData:
-        """The ratings that models are fitted on to be served."""
+        """All ratings, on which the served models are fitted."""
         rows = all_rows(self.split)
         return release_data(self.dataset, rows, self.config.baseline, self.half_life_days)
 
@@ -104,7 +104,7 @@ class TrainingPlan:
     def chain(
         self, model: Model, on_epoch: Callable[[Epoch], None]
     ) -> Iterator[tuple[str, Model, Training]]:
-        """The fits of a model in their order. Each model must be fitted before the next is taken.
+        """Yields the fits of a model in order; each must be done before the next is requested.
 
         Args:
             model: The unfitted model.

@@ -1,4 +1,4 @@
-"""Prepares what models are fitted and evaluated on: the validation split, matrices, baselines."""
+"""Prepares the inputs of fitting and evaluation: validation split, matrices and baselines."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from marquee_trainer.data.split import Split, split_by
 from marquee_trainer.training.config import BaselineConfig, TrainingConfig
 from marquee_trainer.training.recency import recency_of
 
-# Fewer ratings cannot be divided into parts that say anything.
+# Fewer ratings cannot be split into meaningful parts.
 MIN_RATINGS = 20
 
 
 def check_sizes(dataset: RatingsDataset, split: Split, inner: Split) -> None:
-    """Checks that there are ratings to fit, to validate and to test models on.
+    """Checks that there are ratings for fitting, validation and testing.
 
     Args:
         dataset: The ratings.
         split: The training and test rows of the data set.
-        inner: The fitted and validation rows of the training part.
+        inner: The split of the training rows into fitting and validation rows.
 
     Raises:
         RatingsError: There are too few ratings, users or items, or a part is empty.
@@ -36,8 +36,8 @@ def check_sizes(dataset: RatingsDataset, split: Split, inner: Split) -> None:
     count = len(split.train) + len(split.test)
     if count < MIN_RATINGS:
         raise RatingsError(
-            f"{dataset.source}: {count} ratings are too few to train and evaluate models; at "
-            f"least {MIN_RATINGS} are needed"
+            f"{dataset.source}: {count} ratings are too few to train and evaluate models; at least "
+            f"{MIN_RATINGS} are needed"
         )
     for rows, purpose in (
         (inner.train, "fit models on"),
@@ -61,8 +61,8 @@ def check_sizes(dataset: RatingsDataset, split: Split, inner: Split) -> None:
 def validation_split(dataset: RatingsDataset, split: Split, config: TrainingConfig) -> Split:
     """Splits the training ratings into a training part and a validation part.
 
-    The validation part is chosen in the same way as the test part was, for example by time under a
-    temporal split, so that what it selects suits the test.
+    The validation part is chosen in the same way as the test part, for example by time for a
+    temporal split, so that selections on it carry over to the test.
 
     Args:
         dataset: The ratings.
@@ -98,14 +98,13 @@ def release_data(
     config: BaselineConfig,
     half_life_days: float | None = None,
 ) -> ReleaseData:
-    """The ratings matrix of the given rows, with a bias baseline fitted on it.
+    """Builds the ratings matrix of the given rows, and fits the bias baseline on it.
 
     Args:
         dataset: The ratings.
         rows: The rows of the data set to include (int64, n).
         config: Regularisation of the baseline.
-        half_life_days: Half-life of recent popularity, in days; None to leave recent popularity
-            out.
+        half_life_days: Half-life of recent popularity, in days; None to omit recent popularity.
     """
     matrix = dataset.matrix(rows)
     baseline = Baseline.fit(matrix, config.user_damping, config.item_damping, config.sweeps)

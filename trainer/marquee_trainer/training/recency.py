@@ -1,4 +1,4 @@
-"""Chooses the half-life of recent popularity: how fast the weight of a rating decays with age."""
+"""Chooses the half-life of recent popularity: how fast a rating's weight decays with its age."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class RecencyConfig:
 def choose_half_life(
     dataset: RatingsDataset, inner: Split, relevant_stars: float, config: RecencyConfig
 ) -> float:
-    """Chooses the half-life under which the relevant validation items are most likely.
+    """Chooses the half-life that maximises the likelihood of the relevant validation items.
 
     maximise mean_u mean_{i ∈ R_u} log p_i, where R_u are the relevant validation items of user u,
     p_i = (n_i + α) / Σ_j (n_j + α), and n_i = Σ 2^(−age / half-life) over the training ratings of
-    item i: the exponential time decay of Ding and Li (2005). The likelihood is used rather than
-    NDCG, because NDCG of a few users varies too much.
+    item i: the exponential time decay of Ding and Li (2005). The likelihood is used instead of
+    NDCG, whose variance over few users is too high.
 
     Args:
         dataset: The ratings.
@@ -47,7 +47,7 @@ def choose_half_life(
     """
     relevant = inner.test[dataset.ratings[inner.test] >= relevant_stars]
     users = dataset.users[relevant]
-    # Each user has the same total weight.
+    # Every user has the same total weight.
     weights = 1.0 / np.bincount(users)[users]
     best = (-np.inf, config.half_lives_days[-1])
     for half_life in config.half_lives_days:
@@ -58,12 +58,12 @@ def choose_half_life(
 
 
 def recency_of(dataset: RatingsDataset, rows: Int64, half_life_days: float) -> Recency:
-    """The recent popularity of items in the given rows of a data set.
+    """Computes the recent popularity of items in the given rows of a data set.
 
     Args:
         dataset: The ratings.
         rows: Row indexes (int64, n).
-        half_life_days: The age at which a rating counts half, in days.
+        half_life_days: The age at which the weight of a rating is one half, in days.
     """
     return Recency.of(
         dataset.items[rows], dataset.timestamps[rows], len(dataset.catalogue), half_life_days

@@ -1,7 +1,7 @@
-"""Refits models on ratings that they have not seen, with what earlier fits chose.
+"""Refits models on more ratings, with the choices of their earlier fits.
 
 The first fit of a model chooses hyperparameters and the number of epochs on validation ratings. A
-refit keeps those choices, so it needs no validation ratings and can use them for fitting.
+refit keeps those choices, so it can use the validation ratings for fitting too.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from marquee_trainer.training.checkpoints import Checkpoints, fit_or_resume
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import all_rows, release_data
 from marquee_trainer.training.progress import Progress
-from marquee_trainer.training.results import Refit, Trained
+from marquee_trainer.training.results import Refit, TrainingResult
 
 
 def refit_on_all_ratings(
     dataset: RatingsDataset,
     split: Split,
-    trained: Trained,
+    trained: TrainingResult,
     config: TrainingConfig,
     progress: Progress,
     checkpoints: Checkpoints | None = None,
-) -> Trained:
-    """Refits evaluated models on all ratings, so that a release serves all that is known.
+) -> TrainingResult:
+    """Refits evaluated models on all ratings, test ratings included, for a release to serve.
 
-    Models that are served without the test ratings recommend items that the user has rated, and
-    know nothing about users whose ratings are all in the test part. The epochs and hyperparameters
-    stay those that were evaluated, and so do the half-life of recent popularity and the ensemble's
-    blends, which were learned on validation ratings.
+    Without the refit, a release would recommend items that users have already rated, and would not
+    know users whose ratings are all in the test part. Epochs, hyperparameters, the half-life of
+    recent popularity and the ensemble's blends stay those that were evaluated.
 
     Args:
         dataset: The ratings.
@@ -42,7 +41,7 @@ def refit_on_all_ratings(
         trained: The result of `train`.
         config: The configuration of the training.
         progress: Callbacks that report progress.
-        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
+        checkpoints: Saves fits and restores those of an earlier run; None for neither.
 
     Returns:
         `trained` with its `refit`.
@@ -74,10 +73,10 @@ def refit_models(
         seed: Seed for all randomness.
         progress: Callbacks that report progress.
         step: The name of a step; `{}` stands for the model.
-        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
+        checkpoints: Saves fits and restores those of an earlier run; None for neither.
 
     Returns:
-        The models, and by model the time that its fit took, in seconds.
+        The models, and the duration of each model's fit, in seconds.
     """
     training = Training(data, None, seed, progress.on_epoch)
     refitted: list[Model] = []

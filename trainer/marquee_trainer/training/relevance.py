@@ -1,4 +1,4 @@
-"""Which ratings make an item relevant: the definition that rankings are learned and judged by."""
+"""Defines which ratings make an item relevant, for learning and evaluating rankings."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.scale import Feedback
 
 STARS = 4.0
-"""The lowest relevant rating on the scales of MovieLens, 0.5 to 5 and 1 to 5 stars."""
+"""The relevance threshold on the scales of MovieLens, 0.5 to 5 and 1 to 5 stars."""
 
-# Where the relevant ratings begin, as a share of the scale: at 4 on a scale from 1 to 5.
+# The relevance threshold as a share of the scale: 4 on a scale from 1 to 5.
 _SHARE_OF_SCALE = 0.75
-# The smallest share of the ratings that must be relevant for the scale to be used in full.
+# If a smaller share of the ratings reaches the threshold, `_QUANTILE` is used instead.
 _MIN_SHARE = 0.05
-# Otherwise the relevant ratings are those from this quantile on.
+# The quantile of the ratings that is the threshold in that case.
 _QUANTILE = 0.75
 
 
 def relevant_rating(dataset: RatingsDataset) -> float:
-    """The lowest rating that makes an item relevant to the user.
+    """The relevance threshold: the lowest rating that makes an item relevant to the user.
 
     - Implicit feedback: any interaction.
     - Ratings: the upper quarter of the scale, which begins at 4 on MovieLens' scales, 8 on 1 to
@@ -36,7 +36,7 @@ def relevant_rating(dataset: RatingsDataset) -> float:
         return dataset.from_stars(STARS)
     threshold = scale.low + _SHARE_OF_SCALE * (scale.high - scale.low)
     if scale.step:
-        # The next rating that can be given; the margin makes up for rounding errors.
+        # Rounded up to the next rating on the scale; the margin absorbs rounding errors.
         steps = math.ceil((threshold - scale.low) / scale.step - 1e-9)
         threshold = scale.low + steps * scale.step
     if float(np.mean(ratings >= threshold)) < _MIN_SHARE:

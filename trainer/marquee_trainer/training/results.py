@@ -1,4 +1,4 @@
-"""What training returns."""
+"""The results of training."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from marquee_trainer.training.evaluate import Evaluation
 
 @dataclass(frozen=True)
 class ValidationPredictions:
-    """Predictions of the validation ratings by models that were fitted without them.
+    """Predictions of the validation ratings, by models that were fitted without them.
 
     Attributes:
         by_model: The predictions of each rating predictor, in stars (float32, n).
-        ratings: The validation ratings, in stars (float32, n); those of a sample of the users of a
-            large data set.
+        ratings: The validation ratings, in stars (float32, n); for a large data set, those of a
+            sample of users.
     """
 
     by_model: Mapping[str, Float32]
@@ -33,7 +33,7 @@ class Refit:
     Attributes:
         data: All ratings, training and test, and the bias baseline fitted on them.
         models: The models, fitted on all ratings.
-        seconds: By model, the time that took.
+        seconds: The duration of each model's fit, in seconds.
     """
 
     data: ReleaseData
@@ -42,7 +42,7 @@ class Refit:
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainingResult:
     """Trained models, their ensemble and their evaluation.
 
     Attributes:
@@ -51,12 +51,12 @@ class Trained:
         models: The models as they were evaluated, fitted on all training ratings.
         ensemble: The blends for every set of available backends.
         evaluation: Metrics of each model, of the baselines and of the ensemble.
-        fits: By model, the learning curve and the number of epochs of the fit that held out the
-            validation ratings.
+        fits: For each model, the learning curve and the number of epochs of the fit that held out
+            the validation ratings.
         validation: The predictions from which the rating blend was learned.
-        seconds: By model, the time it took to fit it on all training ratings.
-        refit: The models fitted on all ratings, which is what a release serves; None to serve the
-            models as they were evaluated.
+        seconds: The duration of each model's fit on all training ratings, in seconds.
+        refit: The models fitted on all ratings, which a release serves; None to serve the models as
+            they were evaluated.
     """
 
     data: ReleaseData
@@ -68,8 +68,8 @@ class Trained:
     seconds: Mapping[str, float]
     refit: Refit | None = None
 
-    def folding_on_request(self) -> Trained:
-        """The same, with served models that keep nothing for known users where they can."""
+    def folding_on_request(self) -> TrainingResult:
+        """Returns a copy whose served models store nothing per known user, if supported."""
         models = tuple(model.without_users() for model in self.served_models)
         if self.refit is None:
             return replace(self, models=models)

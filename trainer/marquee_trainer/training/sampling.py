@@ -1,8 +1,8 @@
-"""Which users are evaluated where scoring all items for all users would cost too much.
+"""Samples users where scoring all items for all users would cost too much.
 
-That cost is users × items, which grows faster than the ratings. Of a large data set a random sample
-of users is therefore scored, which is still large: its means differ from those over all users by
-far less than two models do.
+That cost is users × items, which grows faster than the number of ratings. On a large data set, only
+a random sample of users is scored. The sample is large enough that its means differ from those over
+all users by far less than models differ from each other.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ import numpy as np
 from marquee_core.arrays import Int32, Int64
 from marquee_trainer.data.interactions import Interactions
 
-# All users are scored up to so many pairs of user and item, and beyond that as many as make so many
-# pairs for each rating. MovieLens 1M has 22 million pairs, which are 22 for each rating.
+# All users are scored up to this many (user, item) pairs in total. Beyond that, the sample has this
+# many pairs per rating. MovieLens 1M has 22 million pairs, or 22 per rating.
 _ALL_PAIRS = 100_000_000
 _PAIRS_PER_RATING = 25
 
 
 def scored_users(users: Int32, item_count: int, rating_count: int, seed: int) -> Int32:
-    """The users to score, ascending (int32): all of them, or a random sample of a large data set.
+    """Chooses the users to score: all of them, or a random sample (int32, ascending).
 
     Args:
-        users: Indexes of the users that could be scored, ascending (int32, n).
+        users: Indexes of the users to choose from, ascending (int32, n).
         item_count: The number of items that each is scored for.
         rating_count: The number of ratings of the data set.
         seed: Seed of the sample.

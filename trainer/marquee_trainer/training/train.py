@@ -1,13 +1,13 @@
 """Trains all models on a data set, learns the ensemble, and evaluates both.
 
-Training has two rounds. In the first, a part of the training ratings is held out for validation,
-and the models are fitted on the rest. The validation ratings choose the half-life of recent
-popularity, the number of epochs, the hyperparameters of implicit-feedback models, and the
+Training has two rounds. In the first round, part of the training ratings is held out for
+validation, and the models are fitted on the rest. The validation ratings determine the half-life of
+recent popularity, the numbers of epochs, the hyperparameters of implicit-feedback models and the
 ensemble's blends. In the second round the models are refitted on all training ratings with these
-choices. The test ratings are read only once, for the final evaluation.
+choices. The test ratings are used only once, for the final evaluation.
 
-Implicit feedback, such as plays or purchases, has no ratings to predict: the rankers alone are
-trained, and evaluated by ranking metrics.
+Implicit feedback, such as plays or purchases, has no ratings to predict, so only rankers are
+trained, and they are evaluated by ranking metrics.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from marquee_trainer.training.plan import TrainingPlan
 from marquee_trainer.training.preparation import check_sizes, interactions_of
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.refit import refit_models
-from marquee_trainer.training.results import Trained, ValidationPredictions
+from marquee_trainer.training.results import TrainingResult, ValidationPredictions
 from marquee_trainer.training.sampling import rows_of_users, scored_users, take
 
 
@@ -52,7 +52,7 @@ def train(
     progress: Progress,
     budget: Budget | None = None,
     checkpoints: Checkpoints | None = None,
-) -> Trained:
+) -> TrainingResult:
     """Trains the models, learns their ensemble, and evaluates both on the test ratings.
 
     Args:
@@ -61,9 +61,9 @@ def train(
         models: Factories; each returns a new, unfitted model.
         config: The settings of the training run.
         progress: Callbacks that report progress.
-        budget: Limits the time that training may take, by leaving out or shortening models; None
-            for no limit.
-        checkpoints: Keeps fits, and takes those of an earlier run; None to keep nothing.
+        budget: Limits the training time by skipping models or reducing their epochs; None for no
+            limit.
+        checkpoints: Saves fits and restores those of an earlier run; None for neither.
 
     Raises:
         RatingsError: There are too few ratings to fit, validate and test models, or the feedback
@@ -104,7 +104,7 @@ def train(
         rankers_only,
         config.seed,
     )
-    return Trained(
+    return TrainingResult(
         data,
         tuple(refitted),
         ensemble,
@@ -122,11 +122,11 @@ def _fit_all(
     budget: Budget | None,
     checkpoints: Checkpoints | None,
 ) -> tuple[list[Model], dict[str, Fit]]:
-    """Fits each model; the validation ratings choose epochs and hyperparameters.
+    """Fits each model, choosing epochs and hyperparameters on the validation ratings.
 
     Returns:
-        The fitted models in their order, without those that the budget leaves out; and by model,
-        the course of its fit.
+        The fitted models in their original order, without those that the budget skips; and the
+        course of each model's fit.
     """
     fits: dict[str, Fit] = {}
     fitted: dict[str, Model] = {}
@@ -146,18 +146,18 @@ def _fit_all(
 def learn_ensemble_of(
     data: ReleaseData, models: Sequence[Model], validation: Interactions, config: TrainingConfig
 ) -> tuple[Ensemble, ValidationPredictions]:
-    """Learns the blends from the scores that models and baselines give to validation users.
+    """Learns the blends from the scores of models and baselines for validation users.
 
-    Of a large data set they are learned from a random sample of the users.
+    On a large data set, they are learned from a random sample of the users.
 
     Args:
         data: The ratings that the models were fitted on.
         models: The fitted models and baselines.
         validation: The validation ratings.
-        config: How blends are learned, and what is relevant.
+        config: How blends are learned, and which ratings are relevant.
 
     Returns:
-        The ensemble, and the predictions that its rating blend was learned from.
+        The ensemble, and the predictions from which its rating blend was learned.
     """
     task = RankingTask.of(data.matrix, validation, config.relevant_stars)
     task = task.sample(config.blend.max_ranking_users, config.seed)

@@ -1,9 +1,9 @@
-"""Searches the hyperparameters of models on validation ratings, which are split from training.
+"""Searches hyperparameters on validation ratings, which are split off the training part.
 
-The test ratings are not used. Each model is one study of Optuna. The first trial is the
-configuration to start from. After it, trials near the best one so far alternate with trials that
-the tree-structured Parzen estimator (Bergstra et al., 2011) proposes: the start is good already,
-and from few trials the estimator alone learns little about many hyperparameters.
+The test ratings are not used. Each model is one Optuna study. The first trial is the start
+configuration. Then trials near the best one so far alternate with trials that the tree-structured
+Parzen estimator (Bergstra et al., 2011) proposes. The start is already good, and from few trials
+the estimator learns little about many hyperparameters.
 
 A trial of a model with epochs is pruned, that is, ended early, when its validation error is among
 the worst quarter of the earlier trials at the same epoch.
@@ -38,14 +38,14 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import interactions_of, release_data, validation_split
 from marquee_trainer.tuning.spaces import SPACES
 
-# Of a trial near the best one: the standard deviation as a share of the range of each
-# hyperparameter, and the probability that one is changed.
+# For a trial near the best one: the standard deviation of the change, as a share of the range of a
+# hyperparameter, and the probability that a hyperparameter changes.
 _SPREAD = 0.12
 _CHANGE_PROBABILITY = 0.5
-# Trials before the estimator replaces random draws: a time budget often allows a few dozen only.
+# Number of random trials before the estimator is used; a time budget often allows only a few dozen.
 _RANDOM_TRIALS = 6
-# The share of trials that is not pruned, in percent; trials that run to their end before others are
-# pruned; and epochs that no trial is pruned in.
+# The share of trials that are not pruned, in percent; the number of complete trials before pruning
+# begins; and the number of epochs before a trial can be pruned.
 _KEPT_PERCENT = 75.0
 _UNPRUNED_TRIALS = 5
 _UNPRUNED_EPOCHS = 3
@@ -56,14 +56,14 @@ _START, _PARAMETERS, _SECONDS = "start", "parameters", "seconds"
 
 @dataclass(frozen=True)
 class Trial:
-    """One configuration that was tried.
+    """A configuration and its loss.
 
     Attributes:
-        parameters: The values of all hyperparameters that are searched, by name.
+        parameters: The values of all searched hyperparameters, by name.
         loss: The validation loss: the MSE in squared stars, or 1 − NDCG@10 for a ranker. For a
             pruned trial, the MSE of its last epoch.
         seconds: The time to fit the model, in seconds.
-        pruned: Whether the trial was ended early, because others were better by then.
+        pruned: Whether the trial was ended early, because others were better at that epoch.
     """
 
     parameters: Mapping[str, float]
@@ -78,8 +78,8 @@ class Search:
 
     Attributes:
         model: The name of the model.
-        trials: The trials in order, with those of earlier runs of the same study first.
-        study: The name of the study; empty for none. Losses are comparable within a study only.
+        trials: The trials in order, beginning with those of earlier runs of the same study.
+        study: The name of the study; empty for none. Losses are comparable only within a study.
     """
 
     model: str
@@ -91,7 +91,7 @@ class Search:
         """The trial with the lowest loss among those that were not pruned.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is no such trial.
         """
         return min((t for t in self.trials if not t.pruned), key=lambda trial: trial.loss)
 
@@ -111,7 +111,7 @@ def tune(
 ) -> list[Search]:
     """Searches the hyperparameters of several models, with an equal share of the time for each.
 
-    With `max_trials` and enough time, the result depends on the arguments and the machine alone.
+    With `max_trials` and enough time, the result depends only on the arguments and the machine.
 
     Args:
         dataset: The ratings.
@@ -119,13 +119,13 @@ def tune(
         models: The names of the models.
         minutes: The time for all searches, in minutes. Each model has at least one trial.
         seed: The seed for the validation split, the models and the search.
-        start: The hyperparameters of each model's first trial, by model name; the defaults are
-            used for what is missing.
-        on_trial: Called after each trial with the search so far; the trial is its last.
+        start: The hyperparameters of each model's first trial, by model name; defaults are used for
+            missing ones.
+        on_trial: Called after each trial with the search so far, whose last trial it is.
         max_trials: The maximum number of trials of each model in this run; 0 for no limit.
-        storage: A file that the trials are written to (Optuna's journal format). If it holds
-            trials of the same model, ratings, split, seed and search space, the search goes on
-            from there. None to keep the trials in memory.
+        storage: A file that the trials are written to (Optuna's journal format). If it holds trials
+            of the same model, ratings, split, seed and search space, the search continues from
+            there. None to keep the trials in memory.
 
     Returns:
         A search for each model, in the order of `models`.
@@ -169,11 +169,11 @@ def tune(
 
 @dataclass(frozen=True)
 class _Task:
-    """What trials are fitted and measured on.
+    """The data on which trials are fitted and evaluated.
 
     Attributes:
         data: The ratings to fit on.
-        validation: The ratings to measure the loss on.
+        validation: The ratings on which the loss is measured.
         scale: The lowest and the highest rating, to which predictions are clipped.
         config: The configuration of training.
         from_stars: Converts a threshold in stars to the scale of the ratings.
@@ -186,7 +186,7 @@ class _Task:
     from_stars: Callable[[float], float]
 
     def loss(self, model: Model) -> float:
-        """The validation loss of a fitted model, measured with the scorer that serves."""
+        """The validation loss of a fitted model, measured with the scorer that serves it."""
         scorer, validation = model.scorer, self.validation
         if scorer.output is Output.STARS:
             predicted = predict_pairs(scorer, self.data, validation.users, validation.items)
@@ -210,15 +210,14 @@ class _ModelSearch:
         storage: InMemoryStorage | JournalStorage,
         study: str,
     ) -> None:
-        """Creates the study, or continues it if the storage has it.
+        """Creates the study, or continues it if the storage holds it.
 
         Args:
             name: The name of the model.
-            task: What trials are fitted and measured on.
-            start: The hyperparameters of the first trial; the defaults are used for what is
-                missing.
+            task: The data on which trials are fitted and evaluated.
+            start: The hyperparameters of the first trial; defaults are used for missing ones.
             storage: Where trials are stored.
-            study: What the losses depend on other than the search space.
+            study: The name of the study, without the part that identifies the search space.
         """
         self._task, self._space = task, SPACES[name]
         self._model_class = MODELS_BY_NAME[name]
@@ -226,7 +225,7 @@ class _ModelSearch:
         self._start = {
             path: values.start(value_of(self._base, path)) for path, values in self._space.items()
         }
-        # What is not searched stays as configured, so losses depend on it as well.
+        # Hyperparameters that are not searched stay as configured, and affect the losses too.
         fixed = zlib.crc32(repr((sorted(self._space.items()), self._fixed())).encode())
         self._study = optuna.create_study(
             storage=storage,
@@ -237,7 +236,7 @@ class _ModelSearch:
             ),
         )
         finished = self._finished()
-        # With the seed alone, every run of the study would draw the same values again.
+        # With only the seed, every run of the study would draw the same values.
         seeds = np.random.SeedSequence(
             (task.config.seed, zlib.crc32(name.encode()), len(finished))
         ).generate_state(2)
@@ -255,11 +254,11 @@ class _ModelSearch:
 
     @property
     def has_result(self) -> bool:
-        """Whether a trial has run to its end."""
+        """Whether a trial has completed."""
         return any(not trial.pruned for trial in self.search.trials)
 
     def run_trial(self) -> None:
-        """Fits the model with the next hyperparameters, and records the loss."""
+        """Fits the model with the next hyperparameters and records the loss."""
         if self.has_result and len(self.search.trials) % 2:
             self._study.enqueue_trial(self._near_best())
         drawn = self._study.ask(self._distributions)
@@ -272,19 +271,19 @@ class _ModelSearch:
         try:
             loss, state = self._fit(parameters, drawn)
         except BaseException:
-            # Ctrl-C among others; without this the trial would count as running for ever.
+            # This includes Ctrl-C; otherwise the trial would count as running forever.
             self._study.tell(drawn, state=TrialState.FAIL)
             raise
         seconds = round(time.monotonic() - began, 2)
         drawn.set_user_attr(_PARAMETERS, parameters)
         drawn.set_user_attr(_SECONDS, seconds)
-        # For a pruned trial Optuna knows the loss already: that of the last epoch.
+        # Optuna already has the loss of a pruned trial: that of its last epoch.
         self._study.tell(drawn, None if state is TrialState.PRUNED else loss, state)
         pruned = state is TrialState.PRUNED
         self.search.trials.append(Trial(parameters, loss, seconds, pruned))
 
     def _near_best(self) -> dict[str, float]:
-        """The best hyperparameters with about half of them changed, and at least one."""
+        """The best hyperparameters with about half of them changed, at least one."""
         best = self.search.best.parameters
         changes = self._random.random(len(self._space)) < _CHANGE_PROBABILITY
         changes[self._random.integers(len(self._space))] = True
@@ -296,7 +295,7 @@ class _ModelSearch:
     def _fit(
         self, parameters: Mapping[str, float], trial: optuna.Trial
     ) -> tuple[float, TrialState]:
-        """Fits the model: its loss, and whether the trial was completed or pruned."""
+        """Fits the model; returns its loss, and whether the trial was completed or pruned."""
         task = self._task
         model = self._model_class(with_parameters(self._base, parameters))
         errors: list[float] = []
@@ -309,7 +308,7 @@ class _ModelSearch:
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        # The validation ratings may choose the number of epochs, but not the hyperparameters,
+        # The fit may choose the number of epochs on the validation ratings, but no hyperparameters,
         # which would then differ from those of the trial.
         validation = task.validation if model.max_epochs else None
         try:
@@ -340,6 +339,6 @@ class _ModelSearch:
 
 
 def _trial(found: FrozenTrial) -> Trial:
-    """A trial of the study as it was recorded."""
+    """Converts a trial of the study."""
     attributes, pruned = found.user_attrs, found.state is TrialState.PRUNED
     return Trial(attributes[_PARAMETERS], found.values[0], attributes[_SECONDS], pruned)

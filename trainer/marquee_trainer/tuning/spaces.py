@@ -1,4 +1,4 @@
-"""The search spaces of all models, from the declarations in their configuration classes."""
+"""Collects the search spaces that the models' configuration classes declare."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from marquee_trainer.models.registry import MODELS
 
 @dataclass(frozen=True)
 class Range:
-    """The values of a hyperparameter to search.
+    """The range of values of a hyperparameter that is searched.
 
     Attributes:
         low: The lowest value.
         high: The highest value.
-        log: Whether the logarithm of the value is searched evenly, rather than the value.
+        log: Whether values are searched on a logarithmic scale.
         whole: Whether the values are whole numbers.
     """
 
@@ -29,7 +29,7 @@ class Range:
     whole: bool = False
 
     def distribution(self, *tried: float) -> BaseDistribution:
-        """The range as Optuna's distribution, widened to hold some values.
+        """The range as an Optuna distribution, widened to include given values.
 
         Args:
             tried: The values, such as that of the first trial; positive if `log`.
@@ -59,17 +59,19 @@ class Range:
         return min(max(self.rounded(drawn), self.low), self.high)
 
     def rounded(self, value: float) -> float:
-        """The value that is tried for a drawn one: within the range, with three digits."""
+        """Rounds a drawn value to a whole number or to three significant digits."""
         return round(value) if self.whole else float(f"{value:.3g}")
 
 
 def search_space(config_type: type[ModelConfig]) -> dict[str, Range]:
-    """The search space of a configuration class, by name of the hyperparameter.
+    """The search space of a configuration class, by the names of the hyperparameters.
 
     The name of a hyperparameter in a nested configuration is a path, for example `fold_in.ridge`.
     """
     return {
-        name: Range(declared.search.low, declared.search.high, declared.search.log, declared.whole)
+        name: Range(
+            declared.search.low, declared.search.high, declared.search.log, declared.is_integer
+        )
         for name, declared in searched_hyperparameters(config_type).items()
         if declared.search is not None
     }

@@ -1,7 +1,8 @@
 """The `marquee` command line.
 
-`_commands.py` has one command for each call of the client, and `_feedback.py` those about feedback;
-`_group.py` adds the commands of installed extras, such as `serve` and `train`.
+`_commands.py` has one command for each call of the client, `_feedback.py` has the commands for
+feedback, and `_group.py` adds the commands of installed extras, such as `serve` and `train`. The
+package may import the client and `marquee_start`. Start with `_commands.py`.
 """
 
 from __future__ import annotations
@@ -52,14 +53,14 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--token",
     envvar="MARQUEE_TOKEN",
     show_envvar=True,
-    help="Bearer token. Safer in the environment: process listings show the command line.",
+    help="Bearer token. The environment is safer, because process listings show the command line.",
 )
 @click.option(
     "--token-file",
     type=_FILE,
     envvar="MARQUEE_TOKEN_FILE",
     show_envvar=True,
-    help="File with the bearer token, read again when it changes. Not with --token.",
+    help="File with the bearer token, reloaded when it changes. Cannot be combined with --token.",
 )
 @click.option(
     "--allow-insecure-token",
@@ -82,10 +83,10 @@ def main(
 ) -> None:
     """Marquee, a movie recommender.
 
-    The options listed here choose the gateway that the commands call.
+    These options select the gateway that the commands call, and go before the command.
     """
     if token and token_file:
-        raise click.UsageError("--token and --token-file exclude each other")
-    held = marquee.TokenFile(token_file) if token_file else token
+        raise click.UsageError("--token and --token-file cannot be combined")
+    bearer_token = marquee.TokenFile(token_file) if token_file else token
     certificates = connection_tls(tls, tls_ca, tls_cert, tls_key, tls_server_name)
-    ctx.obj = Connection(address, timeout, held, allow_insecure_token, certificates)
+    ctx.obj = Connection(address, timeout, bearer_token, allow_insecure_token, certificates)

@@ -1,6 +1,6 @@
 """`marquee batch`: recommendations for many users, printed or written to files.
 
-The answers come from a gateway; with `--store` the installed services compute them without one.
+The answers come from a gateway, or with `--store` from the installed services without a gateway.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from marquee.cli._batch_file import open_batch_file, rows
 from marquee.cli._errors import PARTLY_FAILED, describe
 from marquee.cli._options import Connection
 
-# The entry point of what computes lists without a gateway; see `marquee_services.lists.command`.
+# The entry point that computes lists without a gateway; see `marquee_services.commands.lists`.
 _GROUP, _NAME = "marquee.batch", "store"
-# Options that only `--store` uses, by the names of its arguments.
+# Options that are used only with `--store`.
 _STORE_OPTIONS = (
     "processes",
     "ray",
@@ -32,10 +32,10 @@ _STORE_OPTIONS = (
     "dense_limit",
     "candidates",
 )
-# The most subjects that the API takes in one call.
+# The maximum number of subjects in one call of the API.
 _MAX_SUBJECTS = 10_000
-# Users of a call whose answers go to a file. They wait in memory until all of them are there, so
-# that the rows are in the order of the users.
+# Users per call when writing to a file. The answers of a call are sorted in memory, so that the
+# rows are in the order of the users.
 _FILE_SUBJECTS = 1_000
 
 
@@ -49,57 +49,57 @@ _FILE_SUBJECTS = 1_000
 )
 @click.option(
     "--out",
-    help="File to write to instead of printing: .parquet, .csv or .jsonl, a row for each item. "
-    "With --store also a folder, or a URL such as s3://bucket/lists/*.parquet, for a file for each "
+    help="File to write instead of printing: .parquet, .csv or .jsonl, with a row for each item. "
+    "With --store also a folder, or a URL such as s3://bucket/lists/*.parquet, for one file per "
     "part of the users.",
 )
 @click.option(
     "--store",
-    help="Release store, a folder or a URL: compute the answers here, on all cores, from its "
-    "release in production, without a gateway. For all users of the release unless some are "
-    "given. Needs the services.",
+    help="Release store, a folder or a URL: compute the answers on all cores of this machine from "
+    "the release in production, without a gateway. Includes all users of the release unless some "
+    "are given. Needs the services.",
 )
 @click.option("--reasons", "include_reasons", is_flag=True, help="Add the reasons.")
 @_options.limit
 @_options.item_filter
 @_options.ranking
-@_options.answer_with
+@_options.model_and_release
 @_options.as_json
 @click.option(
     "--processes",
     type=click.IntRange(min=1),
-    help="With --store: processes that compute. Default: one for each core.",
+    help="With --store: number of processes. Default: one per core.",
 )
 @click.option(
     "--ray",
     envvar="MARQUEE_RAY",
-    help="With --store: address of a Ray cluster that computes instead of this machine; `auto` "
-    "finds one. The store and --out must be reachable from its nodes.",
+    help="With --store: address of a Ray cluster to use instead of this machine; `auto` finds "
+    "one. The store and --out must be reachable from its nodes.",
 )
 @click.option(
     "--part-users",
     type=click.IntRange(min=1),
-    help="With --store: users of a part. Default: by their number, from 500 to 50,000.",
+    help="With --store: users per part. Default: 500 to 50,000, depending on their number.",
 )
 @click.option(
     "--trusted-keys",
     envvar="MARQUEE_TRUSTED_KEYS",
-    help="With --store: PEM file of the keys of which one must have signed the release.",
+    help="With --store: PEM file of trusted keys, one of which must have signed the release.",
 )
 @click.option(
     "--cache-dir",
     envvar="MARQUEE_CACHE_DIR",
-    help="With --store: folder of the copies of release files. Default: that of the servers.",
+    help="With --store: folder for copies of release files. Default: the servers' folder.",
 )
 @click.option(
     "--dense-limit",
     type=click.IntRange(min=0),
-    help="With --store: as the gateway's option, where that is not the default.",
+    help="With --store: the gateway's --dense-limit, if that is not the default.",
 )
 @click.option(
     "--candidates",
     type=click.IntRange(min=20),
-    help="With --store: as the gateway's option, where that is not the default.",
+    help="With --store: the gateway's --candidates, if that is not the default.",
 )
 @click.pass_context
 def batch(
@@ -116,11 +116,11 @@ def batch(
     """Recommend items to many users.
 
     Answers are printed as they arrive, in any order; with --json, one per line. With --out they are
-    written to a file, in the order of the users. The file appears when all answers are in it.
+    written to a file, in the order of the users. The file appears once it is complete.
 
-    With --store, no gateway is called, and what was interrupted goes on with the first part that is
-    not finished. The lists are those of requests that name the release: neither experiments nor
-    recorded feedback count.
+    With --store, no gateway is called, and an interrupted run resumes with the first unfinished
+    part. The lists are the same as for requests that name the release, so they do not depend on
+    experiments or recorded feedback.
 
     \b
     Examples:
@@ -132,20 +132,20 @@ def batch(
     connection: Connection = ctx.obj
     user_ids = [*users, *(line.strip() for line in file or () if line.strip())]
     if out is not None and as_json:
-        raise click.UsageError("--json prints and --out writes to a file; give one of them")
+        raise click.UsageError("--json and --out cannot be combined")
     store_options = {name: options.pop(name) for name in _STORE_OPTIONS}
     options = {**options, "page_size": limit, "include_metadata": True}
     if store is not None:
         if out is None:
-            raise click.UsageError("--store writes files: give --out")
+            raise click.UsageError("--store writes files and needs --out")
         if store_options["ray"] and store_options["processes"]:
-            raise click.UsageError("give --ray or --processes")
+            raise click.UsageError("--ray and --processes cannot be combined")
         given = None if file is None and not users else user_ids
         failed = _compute(given, out, store, store_options, options)
     elif not user_ids:
-        raise click.UsageError("give user ids, or a --file of them; or --store, for all users")
+        raise click.UsageError("give user ids, --file, or --store for all users")
     elif out is not None and options["include_reasons"]:
-        raise click.UsageError("files have reasons with --store only")
+        raise click.UsageError("--reasons with --out needs --store")
     else:
         with connection.client() as client:
             failed = (
@@ -164,13 +164,13 @@ def _compute(
     store_options: dict[str, Any],
     options: dict[str, Any],
 ) -> int:
-    """Has the services compute the answers; returns the number of users who got an error."""
-    # Here, so that `marquee --help` imports neither.
+    """Computes the answers with the services; returns the number of users with an error."""
+    # Imported here, so that `marquee --help` does not import them.
     from marquee import _requests
     from marquee.v1 import recommender_service_pb2 as pb
 
     if user_ids is not None and not user_ids:
-        raise click.UsageError("there are no user ids in --file")
+        raise click.UsageError("--file contains no user ids")
     found = [entry for entry in entry_points(group=_GROUP) if entry.name == _NAME]
     if not found:
         raise click.UsageError("--store needs the services, which are not installed")
@@ -195,9 +195,9 @@ def _compute(
 def _print(
     client: marquee.Client, user_ids: Sequence[str], as_json: bool, options: dict[str, Any]
 ) -> int:
-    """Prints the answers as they arrive; returns the number of users who got an error."""
+    """Prints the answers as they arrive; returns the number of users with an error."""
     failed = 0
-    for part in _parts(user_ids, _MAX_SUBJECTS):
+    for part in _chunks(user_ids, _MAX_SUBJECTS):
         for answer in client.batch_recommend(part, **options):
             failed += answer.error is not None
             if as_json:
@@ -213,13 +213,13 @@ def _print(
 def _write(
     client: marquee.Client, user_ids: Sequence[str], path: Path, options: dict[str, Any]
 ) -> int:
-    """Writes the answers to a file; returns the number of users who got an error."""
+    """Writes the answers to a file; returns the number of users with an error."""
     failed = written = 0
     progress = click.progressbar(
         length=len(user_ids), label="users", show_pos=True, file=sys.stderr
     )
     with open_batch_file(path) as write, progress:
-        for part in _parts(user_ids, _FILE_SUBJECTS):
+        for part in _chunks(user_ids, _FILE_SUBJECTS):
             answers = []
             for answer in client.batch_recommend(part, **options):
                 answers.append(answer)
@@ -244,8 +244,8 @@ def _report(answer: marquee.BatchAnswer) -> None:
         click.echo(f"user {answer.subject.user_id}: {describe(answer.error)}", err=True)
 
 
-def _parts(user_ids: Sequence[str], size: int) -> Iterator[list[str]]:
-    """Yields the ids in parts of at most `size`."""
+def _chunks(user_ids: Sequence[str], size: int) -> Iterator[list[str]]:
+    """Yields the ids in chunks of at most `size`."""
     remaining = iter(user_ids)
     while part := list(islice(remaining, size)):
         yield part

@@ -1,6 +1,6 @@
-"""Recommendations for many users as a file: Parquet, CSV or JSON lines, by the file's suffix.
+"""Writes recommendations for many users to a file: Parquet, CSV or JSON lines, by its suffix.
 
-Every format has a row for each recommended item. A file appears under its name when it is complete.
+Every format has one row per recommended item. A file appears under its name once it is complete.
 """
 
 from __future__ import annotations
@@ -49,23 +49,23 @@ def rows(answer: marquee.BatchAnswer) -> list[list[Any]]:
 
 @contextmanager
 def open_batch_file(path: Path) -> Iterator[Write]:
-    """Opens a file for rows, and yields the function that adds some.
+    """Opens a file for writing rows, and yields a function that appends rows.
 
-    If the block raises an error, or Ctrl-C ends it, there is no file.
+    If the block raises an exception or is interrupted, no file is created.
 
     Raises:
-        click.UsageError: The suffix is not that of a format, the folder does not exist, the path is
-            a folder, or Parquet was chosen and pyarrow is not installed.
+        click.UsageError: The suffix is not supported, the parent folder does not exist, the path is
+            a folder, or the suffix is that of Parquet and pyarrow is not installed.
     """
     opener = _OPENERS.get(path.suffix.lower())
     if opener is None:
         raise click.UsageError(
-            f"--out {path}: the file must end in {', '.join(_OPENERS)}, which chooses its format"
+            f"--out {path}: the suffix must be one of {', '.join(_OPENERS)}; it selects the format"
         )
     if path.is_dir():
-        raise click.UsageError(f"--out {path}: there is a folder of that name")
+        raise click.UsageError(f"--out {path}: the path is a folder")
     if not path.parent.is_dir():
-        raise click.UsageError(f"--out {path}: there is no folder {path.parent}")
+        raise click.UsageError(f"--out {path}: the folder {path.parent} does not exist")
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with opener(unfinished) as write:
@@ -125,7 +125,7 @@ def _parquet(path: Path) -> Iterator[Write]:
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
 
         def write(rows: Rows) -> None:
-            # Each call makes a row group.
+            # Each call writes a row group.
             values = list(zip(*rows, strict=True)) or [()] * len(COLUMNS)
             writer.write_table(arrow.table(dict(zip(COLUMNS, values, strict=True)), schema))
 

@@ -1,4 +1,4 @@
-"""The commands of the client: one for each of its calls."""
+"""The client's commands, one for each of its calls."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GENRES = ("genres_any", "genres_all", "genres_none")
 @_options.page_token
 @_options.item_filter
 @_options.ranking
-@_options.answer_with
+@_options.model_and_release
 @click.option(
     "--reasons", "include_reasons", is_flag=True, help="Show why each item is recommended."
 )
@@ -53,7 +53,7 @@ def recommend(
 @click.command()
 @click.argument("item_ids", nargs=-1, required=True, metavar="ITEM...")
 @_options.subject
-@_options.answer_with
+@_options.model_and_release
 @_options.as_json
 @click.pass_obj
 def predict(
@@ -75,7 +75,7 @@ def predict(
 @click.option("--item", "item_id", required=True, help="Id of the item to compare with.")
 @_options.limit
 @_options.item_filter
-@_options.answer_with
+@_options.model_and_release
 @_options.as_json
 @click.pass_obj
 def similar(
@@ -97,7 +97,7 @@ def similar(
 def search(
     connection: Connection, /, words: tuple[str, ...], limit: int, page_token: str, as_json: bool
 ) -> None:
-    """Find items by the words of their titles."""
+    """Find items by words in their titles."""
     with connection.client() as client:
         answer = client.search_items(" ".join(words), page_size=limit, page_token=page_token)
     click.echo(_json.dumps(answer) if as_json else _output.found_items(answer))
@@ -125,10 +125,10 @@ def status(connection: Connection, /, as_json: bool) -> None:
 
 
 def _unknown_genres(client: marquee.Client, options: Mapping[str, Any]) -> str:
-    """A line about genres of a filter that no item has; empty if there are none.
+    """Returns a line that lists the filter's unknown genres; empty if all genres are known.
 
-    The service takes an unknown genre for one that no item has, which is hard to tell from a
-    misspelt one.
+    The service treats an unknown genre as one that no item has, so a misspelt genre is not an
+    error.
     """
     named = [name for key in _GENRES for name in options.get(key) or ()]
     if not named:
@@ -136,7 +136,7 @@ def _unknown_genres(client: marquee.Client, options: Mapping[str, Any]) -> str:
     try:
         release = client.status().release
     except marquee.MarqueeError:
-        return ""  # The answer itself is there.
+        return ""  # the answer can still be shown
     known = release.genres if release is not None else ()
     folded = {genre.casefold() for genre in known}
     unknown = [name for name in dict.fromkeys(named) if name.casefold() not in folded]

@@ -21,13 +21,13 @@ _EXIT_CODES: dict[type[marquee.MarqueeError], int] = {
 EXIT_CODES_HELP = """\b
 Exit codes:
     0  success
-    1  a defect of the server, or any other error
-    2  wrong usage of the command line
+    1  a bug in the server, or any other error
+    2  incorrect usage of the command line
     3  a value violates a constraint of the API
     4  no such item, model or release
     5  unusable page token, or the selected model cannot answer
-    6  the token is missing, invalid or not sufficient
-    7  no gateway could be reached, or it cannot answer now
+    6  the token is missing, invalid or lacks a permission
+    7  no gateway could be reached, or it is temporarily unable to answer
     8  the gateway rejected the call to shed load
     9  the deadline passed
    10  part of a batch failed

@@ -22,7 +22,7 @@ from marquee.cli._options import Connection
     multiple=True,
     help="An item the user dislikes. Repeatable.",
 )
-@click.option("--list", "list_id", default="", help="Recommendation id of the items' list.")
+@click.option("--list", "list_id", default="", help="Recommendation id of the list of the items.")
 @_options.as_json
 @click.pass_obj
 def rate(
@@ -35,7 +35,7 @@ def rate(
     list_id: str,
     as_json: bool,
 ) -> None:
-    """Record ratings, likes and dislikes of a user.
+    """Record a user's ratings, likes and dislikes.
 
     The next recommendations take them into account. Example: marquee rate 42 50=5 18=3.5
     """
@@ -69,7 +69,7 @@ def feedback() -> None:
 def list_events(
     connection: Connection, /, user: str, limit: int, page_token: str, as_json: bool
 ) -> None:
-    """List a user's events, the most recent first. Needs the administrator's token."""
+    """List a user's events, the most recent first. Needs an admin token."""
     with connection.client() as client:
         answer = client.feedback.events(user, page_size=limit, page_token=page_token)
     click.echo(_json.dumps(answer) if as_json else _output.feedback_page(answer))
@@ -98,9 +98,9 @@ def delete(
 @_options.as_json
 @click.pass_obj
 def forget(connection: Connection, /, user: str, yes: bool, as_json: bool) -> None:
-    """Delete everything about a user, for good. Needs the administrator's token."""
+    """Delete everything about a user, permanently. Needs an admin token."""
     if not yes:
-        click.confirm(f"Delete everything about user {user!r} for good?", abort=True, err=True)
+        click.confirm(f"Permanently delete everything about user {user!r}?", abort=True, err=True)
     with connection.client() as client:
         answer = client.feedback.forget(user)
     click.echo(_json.dumps(answer) if as_json else _output.deleted(answer))

@@ -1,8 +1,8 @@
-"""The command group behind `marquee`: the client's commands, and those that extras add.
+"""The `marquee` command group: the client's commands, and commands that extras add.
 
-An extra adds a command with an entry point in the group `marquee.commands`. The command is imported
-only when it is called, so that `marquee --help` and the client's commands start quickly and work
-without the extra's dependencies.
+An extra adds a command by an entry point in the group `marquee.commands`. The command is imported
+only when it is invoked, so `marquee --help` and the client's commands start quickly and do not need
+the extra's dependencies.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from marquee_start import INTERRUPTED, ended_by_interrupt
 
 ENTRY_POINTS = "marquee.commands"
 
-# The commands of the project's own extras: the extra to install, and the short help for `--help`.
-_KNOWN = {
-    "data": ("trainer", "Show how ratings are understood."),
+# The commands of this project's extras: the extra to install, and the short help for `--help`.
+_OWN_COMMANDS = {
+    "data": ("trainer", "Show how ratings are interpreted."),
     "demo": ("trainer", "Train on a sample, serve it, and recommend."),
-    "evaluate": ("trainer", "Train all models and report how good they are."),
-    "experiments": ("server", "Compare releases or blends with users."),
+    "evaluate": ("trainer", "Train all models and report their accuracy."),
+    "experiments": ("server", "Compare releases or blends with real users."),
     "releases": ("server", "List, show, promote and roll back releases."),
-    "retrain": ("trainer", "Train, gate, promote and prune, again and again."),
+    "retrain": ("trainer", "Train, gate, promote and prune periodically."),
     "serve": ("gateway", "Run a server: standalone, gateway, cf or inference."),
     "train": ("trainer", "Train all models and publish a release."),
     "tune": ("trainer", "Search for hyperparameters of the models."),
 }
 
-# Modules whose absence names the missing extra more precisely than the command does.
+# Modules that identify the missing extra more precisely than the command does.
 _EXTRA_OF_MODULE = {
     "alembic": "feedback",
     "keras": "trainer",
@@ -46,14 +46,14 @@ _EXTRA_OF_MODULE = {
 
 
 class MarqueeGroup(click.Group):
-    """A command group that loads plug-in commands and turns errors of calls into exit codes."""
+    """A command group that loads plug-in commands and converts errors of calls to exit codes."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the names of all commands."""
         return sorted({*super().list_commands(ctx), *_plug_ins()})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Returns a command by name; a plug-in command is imported here."""
+        """Returns a command by name; a plug-in command is imported now."""
         own = super().get_command(ctx, cmd_name)
         if own is not None or cmd_name not in _plug_ins():
             return own
@@ -74,12 +74,12 @@ class MarqueeGroup(click.Group):
             if command is not None:
                 rows.append((name, command.get_short_help_str(limit=60)))
             else:
-                rows.append((name, _KNOWN.get(name, ("", "Command of another package."))[1]))
+                rows.append((name, _OWN_COMMANDS.get(name, ("", "Command of another package."))[1]))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs a command; on an error of a call, prints one line and exits with its code."""
+        """Runs a command; if a call fails, prints one line and exits with the code of the error."""
         try:
             return super().invoke(ctx)
         except marquee.MarqueeError as error:
@@ -88,8 +88,8 @@ class MarqueeGroup(click.Group):
         except click.NoSuchOption as error:
             if any(error.option_name in parameter.opts for parameter in self.params):
                 command, option = ctx.invoked_subcommand, error.option_name
-                where = f"{option} goes before the command: marquee {option} … {command}"
-                raise click.UsageError(where, error.ctx) from error
+                hint = f"{option} must precede the command: marquee {option} … {command}"
+                raise click.UsageError(hint, error.ctx) from error
             raise
         except ModuleNotFoundError as error:
             raise _missing_extra(ctx.invoked_subcommand or "", error) from error
@@ -98,9 +98,9 @@ class MarqueeGroup(click.Group):
 
 
 def _hint(error: marquee.MarqueeError) -> str:
-    """Returns what can be done if the error did not come from a gateway."""
+    """Returns a hint for the case that no gateway could be reached."""
     if isinstance(error, marquee.Unavailable) and not error.reason:
-        return "; `marquee serve standalone` starts one, and `marquee --address` names another"
+        return "; start one with `marquee serve standalone`, or select one with `--address`"
     return ""
 
 
@@ -111,13 +111,13 @@ def _plug_ins() -> dict[str, EntryPoint]:
 def _missing_extra(command: str, error: ModuleNotFoundError) -> Exception:
     """Returns an error that names the extra to install.
 
-    If the missing module belongs to this project, or the command to another package, it returns
-    `error` itself, so that the traceback shows.
+    If the missing module is part of this project, or the command is from another package, `error`
+    itself is returned, so that its traceback is shown.
     """
     module = (error.name or "").partition(".")[0]
-    if module.startswith("marquee") or command not in _KNOWN:
+    if module.startswith("marquee") or command not in _OWN_COMMANDS:
         return error
-    extra = _EXTRA_OF_MODULE.get(module, _KNOWN[command][0])
+    extra = _EXTRA_OF_MODULE.get(module, _OWN_COMMANDS[command][0])
     return click.ClickException(
         f"`marquee {command}` needs {module}, which is not installed: "
         f"pip install 'marquee-recommender[{extra}]'"

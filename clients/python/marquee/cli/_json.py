@@ -1,4 +1,4 @@
-"""Results as JSON, with the field names of the client's dataclasses."""
+"""Formats results as JSON, with the field names of the client's dataclasses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marquee._errors import MarqueeError
 
 
 def dumps(value: Any, indent: int | None = 2) -> str:
-    """Returns a result as JSON text, without `raw`; each reason has its `kind`."""
+    """Returns a result as JSON, without `raw`; each reason includes its `kind`."""
     return json.dumps(_plain(value), indent=indent, ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""Options that several commands share. Their names are the client's keyword arguments."""
+"""Options shared by several commands. Their names are the client's keyword arguments."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ import marquee
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 TIMEOUT = 5.0
-"""Default deadline of a call in seconds; longer than the library's, because a person waits."""
+"""Default deadline of a call in seconds. It is longer than that of the library, for people."""
 BATCH_TIMEOUT = 60.0
 """Default deadline of a batch in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """The options of the command group, which choose the gateway.
+    """The options of the command group, which select the gateway.
 
     Attributes:
         address: The gateway's address.
@@ -40,11 +40,11 @@ class Connection:
     def client(self) -> marquee.Client:
         """Returns a client for one command.
 
-        It makes no health checks, so that commands such as `status` reach a gateway that is not
+        It makes no health checks, so that commands such as `status` can reach a gateway that is not
         serving yet.
 
         Raises:
-            click.UsageError: The address is not a gRPC target, or the token would be sent in
+            click.UsageError: The address is not a valid gRPC target, or the token would be sent in
                 plaintext to another machine.
         """
         try:
@@ -91,7 +91,7 @@ def limit(command: Command) -> Command:
 def page_token(command: Command) -> Command:
     """Adds the option `--page-token`."""
     return click.option(
-        "--page-token", default="", help="Show the page after the one that printed this token."
+        "--page-token", default="", help="Token of the page to show, printed by the previous page."
     )(command)
 
 
@@ -118,7 +118,7 @@ def subject(command: Command) -> Command:
             type=rating,
             multiple=True,
             callback=_by_item,
-            help="A new rating, by --user or by a visitor. Repeatable, oldest first.",
+            help="A new rating by --user or a visitor. Repeatable, oldest first.",
         ),
         click.option(
             "--like",
@@ -131,14 +131,14 @@ def subject(command: Command) -> Command:
 
 
 def require_subject(user: str | None, options: Mapping[str, Any]) -> None:
-    """Checks that the options of `subject` name one.
+    """Checks that at least one of the options of `subject` is given.
 
     Args:
         user: The user.
         options: The other options.
 
     Raises:
-        click.UsageError: They do not.
+        click.UsageError: None of them is given.
     """
     if not (user or options["ratings"] or options["liked_item_ids"]):
         raise click.UsageError("give at least one of --user, --rate and --like")
@@ -159,14 +159,14 @@ def item_filter(command: Command) -> Command:
             metavar="ITEM",
             multiple=True,
             callback=lambda _ctx, _param, items: items or None,
-            help="Only these items. Repeatable.",
+            help="Only this item. Repeatable.",
         ),
-        _repeatable("--exclude", "excluded_item_ids", "ITEM", "Not these items."),
+        _repeatable("--exclude", "excluded_item_ids", "ITEM", "Exclude this item."),
     )
 
 
 def ranking(command: Command) -> Command:
-    """Adds the options that change a ranking."""
+    """Adds the options that affect the ranking."""
     return _apply(
         command,
         click.option("--include-seen", is_flag=True, help="Include items that the user has rated."),
@@ -181,16 +181,16 @@ def ranking(command: Command) -> Command:
             type=float,
             default=0.0,
             show_default=True,
-            help="0 ranks by score alone; higher values, up to 1, vary the list more.",
+            help="0 ranks only by score; higher values, up to 1, diversify the list.",
         ),
     )
 
 
-def answer_with(command: Command) -> Command:
+def model_and_release(command: Command) -> Command:
     """Adds the options that select a model and a release."""
     return _apply(
         command,
-        click.option("--model", default="", help="Use this model alone, not the ensemble."),
+        click.option("--model", default="", help="Use only this model instead of the ensemble."),
         click.option("--release", "release_id", default="", help="Use this release."),
     )
 
@@ -220,7 +220,7 @@ def _repeatable(
 
 
 def _apply(command: Command, *options: Callable[[Any], Any]) -> Command:
-    """Adds several options; `--help` shows them in the given order."""
+    """Adds several options, which `--help` shows in the given order."""
     for option in reversed(options):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""Results as text for terminals."""
+"""Formats results as text for terminals."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _DEGRADED = {
     "OVERLOADED": "is overloaded",
 }
 
-_NO_SHARE = 0.0005  # shares of a score below this would be shown as zero
+_NEGLIGIBLE_SHARE = 0.0005  # contributions below this would be displayed as zero
 
 
 def recommendations(answer: marquee.Recommendations) -> str:
     """Formats a page of recommendations, followed by the reasons if there are any."""
-    # Releases of implicit feedback predict no stars.
+    # Releases of implicit feedback do not predict stars.
     has_stars = any(entry.predicted_stars is not None for entry in answer)
     table = render(
         ("#", "item", "title", "year", "genres", *["stars"] * has_stars, "score", "proposed by"),
@@ -51,8 +51,8 @@ def recommendations(answer: marquee.Recommendations) -> str:
 
 
 def unknown_genres(unknown: Sequence[str], known: Sequence[str]) -> str:
-    """Says which genres of a filter no item has, and which genres there are."""
-    return printable(f"unknown genres: {', '.join(unknown)}; there are: {', '.join(known)}")
+    """Formats the unknown genres of a filter and the known genres."""
+    return printable(f"unknown genres: {', '.join(unknown)}; known genres: {', '.join(known)}")
 
 
 def _stars(value: float | None) -> str:
@@ -139,17 +139,17 @@ def found_items(answer: marquee.FoundItems) -> str:
 
 
 def recorded(answer: marquee.RecordedFeedback) -> str:
-    """Says what became of recorded events."""
+    """Formats the result of recording events."""
     parts = [f"{answer.recorded_count} recorded"]
     if answer.duplicate_count:
-        parts.append(f"{answer.duplicate_count} recorded before")
+        parts.append(f"{answer.duplicate_count} already recorded")
     if answer.ignored_count:
-        parts.append(f"{answer.ignored_count} ignored, because the user was forgotten since")
+        parts.append(f"{answer.ignored_count} ignored, because the user has since been forgotten")
     return ", ".join(parts)
 
 
 def deleted(answer: marquee.DeletedFeedback) -> str:
-    """Says how many events were deleted."""
+    """Formats the result of a deletion."""
     return f"{answer.deleted_count} deleted"
 
 
@@ -177,12 +177,12 @@ def _reasons(entry: marquee.Recommendation) -> str:
     lines = [f"\n#{entry.rank} {printable(entry.title or entry.item_id)}"]
     for reason in entry.reasons:
         match reason:
-            case marquee.ModelShare() if abs(reason.contribution) < _NO_SHARE:
+            case marquee.ModelShare() if abs(reason.contribution) < _NEGLIGIBLE_SHARE:
                 continue
             case marquee.ModelShare():
                 text = (
                     f"{reason.contribution:+.3f} by {reason.model} (output {reason.output:.3f})"
-                    + _made_of(reason)
+                    + _decomposition(reason)
                 )
             case marquee.RatedItem():
                 amount = f"{reason.score_contribution:+.3f} by {reason.model}"
@@ -191,7 +191,7 @@ def _reasons(entry: marquee.Recommendation) -> str:
                 title = reason.title or reason.item_id
                 given = f"the user gave {title} {reason.stars:g} stars"
                 if reason.model and entry.predicted_stars is None:
-                    # Implicit feedback: the strength of an interaction, such as a number of plays.
+                    # With implicit feedback, the strength of an interaction, such as play counts.
                     given = f"the user's {title} with strength {reason.stars:g}"
                 text = f"{amount}: {given} (similarity {reason.similarity:.2f})"
             case marquee.SimilarUsers():
@@ -205,7 +205,7 @@ def _reasons(entry: marquee.Recommendation) -> str:
     return "\n".join(lines)
 
 
-def _made_of(share: marquee.ModelShare) -> str:
+def _decomposition(share: marquee.ModelShare) -> str:
     match share.decomposition:
         case marquee.Decomposition.RATED_ITEMS:
             return f", of which {share.explained:+.3f} by rated items"
@@ -222,10 +222,10 @@ def _footer(
     """Returns the lines below a table: release, models, degradation and ignored ids.
 
     Args:
-        source: How the answer was computed.
+        source: The release and models that the answer comes from.
         unknown_item_ids: The ignored ids.
-        of_stars: Whether the answer is made of stars, so the models count by their rating weights
-            and not by their ranking weights.
+        of_stars: Whether the answer consists of predicted stars. If so, the models are listed with
+            their rating weights instead of their ranking weights.
     """
     weights = [
         (entry.model, entry.rating_weight if of_stars else entry.ranking_weight)
@@ -249,7 +249,7 @@ def _footer(
 
 
 def _degraded(source: marquee.AnswerSource) -> str:
-    """Says in words why an answer is degraded."""
+    """Describes why an answer is degraded."""
     reasons = []
     for reason in source.degraded_reasons:
         backend, _, cause = reason.partition("_")

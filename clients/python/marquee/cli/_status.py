@@ -1,4 +1,4 @@
-"""The state of a gateway as text for terminals."""
+"""Formats the state of a gateway as text for terminals."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marquee.cli.table import printable, render
 def status(state: marquee.Status) -> str:
     """Formats the state of a gateway."""
     lines = [f"gateway {printable(state.server_version)}"]
-    # Without a release, there need not be a promoted one.
+    # If no release is in service, there may be no promoted release either.
     pending = "The promoted release is not" if state.release else "No release is"
     if state.pending_release_reason:
         lines.append(
@@ -73,7 +73,7 @@ def _release(release: marquee.ReleaseStatus) -> str:
 
 
 def _measured(release: marquee.ReleaseStatus) -> list[str]:
-    """Says in one line how the metrics were measured, and which models are served."""
+    """Describes in one line how the metrics were measured, and which models are served."""
     measured = release.evaluation
     if measured is None or not measured.split:
         return []
@@ -87,7 +87,7 @@ def _measured(release: marquee.ReleaseStatus) -> list[str]:
 
 
 def _gate(verdict: marquee.GateVerdict | None) -> list[str]:
-    """What the promotion gate said, with the checks that did not agree."""
+    """Formats the verdict of the promotion gate, with the checks that advise against promotion."""
     if verdict is None:
         return []
     compared = verdict.compared_release_id or "nothing in production"
@@ -122,7 +122,7 @@ def _backends(backends: Sequence[marquee.BackendStatus]) -> str:
 
 
 def _cause(error: str) -> str:
-    """The cause of an error: the last part of what gRPC says about a failed connection."""
+    """Returns the cause in gRPC's message about a failed connection; else the whole message."""
     _, is_connection, cause = error.rpartition("last error: ")
     return cause.rpartition(": ")[2] if is_connection else error
 
@@ -146,16 +146,16 @@ def _experiment(state: marquee.ExperimentStatus) -> str:
         headers = ("arm", "share", "release", "ranking weights", "state")
         lines = [printable(title), render(headers, rows, "<><<<", droppable=("ranking weights",))]
     if state.last_error:
-        lines.append(printable(f"the store's experiments cannot be read: {state.last_error}"))
+        lines.append(printable(f"experiments in the store cannot be read: {state.last_error}"))
     return "\n".join(lines)
 
 
 def _feedback(state: marquee.FeedbackStatus) -> str:
-    lag = "never read" if state.lag_seconds is None else f"{state.lag_seconds:.1f} s behind"
+    lag = "not read yet" if state.lag_seconds is None else f"{state.lag_seconds:.1f} s behind"
     line = f"feedback: {'healthy' if state.healthy else 'UNHEALTHY'}, {lag}"
     line += f", position {state.log_position:,}, {state.user_count:,} users in memory"
     if state.evicted_user_count:
-        line += f", {state.evicted_user_count:,} dropped"
+        line += f", {state.evicted_user_count:,} evicted"
     return line + (f"; {printable(state.last_error)}" if state.last_error else "")
 
 

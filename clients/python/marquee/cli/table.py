@@ -8,9 +8,9 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 _GAP = "  "
-# The alignments of a column, each with its former spelling.
+# The alignments of a column, with their former spellings.
 _ALIGNMENTS = {"l": "<", "<": "<", "r": ">", ">": ">"}
-# A column of text keeps at least this width, in terminal columns, while others can be left out.
+# The minimum width of a text column, in terminal columns, as long as other columns can be dropped.
 _MIN_TEXT = 14
 
 
@@ -24,21 +24,21 @@ def render(
 ) -> str:
     """Formats rows under headers, in columns as wide as their widest cell.
 
-    A table that is wider than the terminal is made to fit. Columns of text are wrapped first. If
-    that is not enough, columns are left out, and the last line names them.
+    A table that is wider than the terminal is made to fit: text columns are wrapped, and if that is
+    not enough, columns are dropped and named in the last line.
 
     Args:
         headers: The names of the columns.
-        rows: The cells, one per header in each row.
+        rows: The rows, each with one cell per header.
         align: One character per column: `l` or `<` aligns it left, `r` or `>` right.
-        droppable: Names of the columns to leave out first, the least important first. After them
-            the last column goes first; the first column always stays.
-        max_width: The width to fit, in terminal columns; None for the width of the terminal, or
-            for no limit if stdout is not a terminal.
+        droppable: Names of the columns to drop first, the least important first. After that,
+            columns are dropped from the last to the second.
+        max_width: The maximum width in terminal columns; None for the width of the terminal, or no
+            limit if stdout is not a terminal.
 
     Raises:
         ValueError: The length of a row or of `align` differs from the number of headers, or `align`
-            has another character.
+            has an invalid character.
     """
     cells = [[printable(cell) for cell in row] for row in (headers, *rows)]
     sides = [_side(letter) for letter in align]
@@ -46,7 +46,7 @@ def render(
     limit = _terminal_width() if max_width is None else max_width
     shown, sizes, dropped = _fit(columns, droppable, limit)
     lines: list[str] = []
-    for place, row in enumerate(zip(*(columns[index][1] for index in shown), strict=True)):
+    for row_index, row in enumerate(zip(*(columns[index][1] for index in shown), strict=True)):
         wrapped = [_wrap(cell, size) for cell, size in zip(row, sizes, strict=True)]
         for part in range(max(map(len, wrapped))):
             texts = [parts[part] if part < len(parts) else "" for parts in wrapped]
@@ -55,7 +55,7 @@ def render(
                 for text, size, index in zip(texts, sizes, shown, strict=True)
             ]
             lines.append(_GAP.join(padded).rstrip())
-        if place == 0:
+        if row_index == 0:
             lines.append(_GAP.join("─" * size for size in sizes))
     if dropped:
         names = ", ".join(columns[index][0] or "(unnamed)" for index in dropped)
@@ -66,13 +66,13 @@ def render(
 def width(text: str) -> int:
     """Returns the width of a text in terminal columns.
 
-    Wide characters, such as Chinese ones, take two columns and combining characters none.
+    Wide characters, such as Chinese characters, take two columns, and combining characters none.
     """
     return sum(map(_char_width, text))
 
 
 def printable(text: str) -> str:
-    """Replaces control characters by �, so that a text cannot control the terminal."""
+    """Replaces control characters with �, so that text cannot control the terminal."""
     return "".join(char if char.isprintable() else "�" for char in text)
 
 
@@ -81,12 +81,12 @@ def _fit(
     droppable: Sequence[str],
     limit: int | None,
 ) -> tuple[list[int], list[int], list[int]]:
-    """Chooses the columns to show and their widths.
+    """Selects the columns to show, and computes their widths.
 
     Args:
-        columns: Name, cells (the name first) and alignment of each column.
-        droppable: Names of the columns to leave out first.
-        limit: The width to fit; None for no limit.
+        columns: The name, the cells (including the name) and the alignment of each column.
+        droppable: Names of the columns to drop first.
+        limit: The maximum width; None for no limit.
 
     Returns:
         The indexes of the columns to show, their widths, and the indexes of the others.
@@ -115,22 +115,22 @@ def _fit(
 
 
 def _widen(least: Sequence[int], natural: Sequence[int], room: int) -> list[int]:
-    """Distributes the room over columns, the narrowest first, up to their natural widths."""
+    """Distributes the available width over columns, the narrowest first, up to full width."""
     sizes = list(least)
-    spare = room - sum(sizes)
-    wanting = sorted(
+    remaining = room - sum(sizes)
+    growing = sorted(
         (index for index in range(len(sizes)) if natural[index] > sizes[index]),
         key=lambda index: natural[index],
     )
-    for place, index in enumerate(wanting):
-        more = min(natural[index] - sizes[index], spare // (len(wanting) - place))
+    for position, index in enumerate(growing):
+        more = min(natural[index] - sizes[index], remaining // (len(growing) - position))
         sizes[index] += more
-        spare -= more
+        remaining -= more
     return sizes
 
 
 def _wrap(text: str, size: int) -> list[str]:
-    """Breaks a text into lines of at most `size` terminal columns, at spaces where possible."""
+    """Breaks text into lines of at most `size` terminal columns, at spaces if possible."""
     lines: list[str] = []
     while width(text) > size:
         end = used = 0
@@ -151,7 +151,7 @@ def _terminal_width() -> int | None:
 
 def _side(letter: str) -> str:
     if letter not in _ALIGNMENTS:
-        raise ValueError(f"an alignment is one of l, r, < and >, not {letter!r}")
+        raise ValueError(f"an alignment must be one of l, r, < and >, not {letter!r}")
     return _ALIGNMENTS[letter]
 
 

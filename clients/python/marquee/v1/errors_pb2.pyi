@@ -3,11 +3,12 @@
 isort:skip_file
 The errors of the API.
 
-Every error of a Marquee server carries a google.rpc.Status in its trailing metadata, under the
-key `grpc-status-details-bin`. The status holds a google.rpc.ErrorInfo whose `domain` is
+Every error from a Marquee server has a google.rpc.Status in its trailing metadata, under the key
+`grpc-status-details-bin`. The status contains a google.rpc.ErrorInfo whose `domain` is
 "marquee.v1", whose `reason` is the name of an ErrorReason without its prefix, and whose
-`metadata` holds facts about the error. INVALID_FIELD errors also hold a google.rpc.BadRequest
-with one violation per invalid field. Errors that gRPC or a proxy creates have no details.
+`metadata` has the details of the error. INVALID_FIELD errors also contain a
+google.rpc.BadRequest with one violation per invalid field. Errors created by gRPC itself or by a
+proxy have no details.
 """
 
 from google.protobuf import descriptor as _descriptor
@@ -33,8 +34,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Default value. Servers never send it."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
     """INVALID_ARGUMENT. One or more fields violate the constraints documented on their messages. At
-    most 16 violations are listed; if there are more, `omitted` in the metadata is the number left
-    out. Example metadata: {"fields": "page_size,subject.ratings[3].stars"}
+    most 16 violations are listed; `omitted` in the metadata is the number of further violations.
+    Example metadata: {"fields": "page_size,subject.ratings[3].stars"}
     """
     ERROR_REASON_RELEASE_NOT_FOUND: _ErrorReason.ValueType  # 2
     """NOT_FOUND. The requested release is not loaded on this server.
@@ -63,7 +64,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     the first page again. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
     """
     ERROR_REASON_MODEL_UNAVAILABLE: _ErrorReason.ValueType  # 9
-    """UNAVAILABLE. The request selects a single model, and the backend that serves it did not answer.
+    """UNAVAILABLE. The request selects a single model, and the backend that serves it did not respond.
     Example metadata: {"model": "deep_mf"}
     """
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 10
@@ -71,7 +72,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     Example metadata: {}
     """
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 11
-    """INTERNAL. The server has a defect. The server's log describes it under this request id.
+    """INTERNAL. The server has a bug, which is described in its log under this request id.
     Example metadata: {"request_id": "5f0c9e1d2b3a4c5d6e7f8091a2b3c4d5"}
     """
     ERROR_REASON_MODEL_ABSTAINS: _ErrorReason.ValueType  # 12
@@ -79,39 +80,39 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     no item similarities. Example metadata: {"model": "user_cf"}
     """
     ERROR_REASON_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 13
-    """UNAVAILABLE. The first page of the list was ranked with a backend that does not answer now, so
-    the requested page cannot continue it. Retry later, or request the first page again.
+    """UNAVAILABLE. The first page of the list was ranked with a backend that is not available now, so
+    the list cannot be continued. Retry later, or request the first page again.
     Example metadata: {"backend": "inference"}
     """
     ERROR_REASON_NO_PREDICTED_STARS: _ErrorReason.ValueType  # 14
-    """FAILED_PRECONDITION. The release predicts no ratings, because it was trained on implicit
+    """FAILED_PRECONDITION. The release does not predict ratings, because it was trained on implicit
     feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 30
-    """UNAVAILABLE. The gateway shuts down, and has answered the subjects of the batch that it had begun.
-    Ask another server for the others. Example metadata: {}
+    """UNAVAILABLE. The gateway is shutting down, and has answered the subjects of the batch that were
+    in progress. Request the others from another server. Example metadata: {}
     """
     ERROR_REASON_FEEDBACK_UNAVAILABLE: _ErrorReason.ValueType  # 20
-    """UNAVAILABLE. The feedback log does not answer, or this gateway has not yet read the feedback
+    """UNAVAILABLE. The feedback log is not available, or this gateway has not yet read the feedback
     that the page token depends on. Retry later. Example metadata: {}
     """
     ERROR_REASON_FEEDBACK_DISABLED: _ErrorReason.ValueType  # 21
     """UNIMPLEMENTED. The gateway was started without a feedback log. Example metadata: {}"""
     ERROR_REASON_EVENT_ID_REUSED: _ErrorReason.ValueType  # 22
-    """FAILED_PRECONDITION. Another event was recorded under the key of one of the events. No event of
-    the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
+    """FAILED_PRECONDITION. A different event is already recorded under the key of one of the events.
+    No event of the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
     """
     ERROR_REASON_ADMIN_REQUIRED: _ErrorReason.ValueType  # 23
     """PERMISSION_DENIED. The method needs a bearer token with the scope `admin`.
     Example metadata: {}
     """
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 31
-    """UNAUTHENTICATED. The server checks bearer tokens, and the call carries none or one that is not
-    valid. Example metadata: {"why": "the token has expired"}
+    """UNAUTHENTICATED. The server requires a bearer token, and the call has none or an invalid one.
+    Example metadata: {"why": "the token has expired"}
     """
     ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 32
-    """PERMISSION_DENIED. The caller's token or certificate does not allow the call. `scope` is the one
-    that the token lacks. Example metadata: {"scope": "feedback"}
+    """PERMISSION_DENIED. The caller's token or certificate does not allow the call. `scope` is the
+    scope that the token lacks. Example metadata: {"scope": "feedback"}
     """
     ERROR_REASON_RATE_LIMITED: _ErrorReason.ValueType  # 33
     """RESOURCE_EXHAUSTED. The caller makes more calls than its rate limit allows. Retry after the time
@@ -119,16 +120,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
-    """Why a call failed. Values are stable: new ones may be added, existing ones never change meaning.
-    Each comment begins with the gRPC status code that the reason comes with.
+    """Why a call failed. Values are stable: new values may be added, but existing ones never change
+    their meaning. Each comment begins with the gRPC status code of the error.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Default value. Servers never send it."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
 """INVALID_ARGUMENT. One or more fields violate the constraints documented on their messages. At
-most 16 violations are listed; if there are more, `omitted` in the metadata is the number left
-out. Example metadata: {"fields": "page_size,subject.ratings[3].stars"}
+most 16 violations are listed; `omitted` in the metadata is the number of further violations.
+Example metadata: {"fields": "page_size,subject.ratings[3].stars"}
 """
 ERROR_REASON_RELEASE_NOT_FOUND: ErrorReason.ValueType  # 2
 """NOT_FOUND. The requested release is not loaded on this server.
@@ -157,7 +158,7 @@ ERROR_REASON_PAGE_TOKEN_EXPIRED: ErrorReason.ValueType  # 8
 the first page again. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
 """
 ERROR_REASON_MODEL_UNAVAILABLE: ErrorReason.ValueType  # 9
-"""UNAVAILABLE. The request selects a single model, and the backend that serves it did not answer.
+"""UNAVAILABLE. The request selects a single model, and the backend that serves it did not respond.
 Example metadata: {"model": "deep_mf"}
 """
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 10
@@ -165,7 +166,7 @@ ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 10
 Example metadata: {}
 """
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 11
-"""INTERNAL. The server has a defect. The server's log describes it under this request id.
+"""INTERNAL. The server has a bug, which is described in its log under this request id.
 Example metadata: {"request_id": "5f0c9e1d2b3a4c5d6e7f8091a2b3c4d5"}
 """
 ERROR_REASON_MODEL_ABSTAINS: ErrorReason.ValueType  # 12
@@ -173,39 +174,39 @@ ERROR_REASON_MODEL_ABSTAINS: ErrorReason.ValueType  # 12
 no item similarities. Example metadata: {"model": "user_cf"}
 """
 ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 13
-"""UNAVAILABLE. The first page of the list was ranked with a backend that does not answer now, so
-the requested page cannot continue it. Retry later, or request the first page again.
+"""UNAVAILABLE. The first page of the list was ranked with a backend that is not available now, so
+the list cannot be continued. Retry later, or request the first page again.
 Example metadata: {"backend": "inference"}
 """
 ERROR_REASON_NO_PREDICTED_STARS: ErrorReason.ValueType  # 14
-"""FAILED_PRECONDITION. The release predicts no ratings, because it was trained on implicit
+"""FAILED_PRECONDITION. The release does not predict ratings, because it was trained on implicit
 feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 30
-"""UNAVAILABLE. The gateway shuts down, and has answered the subjects of the batch that it had begun.
-Ask another server for the others. Example metadata: {}
+"""UNAVAILABLE. The gateway is shutting down, and has answered the subjects of the batch that were
+in progress. Request the others from another server. Example metadata: {}
 """
 ERROR_REASON_FEEDBACK_UNAVAILABLE: ErrorReason.ValueType  # 20
-"""UNAVAILABLE. The feedback log does not answer, or this gateway has not yet read the feedback
+"""UNAVAILABLE. The feedback log is not available, or this gateway has not yet read the feedback
 that the page token depends on. Retry later. Example metadata: {}
 """
 ERROR_REASON_FEEDBACK_DISABLED: ErrorReason.ValueType  # 21
 """UNIMPLEMENTED. The gateway was started without a feedback log. Example metadata: {}"""
 ERROR_REASON_EVENT_ID_REUSED: ErrorReason.ValueType  # 22
-"""FAILED_PRECONDITION. Another event was recorded under the key of one of the events. No event of
-the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
+"""FAILED_PRECONDITION. A different event is already recorded under the key of one of the events.
+No event of the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
 """
 ERROR_REASON_ADMIN_REQUIRED: ErrorReason.ValueType  # 23
 """PERMISSION_DENIED. The method needs a bearer token with the scope `admin`.
 Example metadata: {}
 """
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 31
-"""UNAUTHENTICATED. The server checks bearer tokens, and the call carries none or one that is not
-valid. Example metadata: {"why": "the token has expired"}
+"""UNAUTHENTICATED. The server requires a bearer token, and the call has none or an invalid one.
+Example metadata: {"why": "the token has expired"}
 """
 ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 32
-"""PERMISSION_DENIED. The caller's token or certificate does not allow the call. `scope` is the one
-that the token lacks. Example metadata: {"scope": "feedback"}
+"""PERMISSION_DENIED. The caller's token or certificate does not allow the call. `scope` is the
+scope that the token lacks. Example metadata: {"scope": "feedback"}
 """
 ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 33
 """RESOURCE_EXHAUSTED. The caller makes more calls than its rate limit allows. Retry after the time

@@ -3,11 +3,12 @@
 isort:skip_file
 The errors of the API.
 
-Every error of a Marquee server carries a google.rpc.Status in its trailing metadata, under the
-key `grpc-status-details-bin`. The status holds a google.rpc.ErrorInfo whose `domain` is
+Every error from a Marquee server has a google.rpc.Status in its trailing metadata, under the key
+`grpc-status-details-bin`. The status contains a google.rpc.ErrorInfo whose `domain` is
 "marquee.v1", whose `reason` is the name of an ErrorReason without its prefix, and whose
-`metadata` holds facts about the error. INVALID_FIELD errors also hold a google.rpc.BadRequest
-with one violation per invalid field. Errors that gRPC or a proxy creates have no details.
+`metadata` has the details of the error. INVALID_FIELD errors also contain a
+google.rpc.BadRequest with one violation per invalid field. Errors created by gRPC itself or by a
+proxy have no details.
 """
 
 from collections import abc as _abc

@@ -29,13 +29,13 @@ class FeedbackServiceStub(object):
     """Records what users do: ratings, likes, plays and other events. Served by the gateway if it is
     started with a feedback log.
 
-    An event that is acknowledged is durable. Every gateway that follows the same log takes it into
-    account within a second: the user's ratings and likes count as if each request brought them
-    along, so rated items are no longer recommended and a new user is answered as a visitor.
+    An acknowledged event is durable. Every gateway that follows the same log takes it into account
+    within a second, as if every request included the user's ratings and likes: rated items are no
+    longer recommended, and a new user is treated as a visitor with these ratings.
 
-    All methods may be retried: repeating a call changes nothing more. Errors are described in
-    errors.proto. Besides the reasons listed below, every call can fail with INVALID_FIELD,
-    FEEDBACK_UNAVAILABLE, FEEDBACK_DISABLED, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
+    All methods are idempotent and may be retried. Errors are described in errors.proto. In addition
+    to the reasons listed below, every call can fail with INVALID_FIELD, FEEDBACK_UNAVAILABLE,
+    FEEDBACK_DISABLED, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     def __init__(self, channel):
@@ -70,21 +70,21 @@ class FeedbackServiceServicer(object):
     """Records what users do: ratings, likes, plays and other events. Served by the gateway if it is
     started with a feedback log.
 
-    An event that is acknowledged is durable. Every gateway that follows the same log takes it into
-    account within a second: the user's ratings and likes count as if each request brought them
-    along, so rated items are no longer recommended and a new user is answered as a visitor.
+    An acknowledged event is durable. Every gateway that follows the same log takes it into account
+    within a second, as if every request included the user's ratings and likes: rated items are no
+    longer recommended, and a new user is treated as a visitor with these ratings.
 
-    All methods may be retried: repeating a call changes nothing more. Errors are described in
-    errors.proto. Besides the reasons listed below, every call can fail with INVALID_FIELD,
-    FEEDBACK_UNAVAILABLE, FEEDBACK_DISABLED, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
+    All methods are idempotent and may be retried. Errors are described in errors.proto. In addition
+    to the reasons listed below, every call can fail with INVALID_FIELD, FEEDBACK_UNAVAILABLE,
+    FEEDBACK_DISABLED, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     def RecordFeedback(self, request, context):
-        """Records a batch of events: all of them or, if the call fails, none. The call answers when the
+        """Records a batch of events: all of them or, if the call fails, none. The call returns when the
         events are durable. Users and items need not be known to any release.
 
         A call that ends with UNAVAILABLE, DEADLINE_EXCEEDED or a lost connection may have recorded its
-        events. Repeat it with the same events: their keys keep them from being recorded twice.
+        events. Repeat it with the same events: their keys prevent them from being recorded twice.
 
         Errors: EVENT_ID_REUSED.
         """
@@ -93,21 +93,21 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteFeedback(self, request, context):
-        """Deletes one event of a user, or all events of a user about one item. Answers stop using them
-        within a second; ratings that a release was trained on remain in that release, and are left out
-        of the next one. A deleted event cannot be recorded again under its key.
+        """Deletes one event of a user, or all of a user's events about one item. Answers stop using them
+        within a second. Ratings that a release was trained on remain in that release, but are excluded
+        from the next one. A deleted event cannot be recorded again under its key.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForgetUser(self, request, context):
-        """Deletes everything that is known about a user, at once and for good. Within a second every
-        gateway treats the user as unknown, including the ratings that the release was trained on. The
-        log keeps a digest of the id, so that the next release leaves the user's ratings out; until
-        then, models trained before may still contain their influence on other users' answers. Events
-        that occurred before the call and arrive after it are ignored. Each call is written to the
-        audit table and to the server's log. Requires a token with the scope `admin`.
+        """Deletes everything that is known about a user, immediately and permanently. Within a second,
+        every gateway treats the user as unknown and ignores the user's ratings in the training data.
+        The log keeps a digest of the id, so that the next release excludes the user's ratings. Until
+        then, they may still influence other users' answers through models that were trained on them.
+        Events that occurred before the call and arrive after it are ignored. Each call is recorded in
+        the audit table and in the server's log. Requires a token with the scope `admin`.
 
         Errors: ADMIN_REQUIRED.
         """
@@ -116,8 +116,8 @@ class FeedbackServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListFeedback(self, request, context):
-        """Returns one page of a user's recorded events, the most recent first. Requires the
-        administrator's token.
+        """Returns one page of a user's recorded events, the most recent first. Requires a token with the
+        scope `admin`.
 
         Errors: ADMIN_REQUIRED, PAGE_TOKEN_MISMATCH.
         """
@@ -160,13 +160,13 @@ class FeedbackService(object):
     """Records what users do: ratings, likes, plays and other events. Served by the gateway if it is
     started with a feedback log.
 
-    An event that is acknowledged is durable. Every gateway that follows the same log takes it into
-    account within a second: the user's ratings and likes count as if each request brought them
-    along, so rated items are no longer recommended and a new user is answered as a visitor.
+    An acknowledged event is durable. Every gateway that follows the same log takes it into account
+    within a second, as if every request included the user's ratings and likes: rated items are no
+    longer recommended, and a new user is treated as a visitor with these ratings.
 
-    All methods may be retried: repeating a call changes nothing more. Errors are described in
-    errors.proto. Besides the reasons listed below, every call can fail with INVALID_FIELD,
-    FEEDBACK_UNAVAILABLE, FEEDBACK_DISABLED, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
+    All methods are idempotent and may be retried. Errors are described in errors.proto. In addition
+    to the reasons listed below, every call can fail with INVALID_FIELD, FEEDBACK_UNAVAILABLE,
+    FEEDBACK_DISABLED, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     @staticmethod

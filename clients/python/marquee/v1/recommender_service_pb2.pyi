@@ -39,19 +39,19 @@ class RecommendOptions(_message.Message):
     request. Default: false.
     """
     min_predicted_stars: _builtins.float
-    """Recommend only items whose predicted rating is at least this many stars. At most the top of the
-    release's rating scale, and an error if the release was trained on implicit feedback. Unset
-    does not filter.
+    """Recommend only items whose predicted rating is at least this many stars. It must not exceed the
+    release's rating scale, and must not be set if the release was trained on implicit feedback.
+    Unset does not filter.
     """
     diversity: _builtins.float
-    """How strongly to vary the list, from 0 to 1. 0, the default, ranks by score alone. Higher values
-    penalise items that are similar to those ranked above them (maximal marginal relevance;
+    """How strongly to diversify the list, from 0 to 1. 0, the default, ranks only by score. Higher
+    values penalise items that are similar to those ranked above them (maximal marginal relevance;
     Carbonell and Goldstein, 1998).
     """
     release_id: _builtins.str
     """Answer from this release. Empty, the default, uses the release in service."""
     model: _builtins.str
-    """Rank and predict with this model alone. Empty, the default, uses the ensemble."""
+    """Rank and predict only with this model. Empty, the default, uses the ensemble."""
     include_metadata: _builtins.bool
     """Whether to fill in `metadata` of each item. Default: false."""
     include_reasons: _builtins.bool
@@ -94,10 +94,10 @@ class RecommendRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The maximum number of items on the page: 1 to 1,000, or at most 100 with `include_reasons`. 0,
-    the default, stands for 20.
+    the default, means 20.
     """
     page_token: _builtins.str
-    """The `next_page_token` of the page before; empty for the first page. `subject` and `options`
+    """The `next_page_token` of the previous page; empty for the first page. `subject` and `options`
     must be the same as for the first page; `page_size` may differ.
     """
     @_builtins.property
@@ -137,13 +137,13 @@ class RecommendResponse(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     UNKNOWN_ITEM_IDS_FIELD_NUMBER: _builtins.int
     recommendation_id: _builtins.str
-    """Identifies the list; the same on each of its pages. At most 64 characters; feedback about items
-    of the list should carry it.
+    """The id of the list, which all of its pages share. At most 64 characters. Feedback about items of
+    the list should include it.
     """
     subject_kind: _types_pb2.SubjectKind.ValueType
     """How the release treats the subject."""
     next_page_token: _builtins.str
-    """The token to request the next page with; empty on the last page."""
+    """The token for requesting the next page; empty on the last page."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___RecommendedItem]:
         """The items, best first."""
@@ -154,7 +154,7 @@ class RecommendResponse(_message.Message):
 
     @_builtins.property
     def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids in the request (ratings, liked items and filters) that the release does not know. They were
+        """Ids in the request (ratings, liked items and filters) that are not in the release. They were
         ignored.
         """
 
@@ -201,22 +201,22 @@ class RecommendedItem(_message.Message):
     """
     @_builtins.property
     def proposed_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the models that rank the item among their own top items: the best `page_size`, or
-        the best 20 if that is more, of those that pass `filter`. On further pages the size of the
-        list's first page counts. Only models with a ranking weight are named, since only they score
-        more than the items shown. In alphabetical order.
+        """The names of the models that rank the item among their own top items, in alphabetical order. A
+        model's top items are the best `page_size` items that satisfy `filter`, but at least 20. On
+        further pages, the `page_size` of the first page is used. Only models with a ranking weight are
+        listed, because other models score only the items shown.
         """
 
     @_builtins.property
     def metadata(self) -> _types_pb2.Item:
-        """What is known about the item. Set if `include_metadata` was."""
+        """The item's metadata. Set if `include_metadata` was."""
 
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]:
-        """Why the item was recommended. Filled if `include_reasons` was set. The contributions of all
-        model shares add up to `score`. They are followed by the evidence behind the shares: the five
-        rated items that changed the score most over all models, with one reason for each model that
-        they changed it by, and then similar users. Only models with a ranking weight give evidence.
+        """Why the item was recommended. Set if `include_reasons` was. First come the model shares, whose
+        contributions add up to `score`. Then comes the evidence for them: the five rated items with
+        the largest total effect on the score, with one reason for each model that contributed to the
+        effect, followed by similar users. Only models with a ranking weight provide evidence.
         """
 
     def __init__(
@@ -253,37 +253,41 @@ class Reason(_message.Message):
     class _DecompositionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[Reason._Decomposition.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         DECOMPOSITION_UNSPECIFIED: Reason._Decomposition.ValueType  # 0
-        """Not known, because the model's backend did not answer with evidence."""
+        """Not known, because the model's backend returned no evidence."""
         DECOMPOSITION_RATED_ITEMS: Reason._Decomposition.ValueType  # 1
-        """Exactly the sum of one contribution per rated item and a rest that no rated item explains."""
+        """Exactly the sum of one contribution per rated item, and a remainder that is not explained by
+        rated items.
+        """
         DECOMPOSITION_SIMILAR_USERS: Reason._Decomposition.ValueType  # 2
-        """The sum of what similar users contribute and a rest: the bias baseline."""
+        """The sum of the contributions of similar users and a remainder: the bias baseline."""
         DECOMPOSITION_IMPERSONAL: Reason._Decomposition.ValueType  # 3
-        """It rests on no single rating of the subject: the intercept, popularity, the bias baseline, or
-        the neutral output that stands in for a model that abstains.
+        """It does not depend on the subject's ratings of individual items: the intercept, popularity,
+        the bias baseline, or the neutral output that replaces a model that abstains.
         """
         DECOMPOSITION_OPAQUE: Reason._Decomposition.ValueType  # 4
         """The model cannot be decomposed, for example because it is a neural network."""
 
     class Decomposition(_Decomposition, metaclass=_DecompositionEnumTypeWrapper):
-        """What the share of a model is made of."""
+        """How the share of a model can be decomposed."""
 
     DECOMPOSITION_UNSPECIFIED: Reason.Decomposition.ValueType  # 0
-    """Not known, because the model's backend did not answer with evidence."""
+    """Not known, because the model's backend returned no evidence."""
     DECOMPOSITION_RATED_ITEMS: Reason.Decomposition.ValueType  # 1
-    """Exactly the sum of one contribution per rated item and a rest that no rated item explains."""
+    """Exactly the sum of one contribution per rated item, and a remainder that is not explained by
+    rated items.
+    """
     DECOMPOSITION_SIMILAR_USERS: Reason.Decomposition.ValueType  # 2
-    """The sum of what similar users contribute and a rest: the bias baseline."""
+    """The sum of the contributions of similar users and a remainder: the bias baseline."""
     DECOMPOSITION_IMPERSONAL: Reason.Decomposition.ValueType  # 3
-    """It rests on no single rating of the subject: the intercept, popularity, the bias baseline, or
-    the neutral output that stands in for a model that abstains.
+    """It does not depend on the subject's ratings of individual items: the intercept, popularity,
+    the bias baseline, or the neutral output that replaces a model that abstains.
     """
     DECOMPOSITION_OPAQUE: Reason.Decomposition.ValueType  # 4
     """The model cannot be decomposed, for example because it is a neural network."""
 
     @_typing.final
     class ModelShare(_message.Message):
-        """What one model contributes to the score."""
+        """The contribution of one model to the score."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -301,11 +305,11 @@ class Reason(_message.Message):
         contribution: _builtins.float
         """The contribution to the score: the model's ranking weight times its output."""
         decomposition: Global___Reason.Decomposition.ValueType
-        """What the contribution is made of."""
+        """How the contribution can be decomposed."""
         explained: _builtins.float
-        """The part of `contribution` that all rated items of the subject explain together, or all
-        similar users, whether they are listed as reasons or not. The difference to `contribution` is
-        the rest. 0 if the share is not decomposed.
+        """The part of `contribution` that is explained by all of the subject's rated items, or by all
+        similar users, whether or not they are listed as reasons. The difference from `contribution`
+        is the remainder. 0 if the share is not decomposed.
         """
         def __init__(
             self,
@@ -348,7 +352,7 @@ class Reason(_message.Message):
         contribution: _builtins.float
         """The contribution to the model's output, in the unit of that output: stars for a rating
         predictor such as item-based CF, the model's own scale for a ranker. Negative if it lowers
-        it.
+        the output.
         """
         model: _builtins.str
         """The name of the model."""
@@ -387,7 +391,9 @@ class Reason(_message.Message):
         mean_stars: _builtins.float
         """The mean of their ratings in stars, weighted by similarity."""
         contribution: _builtins.float
-        """The contribution to the prediction of user-based CF, in stars. Negative if it lowers it."""
+        """The contribution to the prediction of user-based CF, in stars. Negative if it lowers the
+        prediction.
+        """
         model: _builtins.str
         """The name of the model."""
         score_contribution: _builtins.float
@@ -412,7 +418,7 @@ class Reason(_message.Message):
     SIMILAR_USERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def model_share(self) -> Global___Reason.ModelShare:
-        """What one model contributes to the score."""
+        """The contribution of one model to the score."""
 
     @_builtins.property
     def rated_item(self) -> Global___Reason.RatedItem:
@@ -450,7 +456,7 @@ class BatchRecommendRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """The maximum number of items for each subject: 1 to 1,000, or at most 100 with
-    `include_reasons`. 0, the default, stands for 20.
+    `include_reasons`. 0, the default, means 20.
     """
     @_builtins.property
     def subjects(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Subject]:
@@ -521,7 +527,7 @@ class BatchRecommendResponse(_message.Message):
         SOURCE_FIELD_NUMBER: _builtins.int
         UNKNOWN_ITEM_IDS_FIELD_NUMBER: _builtins.int
         recommendation_id: _builtins.str
-        """Identifies the list."""
+        """The id of the list."""
         subject_kind: _types_pb2.SubjectKind.ValueType
         """How the release treats the subject."""
         @_builtins.property
@@ -534,7 +540,7 @@ class BatchRecommendResponse(_message.Message):
 
         @_builtins.property
         def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-            """Ids of this subject and of the filters that the release does not know. They were ignored."""
+            """Ids of this subject and of the filters that are not in the release. They were ignored."""
 
         def __init__(
             self,
@@ -588,7 +594,7 @@ class BatchRecommendResponse(_message.Message):
     ANSWERS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchRecommendResponse.SubjectAnswer]:
-        """The results that became ready, at least one. Each subject has exactly one in the whole stream."""
+        """The results that have become ready, at least one. Each subject has exactly one in the stream."""
 
     def __init__(
         self,
@@ -616,7 +622,7 @@ class PredictRatingsRequest(_message.Message):
     release_id: _builtins.str
     """Answer from this release. Empty, the default, uses the release in service."""
     model: _builtins.str
-    """Predict with this model alone. Empty, the default, uses the ensemble."""
+    """Predict only with this model. Empty, the default, uses the ensemble."""
     @_builtins.property
     def subject(self) -> _types_pb2.Subject:
         """Whose ratings to predict. Required."""
@@ -663,7 +669,7 @@ class PredictRatingsResponse(_message.Message):
 
     @_builtins.property
     def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids among the subject's ratings and liked items that the release does not know. They were
+        """Ids among the subject's ratings and liked items that are not in the release. They were
         ignored. Unknown ids among `item_ids` have a prediction without stars instead.
         """
 
@@ -694,8 +700,8 @@ class PredictedRating(_message.Message):
     item_id: _builtins.str
     """The item's id."""
     stars: _builtins.float
-    """The predicted rating in stars, within the release's rating scale. Unset if the release does not
-    know the item.
+    """The predicted rating in stars, within the release's rating scale. Unset if the item is not in
+    the release.
     """
     def __init__(
         self,
@@ -728,11 +734,11 @@ class SimilarItemsRequest(_message.Message):
     item_id: _builtins.str
     """The id of the item to compare with. 1 to 256 characters without NUL."""
     page_size: _builtins.int
-    """The maximum number of similar items, at most 1,000. 0, the default, stands for 20."""
+    """The maximum number of similar items, at most 1,000. 0, the default, means 20."""
     release_id: _builtins.str
     """Answer from this release. Empty, the default, uses the release in service."""
     model: _builtins.str
-    """Compare with this model alone. Empty, the default, averages all models that compare items."""
+    """Compare only by this model. Empty, the default, averages all models that compare items."""
     include_metadata: _builtins.bool
     """Whether to fill in `metadata` of each item. Default: false."""
     @_builtins.property
@@ -768,7 +774,7 @@ class SimilarItemsResponse(_message.Message):
     UNKNOWN_ITEM_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___SimilarItem]:
-        """The items, most similar first, without the requested item itself. Fewer than `page_size` if not
+        """The items, most similar first, excluding the requested item. Fewer than `page_size` if not
         enough items have a positive similarity.
         """
 
@@ -778,7 +784,7 @@ class SimilarItemsResponse(_message.Message):
 
     @_builtins.property
     def unknown_item_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids in the filter that the release does not know. They were ignored."""
+        """Ids in the filter that are not in the release. They were ignored."""
 
     def __init__(
         self,
@@ -813,18 +819,17 @@ class SimilarItem(_message.Message):
     similarity: _builtins.float
     """The similarity, above 0 and at most 1: the mean of the models' similarities, which are shrunk
     towards 0 for items with few ratings and then scaled so that each model's largest is 1. For an
-    item without ratings, the share of genres and attributes in common, less with distant years.
+    item without ratings, the share of common genres and attributes, reduced for distant years.
     """
     @_builtins.property
     def proposed_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of the models that rank the item among their own most similar items: the best
-        `page_size`, or the best 20 if that is more, of those that pass the filter. In alphabetical
-        order.
+        """The names of the models that rank the item among their own most similar items, in alphabetical
+        order. These are the best `page_size` items that satisfy the filter, but at least 20.
         """
 
     @_builtins.property
     def metadata(self) -> _types_pb2.Item:
-        """What is known about the item. Set if `include_metadata` was."""
+        """The item's metadata. Set if `include_metadata` was."""
 
     def __init__(
         self,
@@ -857,10 +862,10 @@ class SearchItemsRequest(_message.Message):
     of the title. Case and accents are ignored. 1 to 200 printable characters.
     """
     page_size: _builtins.int
-    """The maximum number of items on the page, at most 1,000. 0, the default, stands for 20."""
+    """The maximum number of items on the page, at most 1,000. 0, the default, means 20."""
     page_token: _builtins.str
-    """The `next_page_token` of the page before; empty for the first page. `query` must be the same as
-    for the first page; `page_size` may differ.
+    """The `next_page_token` of the previous page; empty for the first page. `query` must be the same
+    as for the first page; `page_size` may differ.
     """
     def __init__(
         self,
@@ -887,13 +892,13 @@ class SearchItemsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """The token to request the next page with; empty on the last page."""
+    """The token for requesting the next page; empty on the last page."""
     release_id: _builtins.str
     """The id of the release whose catalogue was searched."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Item]:
-        """The items, best match first: titles that contain the last word in full come before those that
-        only begin with it, then shorter titles, then items with more ratings.
+        """The items, best match first. Titles that contain the last word in full precede titles with a
+        word that only begins with it; then shorter titles and items with more ratings come first.
         """
 
     def __init__(
@@ -997,8 +1002,8 @@ class GetStatusResponse(_message.Message):
     pending_release_reason: _builtins.str
     """Why the promoted release is not in service yet; empty if it is."""
     store_error: _builtins.str
-    """Why the gateway could not read which release is promoted when it last tried; empty if it could.
-    Loaded releases stay in service meanwhile.
+    """Why the gateway could not read the release store on its last attempt; empty if it could. Loaded
+    releases remain in service in the meantime.
     """
     @_builtins.property
     def release(self) -> Global___ReleaseStatus:
@@ -1012,17 +1017,17 @@ class GetStatusResponse(_message.Message):
 
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___BackendStatus]:
-        """The backends that the gateway calls: those whose models a loaded release holds. Before the first
-        release is loaded, all of them.
+        """The backends that the gateway calls: those whose models are part of a loaded release. Before the
+        first release is loaded, all of them.
         """
 
     @_builtins.property
     def feedback(self) -> Global___FeedbackStatus:
-        """The feedback log as this gateway follows it. Unset if the gateway was started without one."""
+        """How far this gateway has read the feedback log. Unset if the gateway was started without one."""
 
     @_builtins.property
     def experiment(self) -> Global___ExperimentStatus:
-        """The experiment that runs, as this gateway serves it. Unset if none does."""
+        """The running experiment, as seen by this gateway. Unset if there is none."""
 
     def __init__(
         self,
@@ -1046,7 +1051,7 @@ Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
 
 @_typing.final
 class ExperimentStatus(_message.Message):
-    """An experiment that runs."""
+    """A running experiment."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1088,12 +1093,12 @@ class ExperimentStatus(_message.Message):
         percent: _builtins.float
         """The share of users, in percent."""
         unavailable_reason: _builtins.str
-        """Why the arm cannot answer, so that `control` answers its users, or the release in service if
-        `control` cannot either. Empty if it can.
+        """Why the arm is unavailable, so that its users are answered by `control`, or by the release in
+        service if `control` is unavailable too. Empty if the arm is available.
         """
         @_builtins.property
         def ranking_weights(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-            """The weights of the models that rank, by name. Empty for the release's own blend."""
+            """The weights of the ranking models, by name. Empty for the release's own blend."""
 
         def __init__(
             self,
@@ -1121,16 +1126,16 @@ class ExperimentStatus(_message.Message):
     started_at: _builtins.str
     """When it was started, as an RFC 3339 timestamp."""
     pending_list_count: _builtins.int
-    """The number of lists that this gateway has not written to the feedback log yet. They are lost if
-    it is killed now.
+    """The number of lists that this gateway has not yet written to the feedback log. They are lost if
+    it is killed.
     """
     uncounted_list_count: _builtins.int
     """The number of lists that this gateway could not count, because its memory for counts was full
-    while the feedback log did not answer.
+    while the feedback log was not available.
     """
     last_error: _builtins.str
-    """Why the store's experiments cannot be read, so that the last known state is used; empty if they
-    can.
+    """Why the experiments in the store cannot be read, so that the last known state is used; empty if
+    they can be read.
     """
     @_builtins.property
     def arms(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExperimentStatus.Arm]:
@@ -1156,7 +1161,7 @@ Global___ExperimentStatus: _TypeAlias = ExperimentStatus  # noqa: Y015
 
 @_typing.final
 class FeedbackStatus(_message.Message):
-    """How far a gateway has read the feedback log."""
+    """The progress of a gateway in reading the feedback log."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1170,23 +1175,23 @@ class FeedbackStatus(_message.Message):
     LAST_ERROR_AT_FIELD_NUMBER: _builtins.int
     healthy: _builtins.bool
     """Whether the most recent read of the log succeeded. While it is false, answers use the feedback
-    that is known, and no feedback can be recorded.
+    that is already known, and no feedback can be recorded.
     """
     log_position: _builtins.int
-    """The position up to which the gateway has read the log. Answers take everything up to here into
-    account.
+    """The position up to which the gateway has read the log. Answers take all feedback up to this
+    position into account.
     """
     lag_seconds: _builtins.float
-    """Seconds since the gateway last reached the end of the log: an upper limit on the age of
-    feedback that answers do not use yet. Unset until it has reached the end once.
+    """Seconds since the gateway last reached the end of the log: an upper bound on the age of feedback
+    that answers do not use yet. Unset until the gateway has first reached the end.
     """
     user_count: _builtins.int
     """The number of users whose feedback is in memory."""
     memory_bytes: _builtins.int
     """The approximate memory of that feedback in bytes."""
     evicted_user_count: _builtins.int
-    """The number of users whose feedback was dropped because the memory limit was reached. Answers to
-    them rest on the release alone.
+    """The number of users whose feedback was evicted because the memory limit was reached. Their
+    answers are based on the release only.
     """
     last_error: _builtins.str
     """The most recent error of a read; empty if there was none since the gateway started."""
@@ -1222,7 +1227,7 @@ class ReleaseStatus(_message.Message):
 
     @_typing.final
     class Evaluation(_message.Message):
-        """How the release's metrics were measured: on ratings that the measured models had not seen."""
+        """How the release's metrics were measured, on ratings that the measured models had not seen."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -1305,12 +1310,12 @@ class ReleaseStatus(_message.Message):
     rating_count: _builtins.int
     """The number of ratings that the release serves: those that its models were fitted on."""
     refitted: _builtins.bool
-    """Whether the models were fitted on all ratings, the test ratings included, after they had been
-    measured. If not, the release serves the models that were measured.
+    """Whether the models were refitted on all ratings, including the test ratings, after they had been
+    evaluated. If not, the release serves the models that were evaluated.
     """
     implicit_feedback: _builtins.bool
     """Whether the release was trained on implicit feedback, such as plays or purchases. It then ranks
-    items, but predicts no stars.
+    items, but does not predict stars.
     """
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ModelStatus]:
@@ -1322,7 +1327,7 @@ class ReleaseStatus(_message.Message):
 
     @_builtins.property
     def evaluation(self) -> Global___ReleaseStatus.Evaluation:
-        """How the metrics were measured. Its fields are unset as far as the release does not record them."""
+        """How the metrics were measured. Fields that the release does not record are unset."""
 
     @_builtins.property
     def genres(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -1330,8 +1335,8 @@ class ReleaseStatus(_message.Message):
 
     @_builtins.property
     def gate(self) -> Global___GateVerdict:
-        """What the promotion gate said about the release when it was last asked. Unset if it never was, for
-        example because the release was promoted by force.
+        """The latest verdict of the promotion gate on the release. Unset if there is none, for example
+        because the release was promoted by force.
         """
 
     def __init__(
@@ -1399,12 +1404,12 @@ class GateVerdict(_message.Message):
         name: _builtins.str
         """The check's name, for example `ranking` or `spread of stars`."""
         decision: _builtins.str
-        """What the check says: `promote`, `ask` or `refuse`."""
+        """The decision of the check: `promote`, `ask` or `refuse`."""
         text: _builtins.str
-        """What was found, in words."""
+        """A description of the findings."""
         @_builtins.property
         def figures(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-            """The figures behind it, by name."""
+            """The figures that the decision is based on, by name."""
 
         def __init__(
             self,
@@ -1425,11 +1430,11 @@ class GateVerdict(_message.Message):
     JUDGED_AT_FIELD_NUMBER: _builtins.int
     CHECKS_FIELD_NUMBER: _builtins.int
     decision: _builtins.str
-    """What the gate decided: `promote`, `ask` (a person must approve) or `refuse`."""
+    """The decision of the gate: `promote`, `ask` (a person must approve) or `refuse`."""
     compared_release_id: _builtins.str
-    """The release that was in production and was compared with; empty if there was none."""
+    """The release in production that it was compared with; empty if there was none."""
     judged_at: _builtins.str
-    """When it was decided, as an RFC 3339 timestamp."""
+    """The time of the verdict, as an RFC 3339 timestamp."""
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___GateVerdict.Check]:
         """All checks."""
@@ -1519,14 +1524,14 @@ class BackendStatus(_message.Message):
     backend: _builtins.str
     """The backend's name: `cf` or `inference`."""
     target: _builtins.str
-    """The gRPC target that the gateway resolves to the addresses of the replicas; empty for callers who
-    may not learn addresses.
+    """The gRPC target that the gateway resolves to the addresses of the replicas; empty for callers
+    who are not allowed to see addresses.
     """
     healthy: _builtins.bool
     """Whether at least one replica answered the gateway's last health probe."""
     last_error: _builtins.str
-    """The most recent error of a replica or of the address lookup; empty if there was none since the
-    gateway started. Callers who may not learn addresses are not told what it was.
+    """The most recent error of a replica or of the address lookup; empty if there has been none since
+    the gateway started. Callers who are not allowed to see addresses do not receive its text.
     """
     last_error_at: _builtins.str
     """When that error occurred, as an RFC 3339 timestamp; empty if there was none."""

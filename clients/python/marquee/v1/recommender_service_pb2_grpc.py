@@ -29,8 +29,8 @@ class RecommenderServiceStub(object):
     """Recommends items to users.
 
     Callers should set a deadline on every call; a call without one gets the server's default
-    deadline. Errors are described in errors.proto. Besides the reasons listed below, every call can
-    fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
+    deadline. Errors are described in errors.proto. In addition to the reasons listed below, every
+    call can fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     def __init__(self, channel):
@@ -80,20 +80,20 @@ class RecommenderServiceServicer(object):
     """Recommends items to users.
 
     Callers should set a deadline on every call; a call without one gets the server's default
-    deadline. Errors are described in errors.proto. Besides the reasons listed below, every call can
-    fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
+    deadline. Errors are described in errors.proto. In addition to the reasons listed below, every
+    call can fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     def Recommend(self, request, context):
         """Returns one page of the items that best match a subject, best first.
 
-        A first page does not need the backends: if one of them fails, the answer is degraded and its
-        `source` says why; without any backend it falls back to the gateway's own baseline and
-        popularity models. A further page needs the backends that its first page was ranked with.
+        A first page does not depend on the backends. If a backend fails, the answer is degraded and
+        its `source` states why. Without any backend, the gateway uses its own baseline and popularity
+        models. A further page depends on the backends with which the first page was ranked.
 
         Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with a page token also
-        PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with `options.model` also
-        MODEL_UNAVAILABLE and MODEL_ABSTAINS.
+        PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with
+        `options.model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,12 +102,12 @@ class RecommenderServiceServicer(object):
     def BatchRecommend(self, request, context):
         """Returns the first page for many subjects in one call.
 
-        Answers are streamed as they become ready, in any order, possibly several per message. An error
-        of one subject takes the place of its answer and does not end the stream.
+        Answers are streamed as they become ready, in any order, possibly several per message. If a
+        subject fails, its error is sent instead of an answer, and the stream continues.
 
-        The caller must read the answers as they come: a call whose answers stay unread is ended with
-        OVERLOADED. A gateway that shuts down ends the call with DRAINING, after the answers to the
-        subjects that it has begun; ask another one for the others.
+        The caller must read the answers as they arrive; if they remain unread, the call ends with
+        OVERLOADED. A gateway that shuts down finishes the subjects in progress and then ends the call
+        with DRAINING; request the others from another gateway.
 
         Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, DRAINING.
         Other errors of Recommend are reported per subject.
@@ -117,8 +117,8 @@ class RecommenderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def PredictRatings(self, request, context):
-        """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
-        backend fails.
+        """Predicts the ratings that a subject would give to items. As with Recommend, the answer is
+        degraded if a backend fails.
 
         Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, NO_PREDICTED_STARS; with
         `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
@@ -128,9 +128,10 @@ class RecommenderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def SimilarItems(self, request, context):
-        """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
-        if a backend fails; without any backend the list is empty. An item without ratings is compared
-        by genres, year and attributes instead, without any model, unless the request names one.
+        """Returns the items most similar to a given item, most similar first. As with Recommend, the
+        answer is degraded if a backend fails; without any backend the list is empty. An item without
+        ratings is compared by genres, year and attributes instead of models, unless the request names
+        a model.
 
         Errors: INVALID_FIELD, ITEM_NOT_FOUND, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with
         `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
@@ -141,7 +142,7 @@ class RecommenderServiceServicer(object):
 
     def SearchItems(self, request, context):
         """Returns one page of the items whose titles contain the words of a query, best match first. It
-        needs no backend.
+        does not depend on the backends.
 
         Errors: INVALID_FIELD, NO_RELEASE, PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED.
         """
@@ -150,7 +151,8 @@ class RecommenderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetItem(self, request, context):
-        """Returns the metadata, the attributes and the rating statistics of one item. It needs no backend.
+        """Returns the metadata, the attributes and the rating statistics of one item. It does not depend
+        on the backends.
 
         Errors: INVALID_FIELD, ITEM_NOT_FOUND, NO_RELEASE.
         """
@@ -159,7 +161,7 @@ class RecommenderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetStatus(self, request, context):
-        """Returns the state of the gateway: its releases, models and backends. It also answers before the
+        """Returns the state of the gateway: its releases, models and backends. It works even before the
         first release is loaded.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -216,8 +218,8 @@ class RecommenderService(object):
     """Recommends items to users.
 
     Callers should set a deadline on every call; a call without one gets the server's default
-    deadline. Errors are described in errors.proto. Besides the reasons listed below, every call can
-    fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
+    deadline. Errors are described in errors.proto. In addition to the reasons listed below, every
+    call can fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     @staticmethod

@@ -30,8 +30,8 @@ class RecommenderServiceStub:
     """Recommends items to users.
 
     Callers should set a deadline on every call; a call without one gets the server's default
-    deadline. Errors are described in errors.proto. Besides the reasons listed below, every call can
-    fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
+    deadline. Errors are described in errors.proto. In addition to the reasons listed below, every
+    call can fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     @_typing.overload
@@ -41,55 +41,57 @@ class RecommenderServiceStub:
     Recommend: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.RecommendRequest, _recommender_service_pb2.RecommendResponse]
     """Returns one page of the items that best match a subject, best first.
 
-    A first page does not need the backends: if one of them fails, the answer is degraded and its
-    `source` says why; without any backend it falls back to the gateway's own baseline and
-    popularity models. A further page needs the backends that its first page was ranked with.
+    A first page does not depend on the backends. If a backend fails, the answer is degraded and
+    its `source` states why. Without any backend, the gateway uses its own baseline and popularity
+    models. A further page depends on the backends with which the first page was ranked.
 
     Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with a page token also
-    PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with `options.model` also
-    MODEL_UNAVAILABLE and MODEL_ABSTAINS.
+    PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with
+    `options.model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     BatchRecommend: _grpc.UnaryStreamMultiCallable[_recommender_service_pb2.BatchRecommendRequest, _recommender_service_pb2.BatchRecommendResponse]
     """Returns the first page for many subjects in one call.
 
-    Answers are streamed as they become ready, in any order, possibly several per message. An error
-    of one subject takes the place of its answer and does not end the stream.
+    Answers are streamed as they become ready, in any order, possibly several per message. If a
+    subject fails, its error is sent instead of an answer, and the stream continues.
 
-    The caller must read the answers as they come: a call whose answers stay unread is ended with
-    OVERLOADED. A gateway that shuts down ends the call with DRAINING, after the answers to the
-    subjects that it has begun; ask another one for the others.
+    The caller must read the answers as they arrive; if they remain unread, the call ends with
+    OVERLOADED. A gateway that shuts down finishes the subjects in progress and then ends the call
+    with DRAINING; request the others from another gateway.
 
     Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, DRAINING.
     Other errors of Recommend are reported per subject.
     """
     PredictRatings: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.PredictRatingsRequest, _recommender_service_pb2.PredictRatingsResponse]
-    """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
-    backend fails.
+    """Predicts the ratings that a subject would give to items. As with Recommend, the answer is
+    degraded if a backend fails.
 
     Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, NO_PREDICTED_STARS; with
     `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     SimilarItems: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.SimilarItemsRequest, _recommender_service_pb2.SimilarItemsResponse]
-    """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
-    if a backend fails; without any backend the list is empty. An item without ratings is compared
-    by genres, year and attributes instead, without any model, unless the request names one.
+    """Returns the items most similar to a given item, most similar first. As with Recommend, the
+    answer is degraded if a backend fails; without any backend the list is empty. An item without
+    ratings is compared by genres, year and attributes instead of models, unless the request names
+    a model.
 
     Errors: INVALID_FIELD, ITEM_NOT_FOUND, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with
     `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     SearchItems: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.SearchItemsRequest, _recommender_service_pb2.SearchItemsResponse]
     """Returns one page of the items whose titles contain the words of a query, best match first. It
-    needs no backend.
+    does not depend on the backends.
 
     Errors: INVALID_FIELD, NO_RELEASE, PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED.
     """
     GetItem: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.GetItemRequest, _recommender_service_pb2.GetItemResponse]
-    """Returns the metadata, the attributes and the rating statistics of one item. It needs no backend.
+    """Returns the metadata, the attributes and the rating statistics of one item. It does not depend
+    on the backends.
 
     Errors: INVALID_FIELD, ITEM_NOT_FOUND, NO_RELEASE.
     """
     GetStatus: _grpc.UnaryUnaryMultiCallable[_recommender_service_pb2.GetStatusRequest, _recommender_service_pb2.GetStatusResponse]
-    """Returns the state of the gateway: its releases, models and backends. It also answers before the
+    """Returns the state of the gateway: its releases, models and backends. It works even before the
     first release is loaded.
     """
 
@@ -98,63 +100,65 @@ class RecommenderServiceAsyncStub(RecommenderServiceStub):
     """Recommends items to users.
 
     Callers should set a deadline on every call; a call without one gets the server's default
-    deadline. Errors are described in errors.proto. Besides the reasons listed below, every call can
-    fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
+    deadline. Errors are described in errors.proto. In addition to the reasons listed below, every
+    call can fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Recommend: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.RecommendRequest, _recommender_service_pb2.RecommendResponse]  # type: ignore[assignment]
     """Returns one page of the items that best match a subject, best first.
 
-    A first page does not need the backends: if one of them fails, the answer is degraded and its
-    `source` says why; without any backend it falls back to the gateway's own baseline and
-    popularity models. A further page needs the backends that its first page was ranked with.
+    A first page does not depend on the backends. If a backend fails, the answer is degraded and
+    its `source` states why. Without any backend, the gateway uses its own baseline and popularity
+    models. A further page depends on the backends with which the first page was ranked.
 
     Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with a page token also
-    PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with `options.model` also
-    MODEL_UNAVAILABLE and MODEL_ABSTAINS.
+    PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with
+    `options.model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     BatchRecommend: _aio.UnaryStreamMultiCallable[_recommender_service_pb2.BatchRecommendRequest, _recommender_service_pb2.BatchRecommendResponse]  # type: ignore[assignment]
     """Returns the first page for many subjects in one call.
 
-    Answers are streamed as they become ready, in any order, possibly several per message. An error
-    of one subject takes the place of its answer and does not end the stream.
+    Answers are streamed as they become ready, in any order, possibly several per message. If a
+    subject fails, its error is sent instead of an answer, and the stream continues.
 
-    The caller must read the answers as they come: a call whose answers stay unread is ended with
-    OVERLOADED. A gateway that shuts down ends the call with DRAINING, after the answers to the
-    subjects that it has begun; ask another one for the others.
+    The caller must read the answers as they arrive; if they remain unread, the call ends with
+    OVERLOADED. A gateway that shuts down finishes the subjects in progress and then ends the call
+    with DRAINING; request the others from another gateway.
 
     Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, DRAINING.
     Other errors of Recommend are reported per subject.
     """
     PredictRatings: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.PredictRatingsRequest, _recommender_service_pb2.PredictRatingsResponse]  # type: ignore[assignment]
-    """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
-    backend fails.
+    """Predicts the ratings that a subject would give to items. As with Recommend, the answer is
+    degraded if a backend fails.
 
     Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, NO_PREDICTED_STARS; with
     `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     SimilarItems: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.SimilarItemsRequest, _recommender_service_pb2.SimilarItemsResponse]  # type: ignore[assignment]
-    """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
-    if a backend fails; without any backend the list is empty. An item without ratings is compared
-    by genres, year and attributes instead, without any model, unless the request names one.
+    """Returns the items most similar to a given item, most similar first. As with Recommend, the
+    answer is degraded if a backend fails; without any backend the list is empty. An item without
+    ratings is compared by genres, year and attributes instead of models, unless the request names
+    a model.
 
     Errors: INVALID_FIELD, ITEM_NOT_FOUND, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with
     `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
     """
     SearchItems: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.SearchItemsRequest, _recommender_service_pb2.SearchItemsResponse]  # type: ignore[assignment]
     """Returns one page of the items whose titles contain the words of a query, best match first. It
-    needs no backend.
+    does not depend on the backends.
 
     Errors: INVALID_FIELD, NO_RELEASE, PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED.
     """
     GetItem: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.GetItemRequest, _recommender_service_pb2.GetItemResponse]  # type: ignore[assignment]
-    """Returns the metadata, the attributes and the rating statistics of one item. It needs no backend.
+    """Returns the metadata, the attributes and the rating statistics of one item. It does not depend
+    on the backends.
 
     Errors: INVALID_FIELD, ITEM_NOT_FOUND, NO_RELEASE.
     """
     GetStatus: _aio.UnaryUnaryMultiCallable[_recommender_service_pb2.GetStatusRequest, _recommender_service_pb2.GetStatusResponse]  # type: ignore[assignment]
-    """Returns the state of the gateway: its releases, models and backends. It also answers before the
+    """Returns the state of the gateway: its releases, models and backends. It works even before the
     first release is loaded.
     """
 
@@ -162,8 +166,8 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Recommends items to users.
 
     Callers should set a deadline on every call; a call without one gets the server's default
-    deadline. Errors are described in errors.proto. Besides the reasons listed below, every call can
-    fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
+    deadline. Errors are described in errors.proto. In addition to the reasons listed below, every
+    call can fail with OVERLOADED, DEADLINE_EXCEEDED and INTERNAL.
     """
 
     @_abc_1.abstractmethod
@@ -174,13 +178,13 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_recommender_service_pb2.RecommendResponse, _abc.Awaitable[_recommender_service_pb2.RecommendResponse]]:
         """Returns one page of the items that best match a subject, best first.
 
-        A first page does not need the backends: if one of them fails, the answer is degraded and its
-        `source` says why; without any backend it falls back to the gateway's own baseline and
-        popularity models. A further page needs the backends that its first page was ranked with.
+        A first page does not depend on the backends. If a backend fails, the answer is degraded and
+        its `source` states why. Without any backend, the gateway uses its own baseline and popularity
+        models. A further page depends on the backends with which the first page was ranked.
 
         Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with a page token also
-        PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with `options.model` also
-        MODEL_UNAVAILABLE and MODEL_ABSTAINS.
+        PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED, BACKEND_UNAVAILABLE and FEEDBACK_UNAVAILABLE; with
+        `options.model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
         """
 
     @_abc_1.abstractmethod
@@ -191,12 +195,12 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_recommender_service_pb2.BatchRecommendResponse], _abc.AsyncIterator[_recommender_service_pb2.BatchRecommendResponse]]:
         """Returns the first page for many subjects in one call.
 
-        Answers are streamed as they become ready, in any order, possibly several per message. An error
-        of one subject takes the place of its answer and does not end the stream.
+        Answers are streamed as they become ready, in any order, possibly several per message. If a
+        subject fails, its error is sent instead of an answer, and the stream continues.
 
-        The caller must read the answers as they come: a call whose answers stay unread is ended with
-        OVERLOADED. A gateway that shuts down ends the call with DRAINING, after the answers to the
-        subjects that it has begun; ask another one for the others.
+        The caller must read the answers as they arrive; if they remain unread, the call ends with
+        OVERLOADED. A gateway that shuts down finishes the subjects in progress and then ends the call
+        with DRAINING; request the others from another gateway.
 
         Errors of the call: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, DRAINING.
         Other errors of Recommend are reported per subject.
@@ -208,8 +212,8 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recommender_service_pb2.PredictRatingsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recommender_service_pb2.PredictRatingsResponse, _abc.Awaitable[_recommender_service_pb2.PredictRatingsResponse]]:
-        """Predicts the ratings that a subject would give to items. Like Recommend it degrades if a
-        backend fails.
+        """Predicts the ratings that a subject would give to items. As with Recommend, the answer is
+        degraded if a backend fails.
 
         Errors: INVALID_FIELD, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE, NO_PREDICTED_STARS; with
         `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
@@ -221,9 +225,10 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recommender_service_pb2.SimilarItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recommender_service_pb2.SimilarItemsResponse, _abc.Awaitable[_recommender_service_pb2.SimilarItemsResponse]]:
-        """Returns the items most similar to a given item, most similar first. Like Recommend it degrades
-        if a backend fails; without any backend the list is empty. An item without ratings is compared
-        by genres, year and attributes instead, without any model, unless the request names one.
+        """Returns the items most similar to a given item, most similar first. As with Recommend, the
+        answer is degraded if a backend fails; without any backend the list is empty. An item without
+        ratings is compared by genres, year and attributes instead of models, unless the request names
+        a model.
 
         Errors: INVALID_FIELD, ITEM_NOT_FOUND, RELEASE_NOT_FOUND, MODEL_NOT_FOUND, NO_RELEASE; with
         `model` also MODEL_UNAVAILABLE and MODEL_ABSTAINS.
@@ -236,7 +241,7 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_recommender_service_pb2.SearchItemsResponse, _abc.Awaitable[_recommender_service_pb2.SearchItemsResponse]]:
         """Returns one page of the items whose titles contain the words of a query, best match first. It
-        needs no backend.
+        does not depend on the backends.
 
         Errors: INVALID_FIELD, NO_RELEASE, PAGE_TOKEN_MISMATCH, PAGE_TOKEN_EXPIRED.
         """
@@ -247,7 +252,8 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recommender_service_pb2.GetItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recommender_service_pb2.GetItemResponse, _abc.Awaitable[_recommender_service_pb2.GetItemResponse]]:
-        """Returns the metadata, the attributes and the rating statistics of one item. It needs no backend.
+        """Returns the metadata, the attributes and the rating statistics of one item. It does not depend
+        on the backends.
 
         Errors: INVALID_FIELD, ITEM_NOT_FOUND, NO_RELEASE.
         """
@@ -258,7 +264,7 @@ class RecommenderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _recommender_service_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_recommender_service_pb2.GetStatusResponse, _abc.Awaitable[_recommender_service_pb2.GetStatusResponse]]:
-        """Returns the state of the gateway: its releases, models and backends. It also answers before the
+        """Returns the state of the gateway: its releases, models and backends. It works even before the
         first release is loaded.
         """
 

@@ -4,9 +4,9 @@ isort:skip_file
 The internal API between the gateway and its backends. The CF service and the inference service
 both implement it, each for its own models.
 
-Users and items are identified by their indexes in one release. Every request names that release,
-and a backend that has not loaded it returns NOT_FOUND (RELEASE_NOT_FOUND), so indexes of two
-releases are never mixed. Arrays are encoded as bytes: little-endian, without padding.
+Users and items are identified by their indexes in a release. Every request names that release,
+and a backend that has not loaded it returns NOT_FOUND (RELEASE_NOT_FOUND), so indexes of
+different releases are never mixed. Arrays are encoded as bytes: little-endian, without padding.
 """
 
 from collections import abc as _abc
@@ -50,12 +50,11 @@ class UserQuery(_message.Message):
     """
     eligible: _builtins.bytes
     """The items that may be among a model's own best: one bit per item of the catalogue, least
-    significant bit first. Empty allows all. Only RankItems reads it, and only without
-    `candidates`.
+    significant bit first. Empty allows all. Used only by RankItems, and only without `candidates`.
     """
     new_only: _builtins.bool
-    """Whether items without training ratings and items that the user has rated, in training or in
-    the request, are left out of `eligible`. Only RankItems reads it, and only without `candidates`.
+    """Whether to exclude items without training ratings, and items that the user has rated in training
+    or in the request, from `eligible`. Used only by RankItems, and only without `candidates`.
     """
     def __init__(
         self,
@@ -133,7 +132,7 @@ class ScoreItemsResponse(_message.Message):
         model: _builtins.str
         """The model's name."""
         scores: _builtins.bytes
-        """The scores: float32, one user after the other, each user's in the order of its candidates. If
+        """The scores: float32, one user after another, each user's in the order of its candidates. If
         the model has no scores for a user, for example because it cannot fold in new ratings, all
         scores of that user are NaN.
         """
@@ -190,12 +189,12 @@ class RankItemsRequest(_message.Message):
     release_id: _builtins.str
     """The release that all indexes belong to."""
     best_count: _builtins.int
-    """The maximum number of own best items to return per model and user. 0 to 10,000."""
+    """The maximum number of each model's own best items to return per user. 0 to 10,000."""
     stars_count: _builtins.int
     """How many of each user's best items `stars_models` score. 0 to 10,000."""
     top_count: _builtins.int
-    """How many of each user's best items to return, in place of the sums of all items and of each
-    model's own best. 0 to 10,000; 0 returns the latter. At most 31 models can rank then.
+    """If above 0, the number of each user's best items to return, instead of the sums of all items and
+    each model's own best items. 0 to 10,000. Allows at most 31 ranking models.
     """
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserQuery]:
@@ -211,9 +210,9 @@ class RankItemsRequest(_message.Message):
 
     @_builtins.property
     def gateway_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The gateway's own models in the ranking, such as popularity. They order the items alike for all
-        users. The returned sums leave them out, and they only help to decide which items are a user's
-        best.
+        """The gateway's own models in the ranking, such as popularity, which rank the items alike for all
+        users. They are used to determine each user's best items, but are not included in the returned
+        sums.
         """
 
     @_builtins.property
@@ -254,7 +253,7 @@ class RankItemsResponse(_message.Message):
 
     @_typing.final
     class ModelItems(_message.Message):
-        """What one model adds to the ranking."""
+        """The contribution of one model to the ranking."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -274,8 +273,8 @@ class RankItemsResponse(_message.Message):
         counts: _builtins.bytes
         """The number of items of each user: int32."""
         abstains: _builtins.bytes
-        """The users whom the model cannot score, for example because it cannot fold in new ratings:
-        int32 positions in the request, ascending. The model is left out of their sums.
+        """The users that the model cannot score, for example because it cannot fold in new ratings:
+        int32 positions in the request, ascending. The model is excluded from their sums.
         """
         def __init__(
             self,
@@ -335,15 +334,15 @@ class RankItemsResponse(_message.Message):
         USER_BIASES_FIELD_NUMBER: _builtins.int
         items: _builtins.bytes
         """The indexes of the items: int32, one user after the other, each user's best first. A user
-        whom one of the models cannot score has none, because the sum lacks a part.
+        that one of the models cannot score has none, because the sum is incomplete.
         """
         counts: _builtins.bytes
         """The number of items of each user: int32."""
         scores: _builtins.bytes
         """The weighted sum of the models' scores of each of `items`: float32."""
         proposers: _builtins.bytes
-        """Which models have the item among their own best: int32 for each of `items`, whose bit m
-        belongs to the request's model m.
+        """The models that have the item among their own best: an int32 for each of `items`, whose bit m
+        stands for model m of the request.
         """
         user_biases: _builtins.bytes
         """The bias of each user in the baseline, in stars: float32."""
@@ -383,8 +382,8 @@ class RankItemsResponse(_message.Message):
 
     @_builtins.property
     def top(self) -> Global___RankItemsResponse.TopItems:
-        """Set if the request has a `top_count`. Then `scores` is empty, and of `models` only `abstains`
-        is set.
+        """Set if the request has a `top_count`. In that case `scores` is empty, and in `models` only
+        `abstains` is set.
         """
 
     def __init__(
@@ -570,7 +569,7 @@ class CompareItemsResponse(_message.Message):
     """The release that was used."""
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___CompareItemsResponse.ModelSimilarities]:
-        """The similarities of each model. Models that do not compare items are left out."""
+        """The similarities of each model. Models that do not compare items are omitted."""
 
     def __init__(
         self,
@@ -632,7 +631,7 @@ class ExplainItemsResponse(_message.Message):
 
     @_typing.final
     class RatedItems(_message.Message):
-        """How a model's score of an item is the sum of the contributions of rated items and a remainder."""
+        """The decomposition of a model's score into contributions of rated items and a remainder."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -647,7 +646,7 @@ class ExplainItemsResponse(_message.Message):
         contributions: _builtins.bytes
         """The contribution of each of `items` to the model's score, in the unit of the score: float32."""
         total: _builtins.float
-        """The sum of the contributions of all rated items, those that are not in `items` included."""
+        """The sum of the contributions of all rated items, including those not in `items`."""
         def __init__(
             self,
             *,
@@ -664,7 +663,7 @@ class ExplainItemsResponse(_message.Message):
 
     @_typing.final
     class SimilarUsers(_message.Message):
-        """What similar users contribute to a model's score of an item."""
+        """The contribution of similar users to a model's score of an item."""
 
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -707,7 +706,7 @@ class ExplainItemsResponse(_message.Message):
 
         @_builtins.property
         def similar_users(self) -> Global___ExplainItemsResponse.SimilarUsers:
-            """The similar users. Unset if the model does not score by similar users."""
+            """The similar users. Unset if the model's scores are not based on similar users."""
 
         def __init__(
             self,
@@ -755,7 +754,7 @@ class ExplainItemsResponse(_message.Message):
         """Their contribution to the prediction of user-based CF, in stars."""
         @_builtins.property
         def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExplainItemsResponse.ModelEvidence]:
-            """The evidence of each model. Models that cannot be explained are left out."""
+            """The evidence of each model. Models that cannot be explained are omitted."""
 
         def __init__(
             self,
@@ -804,8 +803,8 @@ class ListReleasesRequest(_message.Message):
 
     RELEASE_IN_SERVICE_FIELD_NUMBER: _builtins.int
     release_in_service: _builtins.str
-    """The release that the caller has in service. The backend keeps it loaded when it has to make
-    room for others. Empty if the caller has none.
+    """The release that the caller has in service. The backend keeps it loaded when it unloads other
+    releases. Empty if the caller has none.
     """
     def __init__(
         self,
@@ -837,7 +836,7 @@ class ListReleasesResponse(_message.Message):
         release_id: _builtins.str
         """The release's id."""
         why: _builtins.str
-        """Why it was refused, in words."""
+        """A description of why it was refused."""
         def __init__(
             self,
             *,
@@ -883,8 +882,8 @@ class ListReleasesResponse(_message.Message):
 
     @_builtins.property
     def model_seconds(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
-        """The seconds that each model has taken since the backend started, by the model's name. Their
-        ratios tell which models are slow.
+        """The time in seconds that each model has taken since the backend started, by the model's name.
+        The ratios indicate which models are slow.
         """
 
     def __init__(

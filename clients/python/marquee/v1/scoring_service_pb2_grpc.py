@@ -29,7 +29,7 @@ class ScoringServiceStub(object):
     """Scores items for users with each of a backend's models.
 
     Every call can fail with INVALID_FIELD, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL, and every
-    call but ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
+    call except ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
     """
 
     def __init__(self, channel):
@@ -74,7 +74,7 @@ class ScoringServiceServicer(object):
     """Scores items for users with each of a backend's models.
 
     Every call can fail with INVALID_FIELD, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL, and every
-    call but ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
+    call except ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
     """
 
     def ScoreItems(self, request, context):
@@ -88,9 +88,9 @@ class ScoringServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RankItems(self, request, context):
-        """Ranks given items, or the whole catalogue, for one or more users: returns weighted sums of the
-        models' scores and each model's own best items, which is much smaller than the scores of every
-        model. Concurrent calls with the same weights are ranked together (micro-batching).
+        """Ranks given items, or the whole catalogue, for one or more users. Returns weighted sums of the
+        models' scores and each model's own best items, which are much smaller than the scores of all
+        models. Concurrent calls with the same weights are ranked together (micro-batching).
 
         Errors: MODEL_NOT_FOUND.
         """
@@ -99,8 +99,8 @@ class ScoringServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RetrieveItems(self, request, context):
-        """Returns each model's highest-scoring items for one or more users (candidate generation). If some
-        of the models can search, those that would have to score the whole catalogue are left out.
+        """Returns each model's highest-scoring items for one or more users (candidate generation). If any
+        of the models can search, models that would have to score the whole catalogue are skipped.
 
         Errors: MODEL_NOT_FOUND.
         """
@@ -117,7 +117,7 @@ class ScoringServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ExplainItems(self, request, context):
-        """Returns the ratings of a user, and of similar users, that the scores of given items rest on.
+        """Returns the ratings of a user, and of similar users, that explain the scores of given items.
 
         Errors: MODEL_NOT_FOUND.
         """
@@ -177,7 +177,7 @@ class ScoringService(object):
     """Scores items for users with each of a backend's models.
 
     Every call can fail with INVALID_FIELD, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL, and every
-    call but ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
+    call except ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
     """
 
     @staticmethod

@@ -4,9 +4,9 @@ isort:skip_file
 The internal API between the gateway and its backends. The CF service and the inference service
 both implement it, each for its own models.
 
-Users and items are identified by their indexes in one release. Every request names that release,
-and a backend that has not loaded it returns NOT_FOUND (RELEASE_NOT_FOUND), so indexes of two
-releases are never mixed. Arrays are encoded as bytes: little-endian, without padding.
+Users and items are identified by their indexes in a release. Every request names that release,
+and a backend that has not loaded it returns NOT_FOUND (RELEASE_NOT_FOUND), so indexes of
+different releases are never mixed. Arrays are encoded as bytes: little-endian, without padding.
 """
 
 from collections import abc as _abc
@@ -36,7 +36,7 @@ class ScoringServiceStub:
     """Scores items for users with each of a backend's models.
 
     Every call can fail with INVALID_FIELD, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL, and every
-    call but ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
+    call except ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
     """
 
     @_typing.overload
@@ -50,15 +50,15 @@ class ScoringServiceStub:
     Errors: MODEL_NOT_FOUND.
     """
     RankItems: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.RankItemsRequest, _scoring_service_pb2.RankItemsResponse]
-    """Ranks given items, or the whole catalogue, for one or more users: returns weighted sums of the
-    models' scores and each model's own best items, which is much smaller than the scores of every
-    model. Concurrent calls with the same weights are ranked together (micro-batching).
+    """Ranks given items, or the whole catalogue, for one or more users. Returns weighted sums of the
+    models' scores and each model's own best items, which are much smaller than the scores of all
+    models. Concurrent calls with the same weights are ranked together (micro-batching).
 
     Errors: MODEL_NOT_FOUND.
     """
     RetrieveItems: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.RetrieveItemsRequest, _scoring_service_pb2.RetrieveItemsResponse]
-    """Returns each model's highest-scoring items for one or more users (candidate generation). If some
-    of the models can search, those that would have to score the whole catalogue are left out.
+    """Returns each model's highest-scoring items for one or more users (candidate generation). If any
+    of the models can search, models that would have to score the whole catalogue are skipped.
 
     Errors: MODEL_NOT_FOUND.
     """
@@ -67,7 +67,7 @@ class ScoringServiceStub:
     items.
     """
     ExplainItems: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.ExplainItemsRequest, _scoring_service_pb2.ExplainItemsResponse]
-    """Returns the ratings of a user, and of similar users, that the scores of given items rest on.
+    """Returns the ratings of a user, and of similar users, that explain the scores of given items.
 
     Errors: MODEL_NOT_FOUND.
     """
@@ -79,7 +79,7 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     """Scores items for users with each of a backend's models.
 
     Every call can fail with INVALID_FIELD, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL, and every
-    call but ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
+    call except ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -90,15 +90,15 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     Errors: MODEL_NOT_FOUND.
     """
     RankItems: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.RankItemsRequest, _scoring_service_pb2.RankItemsResponse]  # type: ignore[assignment]
-    """Ranks given items, or the whole catalogue, for one or more users: returns weighted sums of the
-    models' scores and each model's own best items, which is much smaller than the scores of every
-    model. Concurrent calls with the same weights are ranked together (micro-batching).
+    """Ranks given items, or the whole catalogue, for one or more users. Returns weighted sums of the
+    models' scores and each model's own best items, which are much smaller than the scores of all
+    models. Concurrent calls with the same weights are ranked together (micro-batching).
 
     Errors: MODEL_NOT_FOUND.
     """
     RetrieveItems: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.RetrieveItemsRequest, _scoring_service_pb2.RetrieveItemsResponse]  # type: ignore[assignment]
-    """Returns each model's highest-scoring items for one or more users (candidate generation). If some
-    of the models can search, those that would have to score the whole catalogue are left out.
+    """Returns each model's highest-scoring items for one or more users (candidate generation). If any
+    of the models can search, models that would have to score the whole catalogue are skipped.
 
     Errors: MODEL_NOT_FOUND.
     """
@@ -107,7 +107,7 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     items.
     """
     ExplainItems: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.ExplainItemsRequest, _scoring_service_pb2.ExplainItemsResponse]  # type: ignore[assignment]
-    """Returns the ratings of a user, and of similar users, that the scores of given items rest on.
+    """Returns the ratings of a user, and of similar users, that explain the scores of given items.
 
     Errors: MODEL_NOT_FOUND.
     """
@@ -118,7 +118,7 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
     """Scores items for users with each of a backend's models.
 
     Every call can fail with INVALID_FIELD, OVERLOADED, DEADLINE_EXCEEDED and INTERNAL, and every
-    call but ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
+    call except ListReleases with RELEASE_NOT_FOUND. Further reasons are listed below.
     """
 
     @_abc_1.abstractmethod
@@ -139,9 +139,9 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scoring_service_pb2.RankItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_service_pb2.RankItemsResponse, _abc.Awaitable[_scoring_service_pb2.RankItemsResponse]]:
-        """Ranks given items, or the whole catalogue, for one or more users: returns weighted sums of the
-        models' scores and each model's own best items, which is much smaller than the scores of every
-        model. Concurrent calls with the same weights are ranked together (micro-batching).
+        """Ranks given items, or the whole catalogue, for one or more users. Returns weighted sums of the
+        models' scores and each model's own best items, which are much smaller than the scores of all
+        models. Concurrent calls with the same weights are ranked together (micro-batching).
 
         Errors: MODEL_NOT_FOUND.
         """
@@ -152,8 +152,8 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scoring_service_pb2.RetrieveItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_service_pb2.RetrieveItemsResponse, _abc.Awaitable[_scoring_service_pb2.RetrieveItemsResponse]]:
-        """Returns each model's highest-scoring items for one or more users (candidate generation). If some
-        of the models can search, those that would have to score the whole catalogue are left out.
+        """Returns each model's highest-scoring items for one or more users (candidate generation). If any
+        of the models can search, models that would have to score the whole catalogue are skipped.
 
         Errors: MODEL_NOT_FOUND.
         """
@@ -174,7 +174,7 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scoring_service_pb2.ExplainItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_service_pb2.ExplainItemsResponse, _abc.Awaitable[_scoring_service_pb2.ExplainItemsResponse]]:
-        """Returns the ratings of a user, and of similar users, that the scores of given items rest on.
+        """Returns the ratings of a user, and of similar users, that explain the scores of given items.
 
         Errors: MODEL_NOT_FOUND.
         """

@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `marquee_core.feedback.migrate` passes."""
+"""Runs the migrations on the connection passed by `marquee_core.feedback.migrate`."""
 
 from __future__ import annotations
 

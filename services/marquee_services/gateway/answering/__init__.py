@@ -1,7 +1,7 @@
-"""One module for each kind of answer: a valid request comes in, a response message goes out.
+"""Turns valid requests into responses, with one module for each kind of answer.
 
-`stored_answers.py` answers without scoring, `recommend.py`, `predict.py` and `similar.py` with
-scores, `lookups.py` and `status.py` from the loaded releases alone. May import every other package
-of the gateway; only `servicer.py`, `batch.py` and `main.py` import this one. Start with
-`recommend.py`.
+`stored_answers.py` answers without scoring; `recommend.py`, `predict.py` and `similar.py` use
+scores; `lookups.py` and `status.py` need only the loaded releases. May import every other package
+of the gateway; within the gateway, only `servicer.py`, `batch.py` and `main.py` import this one.
+Start with `recommend.py`.
 """

@@ -1,4 +1,4 @@
-"""The reasons for which an answer is degraded."""
+"""Maps failures of backends to the reasons for which an answer is degraded."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ DEGRADED_REASONS: Mapping[tuple[str, Failure], types_pb2.DegradedReason.ValueTyp
 def degraded_reasons(
     failures: Sequence[BackendError],
 ) -> list[types_pb2.DegradedReason.ValueType]:
-    """The protocol's reasons for backend failures, in their order, each once."""
+    """Returns the protocol's reasons for backend failures, in their order without duplicates."""
     reasons = (DEGRADED_REASONS[failure.backend, failure.failure] for failure in failures)
     return list(dict.fromkeys(reasons))

@@ -1,8 +1,8 @@
 """Turns the models' evidence into reasons: shares of the score, rated items and similar users.
 
-The share of a model is its ranking weight times its output. Where the output is a sum over rated
-items, so is the share, and the shares of all models add up to the score. A rated item is therefore
-a reason in proportion to what it adds to the score.
+The share of a model is its ranking weight times its output, and the shares of all models add up to
+the score. If the output is a sum over rated items, so is the share. A rated item therefore counts
+as a reason in proportion to its contribution to the score.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from marquee_services.server.wire import unpack_floats, unpack_ints
 INTERCEPT = "intercept"
 """The name under which reasons list the constant of the blend."""
 
-# The rated items that are named as reasons for a recommended item.
+# The most rated items that are listed as reasons for a recommended item.
 _MAX_RATED_ITEMS = 5
 
 
 @dataclass(frozen=True)
 class RatedContribution:
-    """What one rated item adds to the output of one model.
+    """The contribution of one rated item to the output of one model.
 
     Attributes:
         index: The index of the rated item.
-        similarity: Its similarity to the recommended item in the model; 0 if the model has none.
-        contribution: What it adds to the model's output, in the unit of the output.
+        similarity: Its similarity to the recommended item by the model; 0 if the model has none.
+        contribution: Its contribution to the model's output, in the unit of the output.
     """
 
     index: int
@@ -60,9 +60,13 @@ class ModelEvidence:
     def of_backend(
         cls, models: Sequence[str], message: ExplainItemsResponse.ItemEvidence
     ) -> dict[str, ModelEvidence]:
-        """By name, the evidence of the models that a backend was asked to explain.
+        """Returns the evidence of a backend's models by name.
 
-        A model that the backend left out has evidence without content: it cannot be decomposed.
+        A model that the backend left out cannot be decomposed, and has empty evidence.
+
+        Args:
+            models: The names of the models whose evidence was requested.
+            message: The backend's evidence for one item.
         """
         found = {name: cls() for name in models}
         for model in message.models:
@@ -88,14 +92,14 @@ def reasons_of(
     position: int,
     evidence: Mapping[str, ModelEvidence],
 ) -> list[pb.Reason]:
-    """All reasons for a candidate: model shares, then rated items, then similar users.
+    """Returns all reasons for an item: model shares, then rated items, then similar users.
 
     Args:
-        release: The release that ranked it.
-        subject: The subject whom it is recommended to.
+        release: The release that ranked the item.
+        subject: The subject to whom the item is recommended.
         scored: The scores of the items on the page.
-        position: Its position on the page.
-        evidence: By name, the evidence of the models whose backends answered.
+        position: The position of the item on the page.
+        evidence: The evidence of the models whose backends answered, by name.
     """
     shares = model_shares(release, scored, position, evidence)
     weights = scored.blends.ranking.weights
@@ -113,10 +117,10 @@ def model_shares(
     position: int,
     evidence: Mapping[str, ModelEvidence],
 ) -> list[pb.Reason.ModelShare]:
-    """Each model's contribution to a candidate's ranking score, largest first.
+    """Returns each model's contribution to an item's ranking score, the largest first.
 
-    The contributions, with that of the intercept, add up to the score, unless a backend that
-    ranked the candidate has failed since: the shares of its models are missing.
+    The contributions, including the intercept's, add up to the score. If a backend has failed since
+    it ranked the item, the shares of its models are missing.
     """
     blend = scored.blends.ranking
     shares = []
@@ -126,7 +130,7 @@ def model_shares(
         output = float(scored.outputs[name][position])
         share = pb.Reason.ModelShare(model=name, output=output, contribution=weight * output)
         found = evidence.get(name)
-        # The output of a model that abstains is replaced by a neutral one.
+        # If a model abstains, its output is a neutral value.
         if release.models[name].backend == GATEWAY or name in scored.abstaining:
             share.decomposition = pb.Reason.DECOMPOSITION_IMPERSONAL
         elif found is None:
@@ -157,10 +161,10 @@ def rated_items(
     weights: Mapping[str, float],
     evidence: Mapping[str, ModelEvidence],
 ) -> list[pb.Reason.RatedItem]:
-    """The rated items that change the score most, by what they add to it through all models.
+    """Returns the rated items with the largest total contributions to the score.
 
-    Each rated item has one entry for each model that it contributes to, and the entries of an item
-    follow one another, the model with the largest contribution first.
+    A rated item has one entry for each model to which it contributes. The entries of an item are
+    adjacent, with the largest contribution first.
     """
     by_item: dict[int, list[tuple[float, str, RatedContribution]]] = defaultdict(list)
     for name, found in evidence.items():
@@ -189,7 +193,7 @@ def rated_items(
 def similar_users(
     weights: Mapping[str, float], evidence: Mapping[str, ModelEvidence]
 ) -> list[pb.Reason.SimilarUsers]:
-    """The similar users of each model that scores by them, if any of them rated the item."""
+    """Returns the similar users of each user-based model, if any of them rated the item."""
     return [
         pb.Reason.SimilarUsers(
             count=found.similar_users.count,

@@ -13,10 +13,9 @@ from marquee_services.gateway.releases.titles import TitleQuery
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 from marquee_services.server.worker_threads import WorkerThreads
 
-# Threads that search. Most of a search is NumPy's and runs beside the event loop.
+# Most of a search runs in NumPy without the interpreter's lock, in parallel with the event loop.
 _THREADS = 2
-# Searches and pages up to these sizes take less than a fifth of a millisecond, and handing them to
-# a thread would take as long.
+# Searches and pages up to these sizes take less than 0.2 ms, as long as handing them to a thread.
 _QUICK_COST, _QUICK_PAGE = 5_000, 50
 
 
@@ -24,29 +23,29 @@ class Lookups:
     """Looks items up in the catalogue. Requests must have been validated."""
 
     def __init__(self, releases: Releases, max_searches: int) -> None:
-        """Looks items up in the given releases.
+        """Creates the look-ups.
 
         Args:
-            releases: The releases.
-            max_searches: Most searches that may wait for the threads.
+            releases: The loaded releases.
+            max_searches: The most searches in progress or queued in the threads.
         """
         self._releases = releases
         self._threads = WorkerThreads("title-search", _THREADS, max_searches)
 
     def close(self) -> None:
-        """Ends the threads that search."""
+        """Stops the search threads."""
         self._threads.close()
 
     async def search(self, request: pb.SearchItemsRequest) -> pb.SearchItemsResponse:
-        """Finds items by the words of their titles.
+        """Searches items by the words of their titles.
 
-        A search that would hold up other calls runs in a thread.
+        An expensive search, which would delay other calls, runs in a thread.
 
         Raises:
             PageTokenMismatch: The page token is damaged or belongs to another query.
             PageTokenExpired: The page token's release is no longer loaded.
             NoRelease: No release is in service yet.
-            QueueFullError: Too many searches wait.
+            QueueFullError: Too many searches are in progress or queued.
         """
         digest = request_digest(request.query.encode())
         token = PageToken.verify(request.page_token, digest)
@@ -67,7 +66,7 @@ class Lookups:
         return await self._threads.run(work)
 
     def item(self, request: pb.GetItemRequest) -> pb.GetItemResponse:
-        """Answers an item's metadata, attributes and rating statistics.
+        """Returns an item's metadata, attributes and rating statistics.
 
         Raises:
             ItemNotFound: The release has no item with this id.
@@ -85,7 +84,7 @@ class Lookups:
 def _page(
     release: GatewayRelease, query: TitleQuery, digest: str, start: int, end: int
 ) -> pb.SearchItemsResponse:
-    """A page of the items that a query finds."""
+    """Returns a page of the items that a query finds."""
     items, count = release.titles.search(query, start, end)
     next_page = PageToken("", release.release_id, (), digest, end).encode()
     return pb.SearchItemsResponse(

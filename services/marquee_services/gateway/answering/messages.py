@@ -1,4 +1,4 @@
-"""Builds the messages that answers consist of."""
+"""Builds the messages of which answers consist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from marquee_services.gateway.releases.release import GatewayRelease
 
 
 def item_message(release: GatewayRelease, index: int) -> types_pb2.Item:
-    """An item's metadata and rating statistics."""
+    """Returns an item's metadata and rating statistics."""
     catalogue = release.catalogue
     count = int(release.rating_counts[index])
     return types_pb2.Item(
@@ -37,10 +37,10 @@ def source_message(
     failures: Sequence[BackendError],
     abstaining: Sequence[str] = (),
 ) -> types_pb2.AnswerSource:
-    """Which release and models answered; `server_time_us` is set when the answer is complete.
+    """Returns the source of an answer; `server_time_us` is set when the answer is complete.
 
     Args:
-        route: The release that answered, and the arm that it answered for.
+        route: The release that answered, and the arm of an experiment.
         blends: The blends that the answer is based on.
         failures: The failures of backends that did not answer.
         abstaining: The names of models that could not score the subject.
@@ -61,29 +61,29 @@ def serialized_source(
     blends: BlendPair,
     failures: Sequence[BackendError] = (),
     abstaining: Sequence[str] = (),
-    lacks: Sequence[types_pb2.DegradedReason.ValueType] = (),
+    left_out: Sequence[types_pb2.DegradedReason.ValueType] = (),
 ) -> bytes:
-    """A serialised AnswerSource: the same bytes object for all answers that lack nothing.
+    """Returns a serialised AnswerSource: the same bytes object for all complete answers.
 
-    The arguments are those of `source_message`, and `left_out_reasons` of the answer.
+    The arguments are those of `source_message`, and the `left_out_reasons` of the answer.
     """
 
     def compute() -> bytes:
         source = source_message(route, blends, failures, abstaining)
-        source.degraded = bool(failures or lacks)
-        source.degraded_reasons.extend(lacks)
+        source.degraded = bool(failures or left_out)
+        source.degraded_reasons.extend(left_out)
         return source.SerializeToString()
 
-    if failures or abstaining or lacks:
+    if failures or abstaining or left_out:
         return compute()
     what = "source", route.experiment_name, route.arm_name
-    return route.release.kept((blends.rating, blends.ranking), what, compute)
+    return route.release.cached((blends.rating, blends.ranking), what, compute)
 
 
 def left_out_reasons(
     without_reasons: bool, without_models: bool
 ) -> list[types_pb2.DegradedReason.ValueType]:
-    """Why an answer is degraded by what is left out because there is too much to do."""
+    """Returns why an answer is degraded, if parts of it are left out because of overload."""
     left_out = {
         types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT: without_reasons,
         types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT: without_models,
@@ -92,9 +92,9 @@ def left_out_reasons(
 
 
 def model_weights(release: GatewayRelease, blends: BlendPair) -> Sequence[types_pb2.ModelWeight]:
-    """The models of the blends with their weights, those with the largest weights first.
+    """Returns the models of the blends with their weights, the largest weights first.
 
-    The messages are shared by all answers with these blends, and must not be changed.
+    The messages are shared by all answers with these blends and must not be modified.
     """
 
     def compute() -> list[types_pb2.ModelWeight]:
@@ -111,7 +111,7 @@ def model_weights(release: GatewayRelease, blends: BlendPair) -> Sequence[types_
             weights, key=lambda w: (-abs(w.ranking_weight), -abs(w.rating_weight), w.model)
         )
 
-    return release.kept((blends.rating, blends.ranking), "model weights", compute)
+    return release.cached((blends.rating, blends.ranking), "model weights", compute)
 
 
 def recommended_items(
@@ -124,11 +124,11 @@ def recommended_items(
     """Builds the items of a page, without their metadata.
 
     Args:
-        item_ids: The items' ids, best first (n).
+        item_ids: The items' ids, the best first (n).
         scores: The ranking scores (float64, n).
         stars: The predicted ratings in stars (float, n); None if the release predicts none.
         proposers: The names of the models that proposed each item (n).
-        first_rank: The rank of the first item, counted from 1.
+        first_rank: The rank of the first item, starting at 1.
     """
     predictions = [None] * len(item_ids) if stars is None else stars.tolist()
     return [

@@ -1,4 +1,4 @@
-"""Ranks the candidates of a list and predicts stars, until a page of it is full."""
+"""Ranks the candidates of a list and predicts their stars, until a page is full."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 from marquee_services.server.wire import MAX_RETRIEVED
 
-# Each further retrieval, for a page that is not full, asks for this many times more items. So does
-# each further prediction of stars, if too few items have enough of them.
+# If a page is not full, each further retrieval requests this many times more items. If too few
+# items have enough stars, so does each further prediction of stars.
 _GROWTH = 4
-# A shortlist holds so many pages, but not so many items unless the first page has more.
-_SHORTLIST_PAGES, _LONGEST_SHORTLIST = 4, 200
+# A shortlist holds this many pages, up to a number of items that only a larger page exceeds.
+_SHORTLIST_PAGES, _MAX_SHORTLIST = 4, 200
 
 
 @dataclass(frozen=True)
 class ScoredPage:
-    """A page with everything that its answer shows.
+    """A page with all that its answer contains.
 
     Attributes:
-        ranked: The ranking that the page is cut from.
+        ranked: The ranking from which the page is cut.
         page: The page.
-        scored: The predicted stars of the page's items, in their order, the scores of the models
-            that were needed, and the blends of the answer.
+        scored: The predicted stars of the page's items in their order, the scores by the models
+            that were used for them, and the blends of the answer.
     """
 
     ranked: RankedCandidates
@@ -47,11 +47,11 @@ class ScoredPage:
 
 
 class PageScorer:
-    """Ranks first, and predicts the stars of the items on the page after.
+    """Ranks the candidates, then predicts the stars of the items on the page.
 
-    Small catalogues are ranked as a whole, and of large ones the retrieved candidates. Only models
-    with a weight in the ranking blend score that many items. The ranking of a list is cached, so
-    that its further pages need only stars.
+    Small catalogues are ranked completely; in large ones, only retrieved candidates are ranked.
+    Only models with a weight in the ranking blend score that many items. The ranking of a list is
+    cached, so that further pages need only stars.
     """
 
     def __init__(
@@ -62,8 +62,8 @@ class PageScorer:
         Args:
             router: Retrieves, ranks and scores candidates.
             list_cache: Caches the rankings of lists for their further pages.
-            dense_limit: The largest catalogue, in items, that is ranked as a whole.
-            candidates: How many items of a larger catalogue each model retrieves at first.
+            dense_limit: The largest catalogue, in items, that is ranked completely.
+            candidates: The number of items of a larger catalogue that each model first retrieves.
         """
         self._router = router
         self._list_cache = list_cache
@@ -75,7 +75,7 @@ class PageScorer:
         self._list_cache.put(list_id, ranked)
 
     def slowest_models(self, release: GatewayRelease) -> frozenset[str]:
-        """The models that are left out while there is too much load; see `Router`."""
+        """Returns the models to leave out under overload; see `Router.slowest_models`."""
         return self._router.slowest_models(release)
 
     async def score_page(
@@ -91,7 +91,7 @@ class PageScorer:
             resolved: The resolved request.
             options: The options of the request.
             size: The number of items of the page.
-            deadline: How long the backends may take.
+            deadline: The time that the backends have.
 
         Raises:
             BackendUnavailable: A backend that ranked the list's first page did not answer.
@@ -126,7 +126,7 @@ class PageScorer:
             )
             if page.has_more or not _may_have_more(resolved, ranked):
                 break
-            # Further candidates must be ranked by the same backends as the earlier ones.
+            # Further candidates must be ranked by the same backends as the previous ones.
             selection = ModelSelection(
                 options.model,
                 ranked.backends,
@@ -136,7 +136,7 @@ class PageScorer:
             try:
                 more = await self._rank(resolved, ranked, ranked.best_count, selection, deadline)
             except BackendError as error:
-                # A backend failed in the meantime: the page stays short, and the answer degraded.
+                # A backend has failed in the meantime: the page stays short, the answer degraded.
                 ranked = _with_failures(ranked, [error])
                 break
             if ranked.is_shortlist:
@@ -163,13 +163,15 @@ class PageScorer:
         size: int,
         deadline: Deadline,
     ) -> tuple[Bool | None, list[BackendError]]:
-        """The candidates that the filter and `min_predicted_stars` allow (bool, C); None for all.
+        """Determines the candidates that the filter and `min_predicted_stars` allow.
 
-        Stars are predicted for the best candidates, and for more of them until enough have the
-        requested stars to fill the page. The others are not among those that are allowed.
+        With `min_predicted_stars`, stars are predicted for the best candidates, and for more of
+        them until enough have the requested stars to fill the page. Other candidates are not
+        allowed.
 
         Returns:
-            The allowed candidates, and the failures of backends that did not predict stars.
+            Whether each candidate is allowed (bool, C), None to allow all; and the failures of
+            backends that did not predict stars.
         """
         if ranked.is_shortlist:
             return None, []
@@ -209,8 +211,8 @@ class PageScorer:
             resolved: The resolved request.
             ranked: The candidates.
             positions: Positions among the candidates (int32, n).
-            deadline: How long the backends may take.
-            with_ranking: Whether to score with the models of the ranking as well.
+            deadline: The time that the backends have.
+            with_ranking: Whether to score with the models of the ranking too.
         """
         model = resolved.selection.model
         items = ranked.item_indexes(positions)
@@ -238,22 +240,22 @@ class PageScorer:
         deadline: Deadline,
         stars_count: int = 0,
     ) -> RankedCandidates:
-        """Ranks a small catalogue as a whole, or the next tier of candidates of a large one.
+        """Ranks a small catalogue completely, or the next tier of candidates of a large one.
 
         Args:
             resolved: The resolved request.
             before: The candidates ranked so far; None for none.
             best_count: The maximum number of best items of each model.
             selection: The models to use.
-            deadline: How long the backends may take.
-            stars_count: For how many of the best items to predict stars in the same call.
+            deadline: The time that the backends have.
+            stars_count: The number of best items whose stars are predicted in the same call.
         """
         release, subject, eligible = resolved.release, resolved.subject, resolved.eligible
         if release.item_count <= self._dense_limit:
             top_count = 0
             if stars_count:
-                longest = max(stars_count, _LONGEST_SHORTLIST)
-                top_count = min(_SHORTLIST_PAGES * stars_count, longest) + 1
+                max_count = max(stars_count, _MAX_SHORTLIST)
+                top_count = min(_SHORTLIST_PAGES * stars_count, max_count) + 1
             return await self._router.rank(
                 *(release, subject, None, eligible, best_count, selection, deadline, stars_count),
                 top_count=top_count if top_count < release.item_count else 0,
@@ -278,16 +280,17 @@ class PageScorer:
 
 
 def _may_have_more(resolved: ResolvedRequest, ranked: RankedCandidates) -> bool:
-    """Whether there are eligible items that are not among the candidates."""
+    """Returns whether there are eligible items that are not among the candidates."""
     if ranked.is_shortlist:
         return ranked.is_incomplete
     return ranked.items is not None and len(ranked.items) < int(resolved.eligible.mask.sum())
 
 
 def _stars_count(options: pb.RecommendOptions, size: int) -> int:
-    """For how many of the best items stars are wanted; 0 if others may be shown.
+    """Returns for how many of the best items to predict stars while ranking.
 
-    Single models, diversity and a minimum of stars show other items than the best of the ensemble.
+    Single models, diversity and a minimum of stars may select other items than the ensemble's best,
+    so the result is 0 for them.
     """
     if options.model or options.diversity > 0 or options.HasField("min_predicted_stars"):
         return 0
@@ -295,7 +298,7 @@ def _stars_count(options: pb.RecommendOptions, size: int) -> int:
 
 
 def _with_failures(ranked: RankedCandidates, failures: list[BackendError]) -> RankedCandidates:
-    """The same ranking, with further failures of backends."""
+    """Returns the same ranking with additional failures of backends."""
     changed = replace(ranked, failures=(*ranked.failures, *failures))
     if "stars" in ranked.__dict__:
         changed.stars[:] = ranked.stars

@@ -1,4 +1,4 @@
-"""Answers PredictRatings: the stars that a subject would give to items."""
+"""Answers PredictRatings, which predicts a subject's ratings of items in stars."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Predictor:
         """Creates a predictor.
 
         Args:
-            routing: Knows which release answers a request.
+            routing: Selects the release that answers a request.
             router: Scores the items.
             fresh: The feedback of users since the release was trained.
         """
@@ -33,7 +33,7 @@ class Predictor:
     ) -> pb.PredictRatingsResponse:
         """Predicts the ratings of the request's items, in their order.
 
-        Items that the release does not know get no prediction.
+        Items that the release does not contain get no prediction.
 
         Raises:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.

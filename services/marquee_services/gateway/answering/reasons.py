@@ -1,4 +1,4 @@
-"""Explains recommended items: the models' shares of the score, and the evidence behind them."""
+"""Explains recommended items by the models' shares of the score and the evidence for them."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.scoring.plan import Query
 
-# Rated items to fetch for each item and model. More than are shown, because an item that is not
-# among the first of any model can be among the first of all models together.
+# Rated items to fetch for each item and model. These are more than are shown, because an item
+# outside the first few of every model can be among the first few of all models combined.
 _EVIDENCE_PER_MODEL = 25
 
 
@@ -30,7 +30,7 @@ class Explainer:
         """Creates an explainer.
 
         Args:
-            router: Gives access to the backends.
+            router: Provides the backends.
         """
         self._router = router
 
@@ -42,17 +42,17 @@ class Explainer:
         scored_page: ScoredPage,
         deadline: Deadline,
     ) -> list[BackendError]:
-        """Adds each model's share of the items' scores, and the evidence behind the shares.
+        """Adds each model's share of the items' scores, and the evidence for the shares.
 
         Args:
-            items: The recommended items, which are changed in place (n).
+            items: The recommended items, which are modified in place (n).
             release: The release that ranked them.
-            subject: The subject whom they are recommended to.
+            subject: The subject to whom they are recommended.
             scored_page: The page with the scores of its items by each model.
-            deadline: How long the evidence may take.
+            deadline: The time that the backends have to return the evidence.
 
         Returns:
-            The failures of the backends that did not answer; their evidence is then missing.
+            The failures of the backends that did not answer, whose evidence is missing.
         """
         scored = scored_page.scored
         models = _models_to_explain(release, scored)
@@ -100,7 +100,7 @@ class Explainer:
 def _models_to_explain(
     release: GatewayRelease, scored: ScoredCandidates
 ) -> Mapping[str, Sequence[str]]:
-    """By backend, the models that took part in the ranking."""
+    """Returns the models that took part in the ranking, by backend."""
     models: dict[str, list[str]] = {}
     for name in scored.blends.ranking.weights:
         backend = release.models[name].backend

@@ -1,4 +1,4 @@
-"""Answers Recommend when scores are needed: resolve, score, cut the page, build the answer."""
+"""Answers Recommend when scoring is needed: resolve, score, cut the page, build the answer."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.serving import Releases
 
-# Metadata is added to so many items before other calls get their turn; it takes about 2 ms.
+# Metadata is added to this many items, in about 2 ms, before other tasks get a turn.
 _SLICE = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ComputedAnswer:
-    """An answer, serialised but for its timing.
+    """An answer that is serialised except for its timing.
 
     Attributes:
         answer: The answer without its id, page token and timing.
-        list_id: The id of the list that the page is cut from.
-        next_page_token: The token of the next page; "" for none.
-        degraded_reasons: The reasons for which it is degraded.
+        list_id: The id of the list from which the page is cut.
+        next_page_token: The token of the next page; "" if there is none.
+        degraded_reasons: The reasons for which the answer is degraded.
     """
 
     answer: CachedAnswer
@@ -48,10 +48,10 @@ class ComputedAnswer:
     degraded_reasons: Sequence[types_pb2.DegradedReason.ValueType]
 
     def response(self, server_time_us: int) -> SerializedResponse:
-        """The answer as a serialised RecommendResponse.
+        """Returns the answer as a serialised RecommendResponse.
 
         Args:
-            server_time_us: How long it took, in microseconds.
+            server_time_us: The time that the answer took, in microseconds.
         """
         return self.answer.response(self.list_id, self.next_page_token, server_time_us)
 
@@ -73,12 +73,12 @@ class Recommender:
 
         Args:
             releases: The releases that a request may name.
-            routing: Knows which release answers a request.
+            routing: Selects the release that answers a request.
             page_scorer: Scores the candidates and cuts the page.
             explainer: Adds reasons to the items on request.
-            answer_cache: Receives the first pages of known users.
+            answer_cache: Caches the first pages of known users.
             fresh: The feedback of users since the release was trained.
-            metrics: Counts the answers by what they recommend.
+            metrics: Counts the answers and their items.
         """
         self._releases = releases
         self._routing = routing
@@ -103,15 +103,15 @@ class Recommender:
 
         Args:
             request: The request.
-            key: Its key.
-            rated: The ratings of its subject.
-            deadline: How long the backends may take.
+            key: The key of the request.
+            rated: The ratings of the subject.
+            deadline: The time that the backends have.
             field: The path of the subject in the caller's request, for error messages.
-            paged: Whether the answer may carry a token for the next page.
-            leave_out_reasons: Whether to leave out reasons, and say so, if the request asks for
-                them.
-            leave_out_models: Whether to leave out the slowest models, and say so. A further page
-                is ranked as the first one was.
+            paged: Whether the answer may include a token for the next page.
+            leave_out_reasons: Whether to leave out reasons that the request asks for. The answer
+                is then marked as degraded.
+            leave_out_models: Whether to leave out the slowest models of a first page. The answer
+                is then marked as degraded, and further pages use the same models.
 
         Raises:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.
@@ -147,9 +147,9 @@ class Recommender:
                 ranked.proposers(page.positions),
                 resolved.offset + 1,
             )
-        lacks = messages.left_out_reasons(leave_out_reasons, bool(left_out))
+        left_out_reasons = messages.left_out_reasons(leave_out_reasons, bool(left_out))
         source = messages.serialized_source(
-            resolved.route, scored.blends, failures, scored.abstaining, lacks
+            resolved.route, scored.blends, failures, scored.abstaining, left_out_reasons
         )
         unknown = pb.RecommendResponse(
             subject_kind=kind, unknown_item_ids=resolved.unknown_items
@@ -169,11 +169,11 @@ class Recommender:
                 tuple(sorted(left_out)),
             ).encode()
         self._metrics.count(release, kind, shown, stars)
-        degraded_reasons = [*degraded_by(failures), *lacks]
-        if token is None and not _asks_for_some(options):
+        degraded_reasons = [*degraded_by(failures), *left_out_reasons]
+        if token is None and not _may_match_nothing(options):
             self._releases.count_answer(release, not len(shown) and not failures)
         if token is None:
-            self._routing.served(resolved.route, request.subject.user_id)
+            self._routing.record_list(resolved.route, request.subject.user_id)
             adds_ratings = request.subject.ratings or request.subject.liked_item_ids
             self._answer_cache.put(
                 resolved.route.cache_key,
@@ -194,11 +194,11 @@ class Recommender:
         deadline: Deadline,
         leave_out_reasons: bool,
     ) -> tuple[bytes, list[BackendError]]:
-        """The items of a page with metadata and reasons, as the options ask for them.
+        """Builds the items of a page with the metadata and reasons that the options request.
 
         Returns:
-            The field `items` of a response, serialised; and the failures of backends that did not
-            give evidence for the reasons.
+            The serialised field `items` of a response, and the failures of backends that did not
+            return evidence for the reasons.
         """
         release, ranked, page = resolved.release, scored_page.ranked, scored_page.page
         items = messages.recommended_items(
@@ -226,15 +226,15 @@ class Recommender:
         Raises:
             ReleaseNotFound: The release is not loaded.
             NoRelease: No release is in service yet.
-            ModelNotFound: The release has no model of that name.
+            ModelNotFound: The release has no model with that name.
         """
         release = self._releases.pick(options.release_id)
         if options.model:
             release.model(options.model)
 
 
-def _asks_for_some(options: pb.RecommendOptions) -> bool:
-    """Whether options may leave no item, whatever the release."""
+def _may_match_nothing(options: pb.RecommendOptions) -> bool:
+    """Returns whether options may exclude all items of any release."""
     return (
         options.HasField("filter")
         or options.HasField("min_predicted_stars")

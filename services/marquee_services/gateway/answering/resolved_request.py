@@ -24,17 +24,17 @@ from marquee_services.gateway.releases.release import GatewayRelease
 
 @dataclass(frozen=True)
 class ResolvedRequest:
-    """A Recommend request in terms of one release.
+    """A Recommend request resolved against a release.
 
     Attributes:
-        list_id: The id of the list that the page is cut from; the same for all its pages.
-        route: The release that answers, and the arm of an experiment that it answers for.
-        subject: The subject, looked up in the release.
+        list_id: The id of the list from which the page is cut; the same for all its pages.
+        route: The release that answers, and the arm of an experiment.
+        subject: The subject, resolved against the release.
         eligible: The items that may be recommended.
-        unknown_items: Ids in the request that the release does not know.
+        unknown_items: The item ids in the request that the release does not contain.
         selection: The models that rank the list.
-        offset: How many items the earlier pages hold.
-        feedback: The user's feedback that the list rests on.
+        offset: The number of items on the previous pages.
+        feedback: The user's feedback on which the list is based.
     """
 
     list_id: str
@@ -62,25 +62,25 @@ def resolve_request(
 ) -> ResolvedRequest:
     """Resolves a request.
 
-    A further page is cut from the first page's list: with the same release, ranked by the same
-    backends, and with the user's feedback as it was then.
+    A further page is cut from the list of the first page: it uses the same release, the same
+    backends, and the user's feedback as it was then.
 
     Args:
-        routing: Knows which release answers.
-        fresh: The feedback of users.
-        request: The request, already validated.
-        rated: The ratings of its subject.
-        token: The page token of the request, already verified; None for the first page.
+        routing: Selects the release that answers.
+        fresh: The feedback of users since the release was trained.
+        request: The validated request.
+        rated: The ratings of the subject.
+        token: The verified page token of the request; None for the first page.
         field: The path of the subject in the caller's request, for error messages.
 
     Raises:
         ReleaseNotFound: The release that the options name is not loaded.
         NoRelease: No release is in service yet.
-        PageTokenExpired: The page token's release or experiment no longer answers.
+        PageTokenExpired: The page token's release is no longer loaded, or its experiment has ended.
         PageTokenMismatch: The page token names a backend that the release does not use, or the
-            feedback that the first page rests on has been deleted.
-        FeedbackUnavailable: This gateway has not read the first page's feedback yet.
-        ModelNotFound: The release has no model of the name that the options give.
+            feedback on which the first page is based has been deleted.
+        FeedbackUnavailable: This gateway has not yet read the feedback of the first page.
+        ModelNotFound: The release has no model with the name in the options.
         InvalidFields: A rating or `min_predicted_stars` is outside the release's rating scale, or
             the release predicts no stars.
     """
@@ -97,8 +97,8 @@ def resolve_request(
     if options.HasField("min_predicted_stars"):
         high = release.manifest.data.rating_max
         if not release.predicts_stars:
-            why = "the release was trained on implicit feedback and predicts no stars"
-            raise InvalidFields([FieldViolation("options.min_predicted_stars", why)])
+            reason = "the release was trained on implicit feedback and predicts no stars"
+            raise InvalidFields([FieldViolation("options.min_predicted_stars", reason)])
         if options.min_predicted_stars > high:
             reason = f"must be at most {high:g}, not {options.min_predicted_stars:g}"
             raise InvalidFields([FieldViolation("options.min_predicted_stars", reason)])
@@ -134,13 +134,13 @@ def resolve_request(
 def _feedback(
     fresh: FreshFeedback, release: GatewayRelease, user_id: str, token: PageToken | None
 ) -> UserFeedback:
-    """The user's feedback; for a further page, as it was when the first page was ranked."""
+    """Returns the user's feedback; for a further page, as it was for the first page."""
     now = fresh.for_release(user_id, release.manifest)
     if token is None:
         return now
     if token.feedback_version > fresh.position:
-        raise FeedbackUnavailable("the feedback that the first page rests on is not read yet")
+        raise FeedbackUnavailable("the feedback of the first page has not been read yet")
     before = now.as_of(token.feedback_version)
     if before is None:
-        raise PageTokenMismatch("feedback that the first page rests on has been deleted")
+        raise PageTokenMismatch("feedback of the first page has been deleted")
     return before

@@ -1,4 +1,4 @@
-"""Answers SimilarItems: the items that are most similar to a given one."""
+"""Answers SimilarItems, which finds the items that are most similar to a given one."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class SimilarItemsFinder:
 
         Args:
             releases: The releases that a request may name.
-            router: Compares the item with all others.
+            router: Computes the item's similarities to all others.
         """
         self._releases = releases
         self._router = router
@@ -36,8 +36,8 @@ class SimilarItemsFinder:
     ) -> pb.SimilarItemsResponse:
         """Finds the eligible items with the highest positive similarity to an item.
 
-        The models compare items by their ratings. An item without ratings is compared by content
-        instead, unless the request names a model.
+        Models compare items by their ratings. An item without ratings is compared by content
+        instead, unless the request selects a model.
 
         Raises:
             ServiceError: The request cannot be answered; the protocol lists the method's errors.

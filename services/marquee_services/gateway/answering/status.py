@@ -20,7 +20,7 @@ from marquee_services.gateway.releases.serving import Releases
 from marquee_services.server.access import Scope, has_scope
 from marquee_services.server.follower import ReleaseFollower
 
-_WITHHELD = "told to callers with the scope admin"
+_WITHHELD = "only shown to callers with the scope admin"
 
 
 class StatusReporter:
@@ -32,40 +32,40 @@ class StatusReporter:
         backends: Iterable[AnyBackend],
         feedback: Callable[[], pb.FeedbackStatus | None],
         experiment: Callable[[], pb.ExperimentStatus | None],
-        is_open: bool,
+        shows_addresses_to_all: bool,
     ) -> None:
-        """Reports on the given releases and backends.
+        """Creates a reporter.
 
         Args:
             releases: The releases.
             backends: The backends.
             feedback: Returns the state of the feedback log; None if the gateway has none.
-            experiment: Returns the state of the experiment; None if none runs.
-            is_open: Whether callers without the scope `admin` may learn addresses, too.
+            experiment: Returns the state of the running experiment; None if there is none.
+            shows_addresses_to_all: Whether callers without the scope `admin` may see addresses.
         """
         self._releases = releases
         self._backends = tuple(backends)
         self._feedback = feedback
         self._experiment = experiment
-        self._is_open = is_open
+        self._shows_addresses_to_all = shows_addresses_to_all
 
     def status(self) -> pb.GetStatusResponse:
-        """The current state; without a release in service, `release` is not set.
+        """Returns the current state; without a release in service, `release` is not set.
 
-        Backends whose models none of the loaded releases holds are left out: they are not called.
-        Addresses, and errors that may name some, are for administrators.
+        Backends that no loaded release uses are left out. Addresses, and errors that may contain
+        addresses, are shown only to administrators.
         """
-        tells_addresses = self._is_open or has_scope(Scope.ADMIN)
+        shows_addresses = self._shows_addresses_to_all or has_scope(Scope.ADMIN)
         feedback = self._feedback()
         experiment = self._experiment()
         for state in (feedback, experiment):
             if state is not None:
-                state.last_error = _told(state.last_error, tells_addresses)
+                state.last_error = _shown(state.last_error, shows_addresses)
         loaded = self._releases.loaded
         used = frozenset[str]().union(*(held.backends for held in loaded))
         try:
             release = _release_status(
-                self._releases.serving, self._releases.verdict, tells_addresses
+                self._releases.serving, self._releases.verdict, shows_addresses
             )
         except NoRelease:
             release = None
@@ -75,10 +75,10 @@ class StatusReporter:
             backends=[
                 pb.BackendStatus(
                     backend=backend.name,
-                    target=backend.target if tells_addresses else "",
+                    target=backend.target if shows_addresses else "",
                     healthy=backend.healthy,
                     loaded_release_ids=backend.releases,
-                    last_error=_told(backend.last_error.text, tells_addresses),
+                    last_error=_shown(backend.last_error.text, shows_addresses),
                     last_error_at=backend.last_error.at,
                 )
                 for backend in self._backends
@@ -86,29 +86,29 @@ class StatusReporter:
             ],
             server_version=version("marquee-recommender"),
             pending_release_reason=self._releases.pending_reason,
-            store_error=_told(self._releases.store_error, tells_addresses),
+            store_error=_shown(self._releases.store_error, shows_addresses),
             feedback=feedback,
             experiment=experiment,
         )
 
 
-def _told(error: str, tells_addresses: bool) -> str:
-    """What a caller is told of an error that may name addresses; "" if there is none."""
-    return error if tells_addresses or not error else _WITHHELD
+def _shown(error: str, shows_addresses: bool) -> str:
+    """Returns the error text that a caller may see; "" if there is no error."""
+    return error if shows_addresses or not error else _WITHHELD
 
 
 def experiment_status(
     routing: Routing, follower: ReleaseFollower[GatewayRelease], counter: ListCounter | None
 ) -> pb.ExperimentStatus | None:
-    """The state of the experiment that runs.
+    """Returns the state of the running experiment.
 
     Args:
-        routing: Routes requests to its arms.
+        routing: Routes requests to the arms of the experiment.
         follower: Reads the experiments from the store.
         counter: Counts the lists; None if the gateway has no feedback log.
 
     Returns:
-        The state; None if no experiment runs and the store can be read.
+        The state; None if there is neither a running experiment nor an error.
     """
     experiment, error = routing.experiment, follower.experiments.error
     if experiment is None:
@@ -133,9 +133,9 @@ def experiment_status(
 
 
 def _release_status(
-    release: GatewayRelease, verdict: Verdict | None, tells_addresses: bool
+    release: GatewayRelease, verdict: Verdict | None, shows_addresses: bool
 ) -> pb.ReleaseStatus:
-    """A release with its data, its models, its metrics and what the gate said about it."""
+    """Returns the status of a release: its data, models, metrics and the gate's verdict."""
     manifest = release.manifest
     measured = manifest.evaluation
     blends = release.ensemble.blends(sorted(release.backends))
@@ -169,14 +169,14 @@ def _release_status(
         refitted=manifest.data.refitted,
         implicit_feedback=not release.predicts_stars,
         genres=release.catalogue.genres,
-        gate=None if verdict is None else _gate_verdict(verdict, tells_addresses),
+        gate=None if verdict is None else _gate_verdict(verdict, shows_addresses),
     )
 
 
-def _gate_verdict(verdict: Verdict, tells_addresses: bool) -> pb.GateVerdict:
+def _gate_verdict(verdict: Verdict, shows_addresses: bool) -> pb.GateVerdict:
     def text(check: Check) -> str:
-        # What could not be loaded may be named by its address.
-        return _told(check.text, tells_addresses or check.decision is Decision.PROMOTE)
+        # The text of a failed check may contain addresses.
+        return _shown(check.text, shows_addresses or check.decision is Decision.PROMOTE)
 
     return pb.GateVerdict(
         decision=verdict.decision.value,
@@ -195,5 +195,5 @@ def _gate_verdict(verdict: Verdict, tells_addresses: bool) -> pb.GateVerdict:
 
 
 def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics without those that are infinite or not a number."""
+    """Returns the metrics that are finite numbers."""
     return {name: value for name, value in metrics.items() if np.isfinite(value)}

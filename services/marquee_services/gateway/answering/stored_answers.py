@@ -1,7 +1,7 @@
-"""Answers that need no scoring: cached, or precomputed with the release.
+"""Finds answers that need no scoring: cached, or precomputed with the release.
 
-They are used only while the full ensemble is available. Otherwise the answer is computed by the
-models that remain, and is marked as degraded.
+Stored answers are used only while the full ensemble is available. Otherwise the answer is computed
+with the remaining models and marked as degraded.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 
 
 class AnswerOrigin(StrEnum):
-    """Where an answer comes from, as the metric `marquee_answers_total` labels it."""
+    """The origin of an answer, a label of the metric `marquee_answers_total`."""
 
     CACHED = "cached"
     PRECOMPUTED = "precomputed"
@@ -37,7 +37,7 @@ class AnswerOrigin(StrEnum):
 
 
 class StoredAnswers:
-    """Finds the stored answer to a known user: the one that scoring would give, serialised.
+    """Finds the stored, serialised answers to known users, which are the same as computed ones.
 
     Requests need not have been validated: an invalid request has no stored answer.
     """
@@ -55,15 +55,15 @@ class StoredAnswers:
         """Creates a finder.
 
         Args:
-            routing: Knows which release answers a request.
-            router: Knows whether the full ensemble is available.
+            routing: Selects the release that answers a request.
+            router: Reports whether the full ensemble is available.
             answer_cache: The cached first pages of known users.
             use_precomputed: Whether to use the pages that were precomputed with a release.
-            dense_limit: The largest catalogue, in items, that is scored as a whole. Precomputed
+            dense_limit: The largest catalogue, in items, that is scored completely. Precomputed
                 pages are ranked that way, and are not used for larger catalogues.
             fresh: The feedback of users since the release was trained. Precomputed pages do not
-                know it, and cached ones are of one version of it.
-            metrics: Counts the answers by what they recommend.
+                reflect it, and cached pages reflect one version of it.
+            metrics: Counts the answers and their items.
         """
         self._routing = routing
         self._router = router
@@ -76,15 +76,15 @@ class StoredAnswers:
     def single(
         self, request: pb.RecommendRequest, key: RequestKey, start: float
     ) -> tuple[SerializedResponse, AnswerOrigin] | None:
-        """The stored answer to a Recommend request, and its origin.
+        """Returns the stored answer to a Recommend request, and its origin.
 
         Args:
             request: The request.
-            key: Its key.
+            key: The key of the request.
             start: When the request arrived, by `time.perf_counter()`.
 
         Returns:
-            The serialised RecommendResponse and where it comes from; None if it must be computed.
+            The serialised RecommendResponse and its origin; None if it must be computed.
         """
         if request.page_token:
             return None
@@ -103,26 +103,26 @@ class StoredAnswers:
                 *(list_id, route.release.release_id, answer.backends),
                 *(key.digest, key.page_size, feedback.version),
             ).encode()
-        self._routing.served(route, user_id)
+        self._routing.record_list(route, user_id)
         return answer.response(list_id, token, microseconds_since(start)), origin
 
     def batch(
         self, request: pb.BatchRecommendRequest, start: float
     ) -> Iterator[SerializedResponse | None]:
-        """The stored answers to the subjects of a batch, without page tokens.
+        """Yields the stored answers to the subjects of a batch, without page tokens.
 
         Args:
             request: The request.
             start: When the request arrived, by `time.perf_counter()`.
 
         Yields:
-            For each subject the serialised RecommendResponse; None if it must be computed.
+            For each subject, the serialised RecommendResponse; None if it must be computed.
         """
         options = request.options
         options_bytes = options_key(options)
         for subject in request.subjects:
-            # Picked again for each subject: a release may be promoted, or a backend lost, before a
-            # slow reader takes the next message.
+            # Determined anew for each subject: a release may be promoted or a backend may fail
+            # before a slow reader takes the next message.
             user_id = subject.user_id
             route, found = self._route_with_full_ensemble(options, user_id), None
             if route is not None:
@@ -133,12 +133,12 @@ class StoredAnswers:
                 yield None
             else:
                 answer, _ = found
-                self._routing.served(route, user_id)
+                self._routing.record_list(route, user_id)
                 list_id = route.new_list_id(user_id)
                 yield answer.response(list_id, "", microseconds_since(start))
 
     def _route_with_full_ensemble(self, options: pb.RecommendOptions, user_id: str) -> Route | None:
-        """What answers; None if the release is not loaded or lacks one of its backends."""
+        """Returns the route of a request; None if its release or one of the backends is missing."""
         try:
             route = self._routing.route(user_id, options.release_id, options.model)
         except (NoRelease, ReleaseNotFound):
@@ -192,13 +192,13 @@ class StoredAnswers:
             unseen > key.page_size,
         )
         if not unchanged:
-            # An unchanged page is not cached: the release holds its bytes already.
+            # An unchanged page is not cached, because the release already holds its bytes.
             self._cache.add(route.cache_key, key, answer)
         return answer
 
 
 def _shorten(release: GatewayRelease, page: bytes, size: int, with_metadata: bool) -> bytes:
-    """The first `size` items of a precomputed page, with metadata on request."""
+    """Returns the first `size` items of a precomputed page, with metadata on request."""
     response = pb.RecommendResponse.FromString(page)
     del response.items[size:]
     if with_metadata:
@@ -207,5 +207,5 @@ def _shorten(release: GatewayRelease, page: bytes, size: int, with_metadata: boo
 
 
 def microseconds_since(start: float) -> int:
-    """Microseconds since a time of `time.perf_counter()`."""
+    """Returns the microseconds since a time of `time.perf_counter()`."""
     return int((time.perf_counter() - start) * 1e6)

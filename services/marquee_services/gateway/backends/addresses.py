@@ -17,7 +17,7 @@ class Address:
 
     Attributes:
         target: The target to dial, in gRPC's syntax.
-        authority: The `host:port` that calls carry as their authority and that the server's
+        authority: The `host:port` that calls send as their authority, and that the server's
             certificate must match; "" to use the one that gRPC derives from the target.
     """
 
@@ -33,7 +33,7 @@ async def resolve(target: str) -> frozenset[Address]:
 
     Raises:
         OSError: The host name cannot be resolved.
-        ValueError: The target is not of the form `host:port`.
+        ValueError: The target does not have the form `host:port`.
     """
     for scheme in _ADDRESS_LIST_SCHEMES:
         if target.startswith(scheme):

@@ -1,4 +1,4 @@
-"""Splits the answers of backends to a batch of users into one answer for each user."""
+"""Splits a backend's response for a batch of users into one result for each user."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from marquee_services.server.wire import unpack_floats, unpack_ints
 def unpack_scores(
     queries: Sequence[Query], response: pb.ScoreItemsResponse
 ) -> list[dict[str, Float32]]:
-    """The scores of each user's candidates by model (float32, read-only).
+    """Returns the scores of each user's candidates by model (float32, read-only).
 
     Raises:
-        ValueError: The arrays do not have the length that the queries call for.
+        ValueError: The lengths of the arrays do not match the queries.
     """
     scores = {model.model: unpack_floats("scores", model.scores) for model in response.models}
     if not scores:
@@ -37,10 +37,10 @@ def unpack_scores(
 def unpack_rankings(
     queries: Sequence[Query], response: pb.RankItemsResponse
 ) -> list[BackendRanking]:
-    """The ranking of each user.
+    """Returns the ranking of each user.
 
     Raises:
-        ValueError: The arrays do not have the length that the queries call for.
+        ValueError: The lengths of the arrays do not match the queries.
     """
     if response.HasField("top"):
         return _unpack_tops(len(queries), response)
@@ -65,7 +65,7 @@ def unpack_rankings(
 
 
 def _unpack_tops(users: int, response: pb.RankItemsResponse) -> list[BackendRanking]:
-    """Each user's best items.
+    """Returns each user's best items.
 
     Raises:
         ValueError: An array has the wrong length.
@@ -96,7 +96,7 @@ def _unpack_tops(users: int, response: pb.RankItemsResponse) -> list[BackendRank
 
 
 def _add_abstaining(rankings: Sequence[BackendRanking], response: pb.RankItemsResponse) -> None:
-    """Adds to each user's ranking the models that cannot score the user."""
+    """Adds the models that cannot score a user to the user's ranking."""
     for model in response.models:
         if model.abstains:
             for user in unpack_ints("abstains", model.abstains).tolist():
@@ -104,7 +104,7 @@ def _add_abstaining(rankings: Sequence[BackendRanking], response: pb.RankItemsRe
 
 
 def _unpack_best(users: int, response: pb.RankItemsResponse) -> Sequence[BestItems | None]:
-    """Each user's best items as scored by the plan's `stars_models`; None without any.
+    """Returns each user's best items as scored by the plan's `stars_models`; None without any.
 
     Raises:
         ValueError: An array has the wrong length.
@@ -124,10 +124,10 @@ def _unpack_best(users: int, response: pb.RankItemsResponse) -> Sequence[BestIte
 
 
 def _ends(queries: Sequence[Query], total: int) -> list[int]:
-    """Where each user's values end in an array for the whole batch.
+    """Returns the end of each user's values in an array for the whole batch.
 
-    A query without candidates stands for the whole catalogue, whose size follows from the number
-    of values that the other queries leave.
+    A query without candidates covers the whole catalogue. The size of the catalogue follows from
+    the number of values that remain after the other queries.
     """
     counts = np.array([0 if q.candidates is None else len(q.candidates) for q in queries])
     whole = np.array([query.candidates is None for query in queries])

@@ -1,4 +1,4 @@
-"""One backend (the CF or the inference service): its replicas, and which of them to call."""
+"""A backend (the CF or the inference service): its replicas, and which of them to call."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ from marquee_services.server.metrics import Metrics
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
-# After these failures the call is tried on another replica.
+# After these failures, the call is retried on another replica.
 _RETRIED_FAILURES = (Failure.UNAVAILABLE, Failure.RELEASE_MISSING)
 
 
 class Backend:
-    """Balances calls over the replicas of one backend.
+    """Balances calls over the replicas of a backend.
 
-    Each call goes to a healthy replica that holds the release and costs least by latency and calls
-    in flight (`latency.py`). If that replica is unavailable or lacks the release, the call is tried
-    on another one; if it takes much longer than usual, another one is asked as well (`hedging.py`).
-    A replica that fails or is late again and again is left out until it is well (`circuit.py`).
+    Each call goes to the healthy replica that holds the release and has the lowest cost, by latency
+    and calls in flight (`latency.py`). If that replica is unavailable or lacks the release, the
+    call is retried on another one. If it takes much longer than usual, the call is also sent to
+    another one (`hedging.py`). A replica that repeatedly fails or is late gets no calls until it
+    has recovered (`circuit.py`).
 
     Attributes:
         name: The backend's name, `cf` or `inference`.
@@ -79,7 +80,7 @@ class Backend:
 
     @property
     def model_seconds(self) -> Mapping[str, float]:
-        """The seconds that each model has taken in the healthy replica that has worked most."""
+        """The seconds that each model has taken, in the healthy replica with the largest total."""
         found = [replica.model_seconds for replica in self._healthy_replicas()]
         return max(found, key=lambda seconds: sum(seconds.values()), default={})
 
@@ -90,19 +91,19 @@ class Backend:
         return max((*errors, self._resolve_error), key=lambda error: error.at)
 
     def replica_states(self) -> list[tuple[str, bool]]:
-        """The address of each replica, and whether it is healthy."""
+        """Returns the address of each replica, and whether it is healthy."""
         return [(replica.address, replica.healthy) for replica in self.replicas.values()]
 
     def open_circuits(self) -> Sequence[str]:
-        """The addresses of the replicas that are left out by their circuit breakers."""
+        """Returns the addresses of the replicas whose circuit breakers are open."""
         return [r.address for r in self.replicas.values() if r.circuit.is_open]
 
     def serves(self, release_id: str) -> bool:
-        """Whether a connected and healthy replica has loaded a release."""
+        """Returns whether a connected and healthy replica has loaded a release."""
         return any(replica.serves(release_id) for replica in self.replicas.values())
 
     def failure(self, release_id: str) -> BackendError | None:
-        """Why the backend cannot answer with a release now; None if it can."""
+        """Returns why the backend cannot answer with a release now; None if it can."""
         if not self.healthy:
             return BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
         if not any(release_id in replica.releases for replica in self._healthy_replicas()):
@@ -110,7 +111,7 @@ class Backend:
         return None
 
     def keep_loaded(self, release_id: str) -> None:
-        """Asks the replicas, with every probe from now on, to keep a release loaded.
+        """Makes every future probe ask the replicas to keep a release loaded.
 
         Args:
             release_id: The release that the gateway has put in service.
@@ -128,14 +129,14 @@ class Backend:
 
         Args:
             release_id: The release of the request; replicas that have loaded it are preferred.
-            timeout: Seconds for the call, further attempts included.
-            call: Calls the given replica with the given number of seconds as its timeout.
-            preferred: The replica to call if it is healthy: one that has answered a part of the
-                same request may remember what it computed for it. None for any.
+            timeout: Seconds for the call, including further attempts.
+            call: Calls the given replica with the given number of seconds as the timeout.
+            preferred: The replica to call if it is healthy, because one that has answered part of
+                the same request may have cached intermediate results. None for no preference.
 
         Raises:
-            BackendError: No replica is healthy, a replica failed in a way that calling another
-                would not help, or all of them failed.
+            BackendError: No replica is healthy, all replicas failed, or one failed in a way for
+                which a retry would not help.
         """
         due = asyncio.get_running_loop().time() + timeout
         tried: set[Replica] = set()
@@ -171,7 +172,7 @@ class Backend:
             await replica.close()
 
     async def _update_replicas(self) -> None:
-        """Resolves the target and adds and removes replicas; if that fails, all replicas stay."""
+        """Resolves the target, and adds and removes replicas; keeps all if resolving fails."""
         try:
             found = await resolve(self.target)
         except (OSError, ValueError) as error:
@@ -183,7 +184,7 @@ class Backend:
                 self.name, address, self._settings, self._certificates, self._monitor
             )
         for address in self.replicas.keys() - found:
-            # A replica that still answers stays, even when its address no longer resolves.
+            # A replica that still answers is kept, even if its address is no longer resolved.
             if not self.replicas[address].healthy and not self.replicas[address].calls_in_flight:
                 await self.replicas.pop(address).close()
 

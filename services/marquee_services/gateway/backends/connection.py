@@ -1,4 +1,4 @@
-"""The connection to one server of a backend, opened anew when certificates are renewed."""
+"""The connection to a server of a backend, which is reopened when certificates are renewed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _log = structlog.get_logger()
 _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # Do not share connections between channels: a new channel shows the new certificate.
+    # Do not share connections between channels: a new channel must present the new certificate.
     ("grpc.use_local_subchannel_pool", 1),
-    # Pings detect a frozen server. `ping_timeout_ms` must be set as well: the keepalive timeout
-    # alone does not end the streams that are open.
+    # Pings detect a frozen server. `ping_timeout_ms` is also required: the keepalive timeout alone
+    # does not end open streams.
     ("grpc.keepalive_time_ms", 1_000),
     ("grpc.keepalive_timeout_ms", 1_000),
     ("grpc.http2.ping_timeout_ms", 1_000),
@@ -32,8 +32,8 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
-# Seconds that a new connection may take before the old one is given up, and that calls in flight
-# may still take on the old one.
+# Seconds that a new connection may take to be established, and that calls in flight have to finish
+# on the old one.
 _CONNECT_S, _GRACE_S = 2.0, 30.0
 
 
@@ -50,7 +50,7 @@ class Connection:
         Args:
             address: The server's address.
             certificates: The authorities that sign the server's certificate, and the certificate
-                that the gateway shows; None to connect without TLS.
+                that the gateway presents; None to connect without TLS.
         """
         self._address = address
         self._certificates = certificates
@@ -65,11 +65,11 @@ class Connection:
         return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def renew(self, was_working: bool) -> None:
-        """Opens a new channel if the certificates have changed; calls in flight end on the old one.
+        """Opens a new channel if the certificates have changed; calls in flight keep the old one.
 
         Args:
-            was_working: Whether the old channel works. It then stays until the new one is
-                connected, and the next call of this method tries again.
+            was_working: Whether the old channel works. If it does, it is kept until the new one is
+                connected; if connecting fails, the next call of this method tries again.
         """
         if self._certificates is None or self._certificates.version == self._version:
             return
@@ -89,7 +89,7 @@ class Connection:
         _log.info("backend_reconnected", address=self._address.target)
 
     async def close(self) -> None:
-        """Closes the channel, and those that were replaced."""
+        """Closes the channel and the channels that it replaced."""
         for closing in self._closing:
             closing.cancel()
         await self._channel.close()

@@ -1,4 +1,4 @@
-"""Why a call to a backend failed."""
+"""The ways in which a call to a backend can fail."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from marquee_core.redaction import redact
 
 
 class Failure(StrEnum):
-    """Why a backend did not answer.
+    """The reason for which a backend did not answer.
 
     `answering/degraded.py` maps each backend and failure to the protocol's `DegradedReason`.
     """
@@ -18,7 +18,7 @@ class Failure(StrEnum):
     UNAVAILABLE = "unavailable"  # no replica is healthy, or the call failed
     TIMEOUT = "timeout"  # no answer within the backend's timeout
     RELEASE_MISSING = "release_missing"  # the replica has not loaded the request's release
-    OVERLOADED = "overloaded"  # too many users wait, here or in the backend
+    OVERLOADED = "overloaded"  # too many users are queued, in the gateway or in the backend
 
 
 class BackendError(Exception):
@@ -26,7 +26,7 @@ class BackendError(Exception):
 
     Attributes:
         backend: The backend's name, `cf` or `inference`.
-        failure: Why it did not answer.
+        failure: The reason.
     """
 
     def __init__(self, backend: str, failure: Failure, detail: str) -> None:
@@ -39,8 +39,8 @@ class LastError(NamedTuple):
     """The last error of a backend, as `GetStatus` reports it.
 
     Attributes:
-        text: What happened; "" when there has been no error.
-        at: When it happened, as an RFC 3339 timestamp; "" when there has been no error.
+        text: The error; "" if there has been none.
+        at: When it occurred, as an RFC 3339 timestamp; "" if there has been no error.
     """
 
     text: str = ""
@@ -48,5 +48,5 @@ class LastError(NamedTuple):
 
     @classmethod
     def now(cls, text: str) -> Self:
-        """An error with the current time."""
+        """Returns an error with the current time."""
         return cls(redact(text), datetime.now(UTC).isoformat())

@@ -1,4 +1,4 @@
-"""Which replica a call goes to, when a second one is asked, and what their circuits learn of it."""
+"""Selects the replica of a call, hedges late calls, and records calls for circuit breakers."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.latency import HedgeBudget, PeakLatency, hedge_after
 from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.replica import Replica
-from marquee_services.server.lanes import LANE, Lane
+from marquee_services.server.priority import PRIORITY, Priority
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
-# These count against a replica's circuit. A full queue is no fault of the replica.
+# Failures that count against a replica's circuit; a full queue is not the replica's fault.
 _BAD_FAILURES = (Failure.UNAVAILABLE, Failure.TIMEOUT)
 
 
 class HedgedCalls:
-    """Calls the replicas of one backend, and a second one where the first is late."""
+    """Calls the replicas of a backend, and sends a late call to a second replica."""
 
     def __init__(
         self, name: str, replicas: Callable[[], list[Replica]], monitor: BackendMonitor
     ) -> None:
-        """Takes the replicas.
+        """Creates the calls of a backend.
 
         Args:
             name: The backend's name.
@@ -45,19 +45,19 @@ class HedgedCalls:
     def best(
         self, tried: set[Replica], release_id: str, preferred: AnyReplica | None = None
     ) -> Replica | None:
-        """The healthy replica to call next; None if all have been tried.
+        """Returns the healthy replica to call next; None if all have been tried.
 
         Args:
             tried: The replicas that have been tried.
             release_id: The release of the request; replicas that have loaded it are preferred.
-            preferred: The replica to call if it is healthy; None for any.
+            preferred: The replica to call if it is healthy; None for no preference.
         """
         untried = [r for r in self._replicas() if r not in tried]
         if len(untried) < 2:
             return untried[0] if untried else None
         now = asyncio.get_running_loop().time()
-        # A replica whose circuit is open is better than none. Equally good replicas take turns: the
-        # one called longest ago comes first.
+        # A replica with an open circuit is better than none. Among equally good replicas, the least
+        # recently called one is selected.
         return min(
             untried,
             key=lambda r: (
@@ -73,15 +73,15 @@ class HedgedCalls:
     def begin(
         self, release_id: str, call: Callable[[Replica, float], Awaitable[_T]], due: float
     ) -> None:
-        """Counts a call for the budget, and sends it to replicas that are due for a trial as well.
+        """Adds a call to the budget, and sends it on trial to replicas that are due for one.
 
         Args:
             release_id: The release of the request.
-            call: Calls the given replica with the given number of seconds as its timeout.
-            due: When the call is given up, in seconds of the event loop's clock.
+            call: Calls the given replica with the given number of seconds as the timeout.
+            due: The deadline of the call, in seconds of the event loop's clock.
         """
         self._budget.add_call()
-        if LANE.get() is not Lane.INTERACTIVE:
+        if PRIORITY.get() is not Priority.INTERACTIVE:
             return
         for replica in self._replicas():
             if replica.circuit.is_open and release_id in replica.releases:
@@ -89,7 +89,9 @@ class HedgedCalls:
                 others = [r.latency.value(now) for r in self._replicas() if not r.circuit.is_open]
                 if others and replica.circuit.begin_trial(now):
                     self._monitor.hedged(self._name, "trial")
-                    trial = asyncio.create_task(self._try(replica, call, due, hedge_after(others)))
+                    trial = asyncio.create_task(
+                        self._run_trial(replica, call, due, hedge_after(others))
+                    )
                     self._trials.add(trial)
                     trial.add_done_callback(self._trials.discard)
 
@@ -101,14 +103,14 @@ class HedgedCalls:
         call: Callable[[Replica, float], Awaitable[_T]],
         due: float,
     ) -> _T:
-        """Calls a replica, and another one as well if the first takes much longer than usual.
+        """Calls a replica, and also another one if the first takes much longer than usual.
 
         Args:
             replica: The replica to call first.
-            tried: The replicas that have been tried; receives the other one.
+            tried: The replicas that have been tried; the other one is added.
             release_id: The release of the request.
-            call: Calls the given replica with the given number of seconds as its timeout.
-            due: When the call is given up, in seconds of the event loop's clock.
+            call: Calls the given replica with the given number of seconds as the timeout.
+            due: The deadline of the call, in seconds of the event loop's clock.
 
         Raises:
             BackendError: Every replica that was called failed.
@@ -122,8 +124,8 @@ class HedgedCalls:
         try:
             done, _ = await asyncio.wait(attempts, timeout=late_s)
             if not done:
-                self._judge(replica, is_bad=True)
-            while not done and not self._may_ask_another(replica):
+                self._record(replica, is_bad=True)
+            while not done and not self._may_hedge(replica):
                 done, _ = await asyncio.wait(attempts, timeout=late_s)
             if not done:
                 other = self.best(tried, release_id) or other
@@ -134,26 +136,26 @@ class HedgedCalls:
                 answered = [attempt for attempt in done if attempt.exception() is None]
                 if answered or not pending:
                     return (answered or list(done))[0].result()
-                attempts = pending  # One failed: the other decides.
+                attempts = pending  # One attempt failed; wait for the other one.
         finally:
             for attempt in attempts:
                 attempt.cancel()
 
     def close(self) -> None:
-        """Ends the trials in progress."""
+        """Cancels the trials in progress."""
         for trial in self._trials:
             trial.cancel()
 
-    def _may_ask_another(self, replica: Replica) -> bool:
-        """Whether a call that is late is sent to a second replica as well.
+    def _may_hedge(self, replica: Replica) -> bool:
+        """Returns whether a late call may also be sent to a second replica.
 
-        Calls that wait for a replica with an open circuit need no budget: there are only those that
-        it had when its circuit opened.
+        Calls that wait for a replica with an open circuit need no budget: there are only the calls
+        that were in flight when its circuit opened.
         """
         if replica.circuit.is_open:
             self._monitor.hedged(self._name, "moved")
             return True
-        if LANE.get() is not Lane.INTERACTIVE or not self._budget.take():
+        if PRIORITY.get() is not Priority.INTERACTIVE or not self._budget.take():
             return False
         self._monitor.hedged(self._name, "late")
         return True
@@ -165,52 +167,52 @@ class HedgedCalls:
         due: float,
         late_s: float = math.inf,
     ) -> _T:
-        """Calls a replica, and measures how long it takes."""
+        """Calls a replica, and records the latency and the outcome."""
         loop = asyncio.get_running_loop()
         start = loop.time()
         replica.calls_in_flight += 1
         replica.last_called_at = start
-        least_s = 0.0
+        min_s = 0.0
         try:
             answer = await call(replica, due - start)
         except BackendError as error:
             if error.failure in _BAD_FAILURES:
-                self._judge(replica, is_bad=True)
+                self._record(replica, is_bad=True)
             raise
         except asyncio.CancelledError:
-            # It would have taken longer, so it cannot lower the average.
-            least_s = replica.latency.value(loop.time())
+            # The call would have taken longer, so it must not lower the average.
+            min_s = replica.latency.value(loop.time())
             raise
         else:
-            if loop.time() - start <= late_s:  # Otherwise it has been judged.
-                self._judge(replica, is_bad=False)
+            if loop.time() - start <= late_s:  # Otherwise it has already been recorded.
+                self._record(replica, is_bad=False)
             return answer
         finally:
             replica.calls_in_flight -= 1
             now = loop.time()
-            if LANE.get() is Lane.INTERACTIVE and now - start >= least_s:
+            if PRIORITY.get() is Priority.INTERACTIVE and now - start >= min_s:
                 replica.latency.observe(now - start, now)
 
-    def _judge(self, replica: Replica, is_bad: bool) -> None:
-        """Counts a call of a replica, and opens its circuit if it is the one that ails."""
-        if LANE.get() is not Lane.INTERACTIVE or replica.circuit.is_open:
+    def _record(self, replica: Replica, is_bad: bool) -> None:
+        """Records a call of a replica, and opens its circuit if the replica is an outlier."""
+        if PRIORITY.get() is not Priority.INTERACTIVE or replica.circuit.is_open:
             return
         now = asyncio.get_running_loop().time()
         replica.circuit.record(is_bad, now)
-        if not is_bad or not replica.circuit.is_ailing(now):
+        if not is_bad or not replica.circuit.fails_often(now):
             return
-        if any(r.circuit.is_well(now) for r in self._replicas() if r is not replica):
+        if any(r.circuit.is_healthy(now) for r in self._replicas() if r is not replica):
             replica.circuit.open(now)
             _log.warning("replica_circuit_opened", backend=self._name, address=replica.address)
 
-    async def _try(
+    async def _run_trial(
         self,
         replica: Replica,
         call: Callable[[Replica, float], Awaitable[_T]],
         due: float,
         late_s: float,
     ) -> None:
-        """Judges a replica by a call for whose answer nobody waits."""
+        """Tests a replica with a duplicate of a call, whose answer is not used."""
         loop = asyncio.get_running_loop()
         is_good = False
         try:

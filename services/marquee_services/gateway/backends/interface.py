@@ -1,4 +1,4 @@
-"""What the rest of the gateway needs of a backend, in another process or in this one."""
+"""The interface of a backend, which may run in other processes or in this one."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class AnyReplica(Protocol):
         """Retrieves each model's best eligible items."""
 
     async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
-        """Compares an item with every item of a release."""
+        """Returns the similarity of an item to every item of a release, by model."""
 
     async def explain(
         self,
@@ -53,15 +53,15 @@ class AnyReplica(Protocol):
         count: int,
         timeout: float,
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
-        """Returns the rated items and similar users that speak for each candidate."""
+        """Returns the rated items and similar users that support each candidate."""
 
 
 class AnyBackend(Protocol):
-    """One backend of the gateway; see `Backend` for the methods.
+    """A backend of the gateway; see `Backend` for the methods.
 
     Attributes:
         name: The backend's name, `cf` or `inference`.
-        target: Where it is: a gRPC target, or the name of this process.
+        target: The location of the backend: a gRPC target, or the name of this process.
     """
 
     name: str
@@ -81,26 +81,26 @@ class AnyBackend(Protocol):
 
     @property
     def model_seconds(self) -> Mapping[str, float]:
-        """The seconds that each model has taken so far; only their ratios have a meaning."""
+        """The seconds that each model has taken so far; only their ratios are meaningful."""
 
     @property
     def last_error(self) -> LastError:
         """The backend's most recent error."""
 
     def replica_states(self) -> Sequence[tuple[str, bool]]:
-        """The address of each replica, and whether it is healthy."""
+        """Returns the address of each replica, and whether it is healthy."""
 
     def open_circuits(self) -> Sequence[str]:
-        """The addresses of the replicas that are left out because they are late or fail."""
+        """Returns the addresses of the replicas whose circuit breakers are open."""
 
     def serves(self, release_id: str) -> bool:
-        """Whether the backend can answer with a release without delay."""
+        """Returns whether the backend can answer with a release without delay."""
 
     def failure(self, release_id: str) -> BackendError | None:
-        """Why the backend cannot answer with a release now; None if it can."""
+        """Returns why the backend cannot answer with a release now; None if it can."""
 
     def keep_loaded(self, release_id: str) -> None:
-        """Keeps a release loaded from now on."""
+        """Keeps a release loaded."""
 
     async def call(
         self,
@@ -109,7 +109,7 @@ class AnyBackend(Protocol):
         call: Callable[[AnyReplica, float], Awaitable[_T]],
         preferred: AnyReplica | None = None,
     ) -> _T:
-        """Calls a replica with the seconds that are left.
+        """Calls a replica with the remaining seconds as the timeout.
 
         Raises:
             BackendError: No replica answered.
@@ -119,4 +119,4 @@ class AnyBackend(Protocol):
         """Keeps the backend's health up to date, until cancelled."""
 
     async def close(self) -> None:
-        """Releases what the backend holds."""
+        """Frees the resources of the backend."""

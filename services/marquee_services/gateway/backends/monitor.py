@@ -1,4 +1,4 @@
-"""Calls to the servers of backends: measured, traced, and under the request id of their cause."""
+"""Makes calls to the servers of backends with metrics, tracing, request ids and priorities."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from prometheus_client.metrics_core import Metric
 from marquee.v1 import scoring_service_pb2
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.server import call_scope, tracing
-from marquee_services.server.lanes import lane_metadata
 from marquee_services.server.metrics import Metrics, gauge, stable_durations
+from marquee_services.server.priority import priority_metadata
 from marquee_services.server.queue_metrics import QueueMetrics
 
 _DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
@@ -26,7 +26,7 @@ _HEDGES = ("late", "moved", "trial")
 
 
 class BackendMonitor:
-    """Makes calls to backends, and records how long they took and how they ended.
+    """Makes calls to backends, and records their latency and outcome.
 
     Attributes:
         metrics: The metrics of the server.
@@ -39,7 +39,7 @@ class BackendMonitor:
         self.metrics = metrics
         self._seconds = Histogram(
             "marquee_backend_call_seconds",
-            "Latency of calls to backends in seconds, as the gateway sees it.",
+            "Latency of calls to backends in seconds, measured in the gateway.",
             ("backend", "method", "code"),
             buckets=_BUCKETS_S,
             registry=metrics.registry,
@@ -57,7 +57,7 @@ class BackendMonitor:
         self._known: dict[tuple[str, str, str], Histogram] = {}
 
     def watch(self, backends: Sequence[AnyBackend]) -> None:
-        """Reports the state of backends from now on."""
+        """Adds metrics of the state of backends."""
         for backend in backends:
             for why in _HEDGES:
                 self._hedges.labels(backend.name, why)
@@ -83,13 +83,13 @@ class BackendMonitor:
             stub: The stub of its connection.
             method: The name of the method.
             request: The request.
-            timeout: Seconds until the call is given up.
+            timeout: Seconds until the call times out.
 
         Raises:
             grpc.aio.AioRpcError: The call failed.
         """
         scope, tracer, span = call_scope.current(), tracing.active(), None
-        metadata = lane_metadata()
+        metadata = priority_metadata()
         if scope is not None:
             metadata += ((call_scope.REQUEST_ID_KEY, scope.request_id),)
         if tracer is not None:

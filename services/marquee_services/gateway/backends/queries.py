@@ -1,4 +1,4 @@
-"""Encodes the users of a request to a backend."""
+"""Encodes the users in a request to a backend."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from marquee_services.server.wire import pack_bits, pack_floats, pack_ints
 def add_users(
     request: pb.RankItemsRequest | pb.ScoreItemsRequest, queries: Iterable[Query]
 ) -> None:
-    """Adds the users of a request; a message made beforehand would be copied."""
+    """Adds the users to a request, in place because a separate message would be copied."""
     for query in queries:
         request.users.add(**_fields(query))
 
 
 def user_message(query: Query) -> pb.UserQuery:
-    """A user as a message."""
+    """Returns the message of a user."""
     return pb.UserQuery(**_fields(query))
 
 
 def _fields(query: Query) -> dict[str, Any]:
-    """The fields of a `UserQuery`; those that are unset in most requests are left out."""
+    """Returns the fields of a `UserQuery` that are set."""
     fields: dict[str, Any] = {"new_only": query.new_only}
     if query.user >= 0:
         fields["user_index"] = query.user

@@ -15,11 +15,11 @@ class BackendRanking:
 
     Attributes:
         scores: The weighted sum of the models' scores of each candidate (float32, C).
-        best: Each model's own best items with their scores, best first, by the model's name.
-        abstaining: The names of the models that cannot score the user; they are not in the sum.
-        stars: The user's best items as scored by the plan's `stars_models`; None without any.
-        top: The best items of the whole ranking, in place of `scores` and `best`, which are empty;
-            None if the plan has no `top_count`.
+        best: Each model's own best items with their scores, the best first, by the model's name.
+        abstaining: The names of the models that cannot score the user and are not in the sum.
+        stars: The user's best items as scored by the plan's `stars_models`; None if there are none.
+        top: The best items of the whole ranking, in which case `scores` and `best` are empty; None
+            if the plan has no `top_count`.
     """
 
     scores: Float32
@@ -30,5 +30,5 @@ class BackendRanking:
 
     @property
     def lacks_scores(self) -> bool:
-        """Whether there are no best items because a model cannot score the user."""
+        """Whether the best items are missing because a model cannot score the user."""
         return self.top is not None and bool(self.abstaining)

@@ -1,4 +1,4 @@
-"""One replica (server process) of a backend: calls to it, its health and its loaded releases."""
+"""A replica (server process) of a backend: calls to it, its health and its loaded releases."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.server.certificates import Certificates
-from marquee_services.server.lanes import LANE, Lane
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
+from marquee_services.server.priority import PRIORITY, Priority
 from marquee_services.server.wire import pack_bits, unpack_floats, unpack_ints
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
 
-# Calls of the batch lane get so many times the backend timeout.
-_BATCH_LANE = 20
+# The timeout of calls with batch priority, as a multiple of the backend timeout.
+_BATCH_TIMEOUT_FACTOR = 20
 
 _FAILURE_BY_STATUS = {
     grpc.StatusCode.DEADLINE_EXCEEDED: Failure.TIMEOUT,
@@ -40,20 +40,20 @@ _FAILURE_BY_STATUS = {
 
 
 class Replica:
-    """Calls one server of a backend and tracks its health.
+    """Calls a server of a backend, and tracks its health.
 
     Attributes:
         name: The backend's name, `cf` or `inference`.
         address: The server's gRPC target.
-        healthy: Whether the last probe succeeded and no call has found the server unavailable
-            since. Unhealthy servers are not called, so requests do not wait for a frozen server.
+        healthy: Whether the last probe succeeded and no call since then has failed with
+            UNAVAILABLE. Unhealthy servers are not called, so requests do not wait for a frozen one.
         releases: The ids of the releases that the server has loaded, newest first.
         refused: Why the server refused to load releases, by release id.
         model_seconds: The seconds that each model has taken since the server started.
-        calls_in_flight: How many calls are waiting for the server's answer.
-        last_called_at: When the last call began, in seconds of the event loop's clock.
-        latency: How long interactive calls take.
-        circuit: Whether the server is left out because it is late or fails.
+        calls_in_flight: The number of calls that wait for the server's response.
+        last_called_at: When the last call started, in seconds of the event loop's clock.
+        latency: The latency of interactive calls.
+        circuit: The circuit breaker, which is open while the server is late or fails.
         last_error: The most recent error.
     """
 
@@ -94,7 +94,7 @@ class Replica:
         )
 
     def serves(self, release_id: str) -> bool:
-        """Whether the server is connected and healthy and has loaded a release."""
+        """Returns whether the server is connected and healthy and has loaded a release."""
         return self.healthy and release_id in self.releases and self._connection.is_ready
 
     async def score(
@@ -104,10 +104,10 @@ class Replica:
         models: tuple[str, ...],
         timeout: float,
     ) -> dict[str, Float32]:
-        """Scores a user's candidates, micro-batched with other users who are waiting.
+        """Scores a user's candidates, micro-batched with other queued users.
 
         Args:
-            release_id: The release that the query's indexes refer to.
+            release_id: The release to which the query's indexes refer.
             query: The user and the candidates.
             models: The names of the models to score with; empty for all of the backend's models.
             timeout: Seconds to wait for the scores.
@@ -116,7 +116,7 @@ class Replica:
             The score of each candidate by model (float32, read-only).
 
         Raises:
-            BackendError: The server did not answer in time, failed, or has too many users waiting.
+            BackendError: The server did not answer in time or failed, or too many users are queued.
         """
         return await self._batched(
             self._scores.call((release_id, models), query, self._limited(timeout))
@@ -129,16 +129,16 @@ class Replica:
         plan: RankingPlan,
         timeout: float,
     ) -> BackendRanking:
-        """Ranks a user's candidates, micro-batched with other users who are waiting.
+        """Ranks a user's candidates, micro-batched with other queued users.
 
         Args:
-            release_id: The release that the query's indexes refer to.
+            release_id: The release to which the query's indexes refer.
             query: The user, and the candidates or the eligible items.
             plan: How to rank.
             timeout: Seconds to wait for the ranking.
 
         Raises:
-            BackendError: The server did not answer in time, failed, or has too many users waiting.
+            BackendError: The server did not answer in time or failed, or too many users are queued.
         """
         key = release_id, plan
         return await self._batched(self._rankings.call(key, query, self._limited(timeout)))
@@ -155,15 +155,15 @@ class Replica:
         """Retrieves each model's best eligible items.
 
         Args:
-            release_id: The release that the query's indexes refer to.
+            release_id: The release to which the query's indexes refer.
             query: The user.
             models: The names of the models to retrieve with; empty for all of the backend's.
-            count: How many items each model retrieves.
-            eligible: Which items of the catalogue may be retrieved (bool, items).
+            count: The number of items that each model retrieves.
+            eligible: Whether each item of the catalogue may be retrieved (bool, items).
             timeout: Seconds to wait for the items.
 
         Returns:
-            The item indexes of each model (int32, best first).
+            The item indexes of each model (int32, the best first).
 
         Raises:
             BackendError: The server did not answer in time, or failed.
@@ -179,10 +179,10 @@ class Replica:
         return [unpack_ints("items", model.items) for model in response.models]
 
     async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
-        """Compares an item with every item of a release.
+        """Returns the similarity of an item to every item of a release.
 
         Args:
-            release_id: The release that the item index refers to.
+            release_id: The release to which the item index refers.
             item: The item's index.
             timeout: Seconds to wait for the similarities.
 
@@ -207,13 +207,13 @@ class Replica:
         count: int,
         timeout: float,
     ) -> Sequence[pb.ExplainItemsResponse.ItemEvidence]:
-        """Fetches the rated items and similar users that speak for each candidate.
+        """Fetches the rated items and similar users that support each candidate.
 
         Args:
-            release_id: The release that the query's indexes refer to.
+            release_id: The release to which the query's indexes refer.
             query: The user and the candidates.
             models: Names of the models to explain.
-            count: The most rated items to name for each candidate and model.
+            count: The most rated items to return for each candidate and model.
             timeout: Seconds to wait for the evidence.
 
         Returns:
@@ -230,10 +230,10 @@ class Replica:
         return items
 
     async def probe(self, release_in_service: str) -> None:
-        """Lists the server's releases, and sets `healthy` by whether it answers.
+        """Lists the server's releases, and sets `healthy` depending on whether it answers.
 
         Args:
-            release_in_service: The release that the gateway serves; the server keeps it loaded.
+            release_in_service: The release in service, which the server then keeps loaded.
         """
         await self._connection.renew(was_working=self.healthy)
         try:
@@ -259,23 +259,22 @@ class Replica:
         await self._connection.close()
 
     def _limited(self, timeout: float) -> float:
-        """A call's timeout in seconds: the backend timeout of the settings at most.
+        """Returns a call's timeout in seconds, limited to the backend timeout of the settings.
 
-        Calls for batches wait until the backend has nothing else to do, and get longer.
+        Calls with batch priority have a longer limit: they wait until the backend is idle.
         """
-        most = self._timeout if LANE.get() is Lane.INTERACTIVE else _BATCH_LANE * self._timeout
-        return max(0.001, min(timeout, most))
+        is_batch = PRIORITY.get() is Priority.BATCH
+        limit = _BATCH_TIMEOUT_FACTOR * self._timeout if is_batch else self._timeout
+        return max(0.001, min(timeout, limit))
 
     async def _batched(self, call: Awaitable[_T]) -> _T:
-        """Awaits a micro-batched call, and turns its errors into a `BackendError`."""
+        """Awaits a micro-batched call, and converts its errors to `BackendError`."""
         try:
             return await call
         except TimeoutError:
             raise BackendError(self.name, Failure.TIMEOUT, "no answer within the timeout") from None
         except QueueFullError:
-            raise BackendError(
-                self.name, Failure.OVERLOADED, "too many users are waiting"
-            ) from None
+            raise BackendError(self.name, Failure.OVERLOADED, "too many users are queued") from None
 
     async def _rank_batch(
         self,
@@ -315,7 +314,7 @@ class Replica:
             raise BackendError(self.name, Failure.UNAVAILABLE, str(error)) from error
 
     async def _answer(self, method: str, request: Any, timeout: float) -> Any:
-        """Calls the server, and turns a gRPC error into a `BackendError`."""
+        """Calls the server, and converts a gRPC error to `BackendError`."""
         try:
             return await self._monitor.call(
                 self.name, self.address, self._connection.stub, method, request, timeout

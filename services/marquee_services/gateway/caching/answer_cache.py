@@ -30,7 +30,7 @@ _TIME = varint_tag(types_pb2.AnswerSource, "server_time_us")
 
 @dataclass(frozen=True, slots=True)
 class CachedAnswer:
-    """An answer without the parts that differ each time: its id, its page token and its timing.
+    """An answer without the parts that vary: its id, page token and timing.
 
     Attributes:
         body: The serialised RecommendResponse without its source.
@@ -51,8 +51,8 @@ class CachedAnswer:
 
         Args:
             recommendation_id: The id of this answer.
-            next_page_token: The token of the next page; "" for none.
-            server_time_us: How long this answer took, in microseconds.
+            next_page_token: The token of the next page; "" if there is none.
+            server_time_us: The time that this answer took, in microseconds.
         """
         name, token = recommendation_id.encode(), next_page_token.encode()
         time = varint(server_time_us)
@@ -70,15 +70,15 @@ class CachedAnswer:
 
     @property
     def nbytes(self) -> int:
-        """Roughly how many bytes of memory the answer takes; answers share their sources."""
+        """The approximate memory of the answer in bytes; answers share their sources."""
         return len(self.body) + _OVERHEAD_BYTES
 
 
 class AnswerCache:
     """Caches known users' first pages up to a number of bytes, evicting the least recently used.
 
-    The answer to a known user depends on the request, the route and the user's recorded feedback
-    only, and all three are part of the key. Entries therefore never become stale.
+    The answer to a known user depends only on the request, the route and the user's recorded
+    feedback, and all three are part of the key. Entries therefore never become stale.
 
     Attributes:
         entries: The entries, for metrics.
@@ -95,10 +95,10 @@ class AnswerCache:
         return len(self.entries)
 
     def get(self, route: str, key: RequestKey, feedback_version: int = 0) -> CachedAnswer | None:
-        """The answer of a route to a request; None if it is not cached.
+        """Returns the answer of a route to a request; None if it is not cached.
 
         Args:
-            route: What answers: a release, or the arm of an experiment (`Route.cache_key`).
+            route: The release, or the arm of an experiment, that answers (`Route.cache_key`).
             key: The key of the request.
             feedback_version: The version of the user's recorded feedback; 0 for none.
         """
@@ -114,18 +114,18 @@ class AnswerCache:
         is_degraded: bool,
         feedback_version: int = 0,
     ) -> None:
-        """Caches a computed first page, if it is a known user's and not degraded.
+        """Caches a computed first page if it is for a known user and not degraded.
 
         A user with recorded feedback counts as known.
 
         Args:
-            route: What answered.
+            route: The release or arm that answered (`Route.cache_key`).
             key: The key of the request.
             answer: The answer to the request.
-            kind: The kind of its subject.
-            is_degraded: Whether models did not take part.
-            feedback_version: The version of the recorded feedback that the answer rests on; 0 for
-                none, or if the request adds ratings of its own.
+            kind: The kind of the subject.
+            is_degraded: Whether the answer is degraded.
+            feedback_version: The version of the recorded feedback on which the answer is based; 0
+                if there is none, or if the request itself contains ratings or likes.
         """
         if not is_degraded and (kind == types_pb2.SUBJECT_KIND_KNOWN or feedback_version):
             self.add(route, key, answer, feedback_version)
@@ -133,7 +133,7 @@ class AnswerCache:
     def add(
         self, route: str, key: RequestKey, answer: CachedAnswer, feedback_version: int = 0
     ) -> None:
-        """Caches an answer, unless it is cached already or larger than the whole cache."""
+        """Caches an answer, unless it is already cached or larger than the whole cache."""
         full_key, size = (
             (route, key, feedback_version),
             len(key.subject) + len(key.options) + answer.nbytes,

@@ -1,4 +1,4 @@
-"""A cache that counts what it evicts."""
+"""An LRU cache that counts its evictions."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _V = TypeVar("_V")
 
 
 class CountingLRU(LRUCache[_K, _V]):
-    """An LRU cache.
+    """An LRU cache that counts its evictions.
 
     Attributes:
-        evictions: Number of entries that were dropped because the cache was full.
+        evictions: The number of entries that were evicted because the cache was full.
     """
 
     evictions = 0
 
     def popitem(self) -> tuple[_K, _V]:
-        """Drops the entry that was used longest ago; the cache does this when it is full."""
+        """Evicts the least recently used entry; the cache calls this when it is full."""
         self.evictions += 1
         return super().popitem()
 
 
 def cache_metrics(caches: Mapping[str, CountingLRU[Any, Any]]) -> Iterator[Metric]:
-    """The metrics of caches by name."""
+    """Yields the metrics of caches by name."""
 
     def of(read: Callable[[CountingLRU[Any, Any]], float]) -> dict[tuple[str, ...], float]:
         return {(name,): float(read(cache)) for name, cache in caches.items()}
@@ -41,7 +41,7 @@ def cache_metrics(caches: Mapping[str, CountingLRU[Any, Any]]) -> Iterator[Metri
     yield gauge("marquee_cache_entries", "Entries of a cache.", of(len), names)
     yield counter(
         "marquee_cache_evictions",
-        "Entries dropped because a cache was full.",
+        "Entries evicted because a cache was full.",
         of(lambda c: c.evictions),
         names,
     )

@@ -1,4 +1,4 @@
-"""Caches the scores of lists whose further pages a caller may request."""
+"""Caches the scores of lists of which a caller may request further pages."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 
 
 class ListCache:
-    """Caches scored lists up to a number of bytes, and evicts the least recently used one.
+    """Caches scored lists up to a number of bytes, evicting the least recently used.
 
     Further pages of a cached list are cut from the scores of its first page. If the list has been
     evicted, the same release and the same backends compute the scores again.
@@ -26,10 +26,10 @@ class ListCache:
         return len(self.entries)
 
     def put(self, list_id: str, ranked: RankedCandidates) -> None:
-        """Caches a list in place of its former scores, unless it is larger than the cache."""
+        """Caches or replaces the scores of a list, unless they are larger than the whole cache."""
         if self.entries.get(list_id) is not ranked and ranked.nbytes <= self.entries.maxsize:
             self.entries[list_id] = ranked.detached()
 
     def get(self, list_id: str) -> RankedCandidates | None:
-        """The scores of a list; None if it is not cached."""
+        """Returns the scores of a list; None if it is not cached."""
         return self.entries.get(list_id)

@@ -1,8 +1,8 @@
-"""Page tokens: which page of which list comes next.
+"""Page tokens, which identify the next page of a list.
 
-`PageToken.verify` checks the token of a request: that it is undamaged and that the rest of the
-request has not changed since the first page. Whether the token's release is still loaded is
-checked by `Releases.of_page_token`.
+`PageToken.verify` checks that the token of a request is undamaged, and that the rest of the request
+has not changed since the first page. `Releases.of_page_token` checks that the token's release is
+still loaded.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 from marquee_services.errors import PageTokenMismatch
 
 _CHECKSUM_BYTES = 8
-# Positions in lists and in the feedback log are below it.
+# Positions in lists and in the feedback log are below this number.
 _POSITIONS = 2**63
 # Reused, because `json.dumps` with these separators would create an encoder for every token.
 _JSON = json.JSONEncoder(separators=(",", ":"))
@@ -33,11 +33,11 @@ class PageToken:
             searches.
         release_id: The release that ranked the first page.
         backends: The backends that took part in the first page's ranking.
-        request_digest: The digest of the request that the token belongs to.
-        offset: How many items the earlier pages hold.
-        feedback_version: The version of the user's feedback that the first page was ranked with;
+        request_digest: The digest of the request to which the token belongs.
+        offset: The number of items on the previous pages.
+        feedback_version: The version of the user's feedback with which the first page was ranked;
             0 for none.
-        left_out: The models that the first page's ranking left out because of the load.
+        left_out: The models that the first page's ranking left out because of overload.
     """
 
     list_id: str
@@ -50,10 +50,10 @@ class PageToken:
 
     @classmethod
     def verify(cls, text: str, digest: str) -> PageToken | None:
-        """Decodes the page token of a request and checks that it belongs to the request.
+        """Decodes the page token of a request, and checks that it belongs to the request.
 
         Args:
-            text: The token, as the request carries it; "" asks for the first page.
+            text: The token in the request; "" for the first page.
             digest: The digest of the rest of the request.
 
         Returns:
@@ -70,7 +70,7 @@ class PageToken:
         return token
 
     def encode(self) -> str:
-        """The token as URL-safe text."""
+        """Returns the token as URL-safe text."""
         fields: tuple[Any, ...] = (
             *(self.list_id, self.release_id, self.backends, self.request_digest, self.offset),
             *((self.feedback_version,) if self.feedback_version or self.left_out else ()),
@@ -119,13 +119,13 @@ class PageToken:
 
 
 def new_list_id() -> str:
-    """A random id for a list.
+    """Returns a random id for a list.
 
-    It need not be secret: a caller who knows it can only repeat the request it belongs to.
+    The id need not be secret: a caller who knows it can only repeat the request of the list.
     """
     return f"{random.getrandbits(128):032x}"
 
 
 def _checksum(body: bytes) -> bytes:
-    """Detects damaged tokens. It is no signature: a forged token only selects another page."""
+    """Returns a checksum that detects damage; a forged token would only select another page."""
     return hashlib.sha256(b"marquee page token" + body).digest()[:_CHECKSUM_BYTES]

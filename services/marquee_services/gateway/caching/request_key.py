@@ -1,4 +1,4 @@
-"""Keys by which requests that get the same answer are recognised."""
+"""Keys that are equal for requests with the same answer."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class RequestKey(NamedTuple):
 
     @classmethod
     def of(cls, request: pb.RecommendRequest) -> RequestKey:
-        """The key of a Recommend request."""
+        """Returns the key of a Recommend request."""
         return cls.of_subject(request.subject, request.page_size, options_key(request.options))
 
     @classmethod
     def of_subject(cls, subject: types_pb2.Subject, page_size: int, options: bytes) -> RequestKey:
-        """The key of a batch's subject: that of a Recommend request with the same options."""
+        """Returns the key of a batch's subject, as of a Recommend request with these options."""
         return cls(
             subject.SerializeToString(deterministic=True), page_size or DEFAULT_PAGE_SIZE, options
         )
@@ -44,10 +44,10 @@ class RequestKey(NamedTuple):
 
 
 def options_key(options: pb.RecommendOptions) -> bytes:
-    """The options of a `RequestKey`."""
+    """Returns the options of a `RequestKey`."""
     return options.SerializeToString(deterministic=True)
 
 
 def request_digest(*parts: bytes) -> str:
-    """A digest of the parts of a request that must not change from page to page."""
+    """Returns a digest of the parts of a request that must not change from page to page."""
     return hashlib.sha256(b"".join(parts)).hexdigest()[:_DIGEST_LENGTH]

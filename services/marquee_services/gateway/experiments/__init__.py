@@ -1,4 +1,5 @@
-"""Which arm of an experiment answers a request, and how many lists each user gets.
+"""Routes requests to the arms of an experiment, and counts the lists of each user.
 
-`routing.py` decides, `route.py` describes what it decides for, and `list_counts.py` counts.
+`routing.py` selects the arm of a request, `route.py` describes the selection, and `list_counts.py`
+counts lists. May import `caching`, `releases` and `backends`. Start with `routing.py`.
 """

@@ -1,4 +1,4 @@
-"""What answers a request: a release and, in an experiment, one of its arms."""
+"""The route of a request: the release that answers it and, in an experiment, the arm."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from marquee_services.gateway.releases.release import GatewayRelease
 
 @dataclass(frozen=True)
 class Route:
-    """What answers a request.
+    """The release and the arm that answer a request.
 
     Attributes:
-        release: The release; for an arm with a blend of its own, the release with that blend.
-        experiment: The experiment that the request takes part in; None for none.
-        arm: The place of the arm among the experiment's.
-        is_counted: Whether lists count in the outcome of the experiment.
+        release: The release; for an arm with its own blend, the release with that blend.
+        experiment: The experiment in which the request takes part; None if there is none.
+        arm: The index of the arm in the experiment.
+        is_counted: Whether lists count towards the outcome of the experiment.
     """
 
     release: GatewayRelease
@@ -33,7 +33,7 @@ class Route:
 
     @cached_property
     def cache_key(self) -> str:
-        """What answers of this route are cached by: the release, and the arm if there is one."""
+        """The cache key of this route's answers: the release, and the arm if there is one."""
         release_id = self.release.release_id
         if self.experiment is None:
             return release_id
@@ -41,16 +41,16 @@ class Route:
 
     @property
     def experiment_name(self) -> str:
-        """The name of the experiment; "" for none."""
+        """The name of the experiment; "" if there is none."""
         return "" if self.experiment is None else self.experiment.name
 
     @property
     def arm_name(self) -> str:
-        """The name of the arm; "" for none."""
+        """The name of the arm; "" if there is none."""
         return "" if self.experiment is None else self.experiment.arms[self.arm].name
 
     def new_list_id(self, user_id: str) -> str:
-        """The id of a new list; in an experiment it says which arm the list came from."""
+        """Returns the id of a new list; in an experiment it encodes the arm."""
         if self.experiment is None or not self.is_counted:
             return new_list_id()
         return new_recommendation_id(self.experiment, self.arm, user_id)
@@ -58,13 +58,13 @@ class Route:
 
 @dataclass(frozen=True)
 class ArmState:
-    """Whether an arm serves.
+    """The state of an arm in this gateway.
 
     Attributes:
         arm: The arm.
-        route: How its users are answered; None if its release cannot be used.
-        reason: Why it cannot be used; "" if it can.
-        is_loading: Whether this gateway has neither loaded nor refused its release.
+        route: The route of the arm's users; None if the arm's release cannot be used.
+        reason: Why the release cannot be used; "" if it can.
+        is_loading: Whether this gateway has neither loaded nor refused the release yet.
     """
 
     arm: Arm
@@ -74,12 +74,12 @@ class ArmState:
 
 
 def with_ranking(release: GatewayRelease, weights: Mapping[str, float]) -> GatewayRelease:
-    """The same release with other ranking weights, and without precomputed pages.
+    """Returns the same release with other ranking weights, and without precomputed pages.
 
     See `marquee_core.release.derive.with_ranking`.
 
     Raises:
-        ModelNotFound: The release has no model of one of the names.
+        ModelNotFound: The release lacks one of the models.
     """
     backend_of = {name: release.model(name).backend for name in weights}
     blended = dataclasses.replace(
@@ -87,7 +87,7 @@ def with_ranking(release: GatewayRelease, weights: Mapping[str, float]) -> Gatew
         ensemble=derive.with_ranking(release.ensemble, backend_of, weights),
         precomputed_pages=PrecomputedPages.none(release.manifest.data.user_count),
     )
-    # What is computed from the catalogue is the same, and large.
+    # Share what is computed from the catalogue, which is the same and large.
     shared = [
         name
         for name, found in vars(GatewayRelease).items()

@@ -1,9 +1,9 @@
-"""Decides which release and blend answer a request: those of the user's arm in an experiment.
+"""Selects the release and blend that answer a request: in an experiment, those of the user's arm.
 
-Requests of users are answered by their arm if they name neither a release nor a model. Requests
-without a user id are answered by the control, and do not count in the experiment's outcome. If an
-arm's release is not loaded everywhere, the control serves in its place, and if the control's is not
-either, the release in service does.
+A user's request is answered by the user's arm unless it names a release or a model. Requests
+without a user id are answered by the control, and do not count towards the experiment's outcome. If
+an arm's release is not loaded everywhere, the control answers in its place. If the control's
+release is not loaded everywhere either, the release in service answers.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _log = structlog.get_logger()
 
 
 class Routing:
-    """Routes requests to the arms of the experiment that runs, or to the release in service.
+    """Routes requests to the arms of the running experiment, or to the release in service.
 
     Attributes:
-        experiment: The experiment that runs; None if none does.
+        experiment: The running experiment; None if there is none.
         arms: The state of its arms, in their order.
-        is_settled: Whether it is known which experiment runs, and this gateway has loaded or
-            refused the release of each arm. A gateway that starts waits for this, so that users
-            keep their arms when it is restarted.
+        is_settled: Whether the experiments have been read, and this gateway has loaded or refused
+            the release of each arm. A gateway waits for this before it serves, so that users keep
+            their arms when it is restarted.
     """
 
     def __init__(
@@ -46,15 +46,15 @@ class Routing:
         registry: CollectorRegistry,
         count_list: Callable[[Experiment, int, str], None] | None,
     ) -> None:
-        """Creates a routing without an experiment; `update` notices one.
+        """Creates a routing without an experiment; `update` detects one.
 
         Args:
             releases: The loaded releases.
-            follower: Knows the experiments, and keeps their releases loaded.
-            backends: The backends that must have loaded a release before an arm serves it.
+            follower: Reads the experiments, and keeps their releases loaded.
+            backends: The backends that must have loaded a release before an arm can use it.
             registry: Receives the metrics of experiments.
             count_list: Counts a list for the outcome of an experiment, given the experiment, the
-                place of the arm and the user's id; None if there is no feedback log.
+                index of the arm and the user's id; None if there is no feedback log.
         """
         self._releases = releases
         self._follower = follower
@@ -74,14 +74,14 @@ class Routing:
         )
         self._fallbacks = Counter(
             "marquee_experiment_fallbacks_total",
-            "Number of requests of an arm that were answered by another one, because the arm's "
-            "release cannot be used.",
+            "Number of requests of an arm that were not answered by it, because its release "
+            "cannot be used.",
             ("experiment", "arm"),
             registry=registry,
         )
 
     def update(self) -> None:
-        """Notices experiments that start and end, and arms that become ready. Called often."""
+        """Detects that experiments start or end and that arms become ready. Called often."""
         was_read = self._follower.experiments.was_read
         experiment = self._follower.experiments.running
         if experiment is None or experiment != self.experiment:
@@ -89,7 +89,7 @@ class Routing:
         before = {state.arm.name: state.reason for state in self.arms}
         arms: tuple[ArmState, ...] = ()
         if experiment is not None:
-            arms = tuple(self._state(experiment, place) for place in range(len(experiment.arms)))
+            arms = tuple(self._state(experiment, index) for index in range(len(experiment.arms)))
             for state in arms:
                 if state.reason != before.get(state.arm.name, ""):
                     _log.info(
@@ -104,20 +104,20 @@ class Routing:
         self.is_settled = was_read and not any(state.is_loading for state in arms)
 
     def route(self, subject_id: str, release_id: str = "", model: str = "") -> Route:
-        """What answers a request.
+        """Returns the route of a request.
 
         Args:
             subject_id: The user's id; "" for a visitor.
-            release_id: The release that the request names; "" for none.
-            model: The model that the request names; "" for none.
+            release_id: The release in the request; "" if it names none.
+            model: The model in the request; "" if it names none.
 
         Raises:
-            ReleaseNotFound: The release that the request names is not loaded.
+            ReleaseNotFound: The release in the request is not loaded.
             NoRelease: No release is in service yet.
         """
         experiment = self.experiment
         if experiment is None or release_id or model:
-            return self._outside(self._releases.pick(release_id))
+            return self._default_route(self._releases.pick(release_id))
         if not subject_id:
             return self._control()
         state = self.arms[experiment.assign(subject_id)]
@@ -127,11 +127,11 @@ class Routing:
         return self._control()
 
     def of_page_token(self, token: PageToken, user_id: str) -> Route:
-        """What answers a further page: what ranked the first one.
+        """Returns the route of a further page, which is that of the first page.
 
         Raises:
-            PageTokenExpired: Its release is no longer loaded, or its arm had a blend of its own and
-                the experiment is over.
+            PageTokenExpired: The release is no longer loaded, or the arm had its own blend and the
+                experiment has ended.
         """
         origin = parse_recommendation_id(token.list_id)
         for experiment in self._follower.experiments.all if origin is not None else ():
@@ -145,30 +145,30 @@ class Routing:
                     return route
             if experiment.arms[origin.arm].ranking_weights:
                 raise PageTokenExpired(token.release_id)
-        return self._outside(self._releases.of_page_token(token.release_id))
+        return self._default_route(self._releases.of_page_token(token.release_id))
 
-    def served(self, route: Route, user_id: str) -> None:
-        """Counts a list, once its first page is known."""
+    def record_list(self, route: Route, user_id: str) -> None:
+        """Counts a list when its first page is answered."""
         if route.experiment is None:
             return
         self._lists.labels(route.experiment_name, route.arm_name).inc()
         if route.is_counted and self._count_list is not None:
             self._count_list(route.experiment, route.arm, user_id)
 
-    def _outside(self, release: GatewayRelease) -> Route:
-        """The route of a request outside the experiment."""
+    def _default_route(self, release: GatewayRelease) -> Route:
+        """Returns the route of a request outside the experiment."""
         if self._default is None or self._default.release is not release:
             self._default = Route(release)
         return self._default
 
     def _control(self) -> Route:
-        """The control, not counted; the release in service if the control cannot be used."""
-        return self._control_route or self._outside(self._releases.serving)
+        """Returns the route of the control, uncounted; or of the release in service without it."""
+        return self._control_route or self._default_route(self._releases.serving)
 
-    def _state(self, experiment: Experiment, place: int) -> ArmState:
-        arm = experiment.arms[place]
+    def _state(self, experiment: Experiment, index: int) -> ArmState:
+        arm = experiment.arms[index]
         try:
-            release = self._release(experiment, place)
+            release = self._release(experiment, index)
         except ReleaseNotFound:
             why = self._follower.refused.get(arm.release_id)
             if why:
@@ -183,27 +183,27 @@ class Routing:
                 why = backend.refused[arm.release_id]
                 return ArmState(arm, None, f"{backend.name} refused {arm.release_id}: {why}")
             if backend.failure(arm.release_id) is not None:
-                return ArmState(arm, None, f"{backend.name} does not hold {arm.release_id} yet")
+                return ArmState(arm, None, f"{backend.name} has not loaded {arm.release_id} yet")
         if not self._releases.has_feedback_for(release.manifest):
-            why = f"the feedback that {arm.release_id} does not know is being read"
+            why = f"the feedback since the training of {arm.release_id} is being read"
             return ArmState(arm, None, why)
-        old = self.arms[place].route if experiment == self.experiment else None
+        old = self.arms[index].route if experiment == self.experiment else None
         if old is not None and old.release is release:
             return ArmState(arm, old, "")
-        return ArmState(arm, Route(release, experiment, place, is_counted=True), "")
+        return ArmState(arm, Route(release, experiment, index, is_counted=True), "")
 
-    def _release(self, experiment: Experiment, place: int) -> GatewayRelease:
-        """The release of an arm, with the arm's blend.
+    def _release(self, experiment: Experiment, index: int) -> GatewayRelease:
+        """Returns the release of an arm, with the arm's blend.
 
         Raises:
-            ReleaseNotFound: It is not loaded.
-            ModelNotFound: It has no model of a name that the blend weights.
+            ReleaseNotFound: The release is not loaded.
+            ModelNotFound: The release lacks a model of the arm's blend.
         """
-        arm = experiment.arms[place]
+        arm = experiment.arms[index]
         loaded = self._follower.get(arm.release_id)
         if not arm.ranking_weights:
             return loaded
-        key = experiment.name, place
+        key = experiment.name, index
         blended = self._blended.get(key)
         if blended is None or blended.manifest is not loaded.manifest:
             blended = self._blended[key] = with_ranking(loaded, arm.ranking_weights)

@@ -1,6 +1,7 @@
-"""Recorded feedback: written to the log, followed by every gateway, and folded into answers.
+"""Recorded feedback: written to the log, read by every gateway, and folded into answers.
 
-`writer.py` records events, `follower.py` reads the log in a thread of its own, and `fresh.py` holds
-what it read for the answers, which never wait for the database. `ranking/subjects.py` folds a
-user's feedback in. The methods of the API are in `../feedback_servicer.py`.
+`writer.py` records events, `follower.py` reads the log in a separate thread, and `fresh.py` holds
+the feedback in memory for answers, which never wait for the database. `ranking/subjects.py` folds
+in a user's feedback. May import `server`. Start with `../feedback_servicer.py`, which has the
+methods of the API.
 """

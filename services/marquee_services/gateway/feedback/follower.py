@@ -1,4 +1,4 @@
-"""Follows the feedback log in a thread of its own, so that answers never wait for the database."""
+"""Follows the feedback log in a separate thread, so that answers never wait for the database."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from marquee_services.gateway.feedback.fresh import FreshFeedback
 
 _log = structlog.get_logger()
 
-# Seconds between two attempts while the database does not answer.
+# Seconds between attempts while the database does not respond.
 _RETRY_S = 0.5
-# Seconds between two checks that the log was not replaced.
+# Seconds between checks that the log has not been replaced.
 _CHECK_S = 1.0
-# Number of entries by which the log is recognised: the last ones that were read.
-_RECOGNISED = 8
-# Most transactions of this process whose entries wait for the follower; beyond it they are read.
+# The log is identified by this many of the entries that were read last.
+_TAIL_LENGTH = 8
+# Most transactions of this process that are queued for the follower; further ones are read from
+# the log.
 _MAX_WRITTEN = 16
 _STOP_TIMEOUT_S = 5.0
 
@@ -43,12 +44,11 @@ class LastError(NamedTuple):
 
 
 class FeedbackFollower:
-    """Reads new entries of the log into memory, as often as `interval` says.
+    """Reads new entries of the log into memory periodically.
 
-    Entries that this process writes are taken over at once; if others wrote in between, the log is
-    read at once.
-
-    If the database does not answer, the feedback that is known stays in use.
+    Entries that this process writes are applied immediately; if other processes wrote in between,
+    the log is read immediately. If the database does not respond, the feedback in memory stays in
+    use.
 
     Attributes:
         healthy: Whether the most recent read succeeded.
@@ -66,25 +66,25 @@ class FeedbackFollower:
         Args:
             log: The log.
             fresh: Receives the entries.
-            interval: Seconds between two reads.
+            interval: Seconds between reads.
         """
         self._log = log
         self._fresh = fresh
         self._interval = interval
         self._lock = threading.Lock()
-        # Both are guarded by the lock: the event loop sets the one and reads the other.
+        # The lock guards both: the event loop sets the manifests and reads the position.
         self._manifests: Sequence[Manifest] = ()
         self._complete_from: int | None = None
         self._checked_marks: frozenset[str] = frozenset()
         self._reported: set[str] = set()
-        # Positions of the last entries that were read, and when the log had received them.
-        self._tail: deque[tuple[int, int]] = deque(maxlen=_RECOGNISED)
+        # Positions of the entries that were read last, and when the log received them.
+        self._tail: deque[tuple[int, int]] = deque(maxlen=_TAIL_LENGTH)
         self._caught_up_at: float | None = None
         self._next_check = self._next_read = 0.0
         self._written: deque[Sequence[LogEntry]] = deque(maxlen=_MAX_WRITTEN)
         self._stopped = False
         self._wake = threading.Event()
-        # A daemon: a database that hangs must not keep the process from ending.
+        # A daemon thread: a hanging database must not keep the process from exiting.
         self._thread = threading.Thread(target=self._follow, name="feedback-follower", daemon=True)
         self.healthy = False
         self.last_error = LastError()
@@ -97,18 +97,18 @@ class FeedbackFollower:
 
     @property
     def ready(self) -> bool:
-        """Whether all there is to read was read once, or the database did not answer.
+        """Whether the end of the log has been reached once, or the database does not respond.
 
-        A gateway that starts waits for this, so that its answers do not miss feedback that other
-        gateways use.
+        A gateway waits for this before it serves, so that its answers include the feedback that
+        other gateways use.
         """
         return self._caught_up_at is not None or bool(self.last_error.text)
 
     def set_releases(self, manifests: Sequence[Manifest]) -> None:
-        """Says which releases may answer. The log is read from where the oldest of them ends.
+        """Sets the releases that may answer; the log is read from the mark of the oldest one.
 
         Args:
-            manifests: Their manifests; nothing is read while there are none.
+            manifests: The manifests of the releases; while there are none, nothing is read.
         """
         with self._lock:
             is_new = any(manifest not in self._manifests for manifest in manifests)
@@ -117,10 +117,11 @@ class FeedbackFollower:
             self.wake()
 
     def has_read_for(self, manifest: Manifest) -> bool:
-        """Whether all that a release does not know has been read, so that it may answer.
+        """Returns whether all feedback since a release's training has been read.
 
-        An older release that comes back needs feedback that newer ones know, and that was dropped.
-        True also while the database does not answer: releases must not wait for it.
+        A release may answer only then. An older release that comes back needs feedback that was
+        dropped because newer releases include it. The result is also True while the database does
+        not respond, because releases must not wait for it.
         """
         if not self.healthy and self.last_error.text:
             return True
@@ -137,15 +138,15 @@ class FeedbackFollower:
         self._thread.start()
 
     def wake(self) -> None:
-        """Reads the log now. May be called by any thread."""
+        """Makes the follower read the log now. Thread-safe."""
         self._next_read = 0.0
         self._wake.set()
 
     def take(self, entries: Sequence[LogEntry]) -> None:
-        """Takes over what this process wrote in one transaction. May be called by any thread.
+        """Queues the entries that this process wrote in a transaction. Thread-safe.
 
         Args:
-            entries: The entries in the order of the log; none to read the log now.
+            entries: The entries in the order of the log; empty to read the log now.
         """
         if not entries:
             self.wake()
@@ -154,7 +155,7 @@ class FeedbackFollower:
         self._wake.set()
 
     def stop(self) -> None:
-        """Ends the thread; waits a few seconds at most if the database hangs."""
+        """Stops the thread; waits a few seconds at most if the database hangs."""
         self._stopped = True
         self._wake.set()
         self._thread.join(_STOP_TIMEOUT_S)
@@ -169,7 +170,7 @@ class FeedbackFollower:
                 self._record(str(error))
                 wait = max(self._interval, _RETRY_S)
             except Exception as error:
-                # A defect must not end the thread: the gateway would silently stop to follow.
+                # A defect must not end the thread: the gateway would silently stop following.
                 _log.exception("feedback_follower_failed")
                 self._record(repr(error))
                 wait = max(self._interval, _RETRY_S)
@@ -184,10 +185,10 @@ class FeedbackFollower:
         self.last_error = LastError(text, datetime.now(UTC).isoformat(timespec="seconds"))
 
     def _poll(self) -> None:
-        """Takes over what this process wrote, and reads to the end of the log when it is time."""
+        """Applies what this process wrote, and reads to the end of the log when a read is due."""
         fresh = self._fresh
-        self._recognise_log()
-        self._move_beginning()
+        self._check_log()
+        self._move_start()
         if self._take_written() and time.monotonic() < self._next_read:
             return
         self._next_read = time.monotonic() + self._interval
@@ -203,17 +204,17 @@ class FeedbackFollower:
         self._caught_up_at = started
 
     def _take_written(self) -> bool:
-        """Takes over what this process wrote.
+        """Applies the entries that this process wrote.
 
         Returns:
-            Whether all of it is in memory; False if it must be read, because the log has something
-            else before it.
+            Whether all of them are in memory; False if the log must be read, because it contains
+            other entries before them.
         """
         fresh = self._fresh
         while self._written:
             entries = self._written.popleft()
             if entries[-1].position <= fresh.position:
-                continue  # It has been read.
+                continue  # They have already been read.
             if entries[0].position != fresh.position + 1:
                 self._written.clear()
                 return False
@@ -222,10 +223,10 @@ class FeedbackFollower:
 
     def _apply(self, entries: Sequence[LogEntry]) -> None:
         self._fresh.apply(entries)
-        self._tail.extend((e.position, e.received_us) for e in entries[-_RECOGNISED:])
+        self._tail.extend((e.position, e.received_us) for e in entries[-_TAIL_LENGTH:])
 
-    def _move_beginning(self) -> None:
-        """Drops what every release knows, or reads again what an older release does not know."""
+    def _move_start(self) -> None:
+        """Drops feedback that every release includes, or rereads what an older one lacks."""
         fresh = self._fresh
         with self._lock:
             before = self._complete_from
@@ -236,18 +237,18 @@ class FeedbackFollower:
             fresh.drop_through(cut)
         elif cut < before:
             fresh.apply(self._log.entries(cut, before))
-            # Answers of the older release may have been cached without these entries.
+            # The older release's answers may have been cached without these entries.
             fresh.start_generation()
             with self._lock:
                 self._complete_from = cut
 
-    def _recognise_log(self) -> None:
-        """Checks that the log is still the one that was read, and that the releases know."""
+    def _check_log(self) -> None:
+        """Checks that the log has not been replaced, and contains the marks of the releases."""
         fresh, now = self._fresh, time.monotonic()
         marks = frozenset(m.feedback_mark for m in self._manifests if m.feedback_mark)
         if now < self._next_check and marks == self._checked_marks:
             return
-        if self._was_replaced():
+        if self._is_replaced():
             _log.warning("feedback_log_replaced", log=self._log.name, position=fresh.position)
             with self._lock:
                 self._complete_from = None
@@ -266,8 +267,8 @@ class FeedbackFollower:
         self._checked_marks = marks
         self._next_check = time.monotonic() + _CHECK_S
 
-    def _was_replaced(self) -> bool:
-        """Whether the log ends before what was read, or holds other entries in its place."""
+    def _is_replaced(self) -> bool:
+        """Returns whether entries that were read are missing from the log or are different."""
         if not self._tail:
             return False
         if self._log.position() < self._fresh.position:

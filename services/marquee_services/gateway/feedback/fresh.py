@@ -1,7 +1,7 @@
-"""The feedback in memory: what users did since the release was trained.
+"""The feedback in memory: what users have done since the release was trained.
 
-The follower's thread is the only one that changes it. Answers read it without a lock: a user's
-feedback is an immutable object that is replaced as a whole.
+Only the follower's thread modifies it. Answers read it without a lock, because a user's feedback is
+an immutable object that is replaced as a whole.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
+from marquee_core.feedback.event_ratings import counts_as_rating, latest_by_item
 from marquee_core.feedback.events import EntryType, FeedbackKind, LogEntry, user_digest
-from marquee_core.feedback.meaning import counts, latest_by_item
 from marquee_core.release.manifest import Manifest
 
 MAX_EVENTS = 1_000
-"""Most events of a user that are folded in; older ones are dropped."""
+"""Most events of a user that are folded in; the oldest ones are dropped."""
 
-# The size of a version, in bits, as a database stores it.
+# The number of bits of a version in the database.
 _VERSION_BITS = 63
-# The approximate memory of a user and of an event, in bytes, with their strings and containers.
+# The approximate memory of a user and of an event in bytes, with their strings and containers.
 _USER_BYTES, _EVENT_BYTES = 500, 200
 
 
@@ -31,7 +31,7 @@ class FreshEvent(NamedTuple):
     Attributes:
         position: Its position in the log.
         item_id: The item's id.
-        kind: What the user did.
+        kind: The kind of feedback.
         value: Stars of a rating, or the share watched of a play.
         time_us: When it happened, in microseconds since 1970.
     """
@@ -44,13 +44,13 @@ class FreshEvent(NamedTuple):
 
 
 class Withdrawal(NamedTuple):
-    """The deletion of an event, which a release may have been trained on.
+    """The deletion of an event, on which a release may have been trained.
 
     Attributes:
         position: The deletion's position in the log.
-        deleted_position: The position that the event had.
+        deleted_position: The position of the deleted event.
         item_id: The item's id.
-        kind: What the user had done.
+        kind: The kind of the deleted event.
     """
 
     position: int
@@ -61,15 +61,15 @@ class Withdrawal(NamedTuple):
 
 @dataclass(frozen=True)
 class UserFeedback:
-    """What a user did since a release was trained.
+    """What a user has done since a release was trained.
 
     Attributes:
-        version: Changes whenever the feedback does: the position of its latest change in the log; 0
-            if there is no feedback.
+        version: The position of the latest change in the log, which identifies a version of the
+            feedback; 0 if there is no feedback.
         is_forgotten: Whether the user was forgotten, so that the training ratings must not be used.
         events: The events that count as ratings, in the order of the log.
-        withdrawn: The events that the release knows and that the user has deleted since.
-        rewritten: The position at which events were last taken away; versions before it are lost.
+        withdrawn: The events that were deleted after the release was trained on them.
+        rewritten: The position at which events were last removed; earlier versions are lost.
         generation: See `FreshFeedback.generation`.
     """
 
@@ -82,21 +82,21 @@ class UserFeedback:
 
     @property
     def size(self) -> int:
-        """How many events and withdrawals are held in memory."""
+        """The number of events and withdrawals in memory."""
         return len(self.events) + len(self.withdrawn)
 
     @property
     def cache_version(self) -> int:
-        """A number under which this gateway may cache an answer; 0 if there is no feedback."""
+        """The version by which this gateway may cache answers; 0 if there is no feedback."""
         return self.generation << _VERSION_BITS | self.version if self.version else 0
 
     @cached_property
     def ratings(self) -> list[FreshEvent]:
-        """The event that counts for each item, in the order of time, oldest first."""
+        """The event that counts for each item, ordered by time, oldest first."""
         return latest_by_item(self.events)
 
     def as_of(self, version: int) -> UserFeedback | None:
-        """The feedback as it was at an earlier version; None if that is no longer known."""
+        """Returns the feedback as of an earlier version; None if that is no longer known."""
         if version == self.version:
             return self
         if not version and not self.is_forgotten:
@@ -111,22 +111,22 @@ NO_FEEDBACK = UserFeedback()
 
 
 class FreshFeedback:
-    """Holds users' feedback up to a number of bytes; drops the users who changed longest ago.
+    """Holds users' feedback up to a number of bytes, evicting the users with the oldest changes.
 
-    Forgotten users are never dropped.
+    The record that a user was forgotten is never evicted.
 
     Attributes:
         position: The position in the log up to which the feedback is complete.
-        evicted: Number of users that were dropped because of the limit.
+        evicted: The number of users that were evicted because of the limit.
         on_forgotten: Called with the digest of each user that is forgotten.
-        generation: Changes whenever one version of a user's feedback may have come to mean another
-            feedback than before, because the log was replaced or was read from an earlier position.
+        generation: Changes whenever a version of a user's feedback may have a different meaning
+            than before, because the log was replaced or reread from an earlier position.
     """
 
     def __init__(self, max_bytes: int) -> None:
         """Creates an empty holder of at most `max_bytes` bytes."""
         self._max_bytes = max_bytes
-        # By the digest of the user's id, by which a forgotten user is found as well.
+        # By the digest of the user's id, which also identifies forgotten users.
         self._users: OrderedDict[bytes, UserFeedback] = OrderedDict()
         self._forgotten: dict[bytes, int] = {}
         self._event_count = 0
@@ -141,20 +141,20 @@ class FreshFeedback:
 
     @property
     def nbytes(self) -> int:
-        """Roughly how many bytes of memory the feedback takes."""
+        """The approximate size of the feedback in bytes."""
         users = len(self._users) + len(self._forgotten)
         return users * _USER_BYTES + self._event_count * _EVENT_BYTES
 
     def known_to(self, manifest: Manifest) -> int:
-        """The position up to which a release knows the log.
+        """Returns the position in the log up to which a release was trained on it.
 
-        It is 0 if the log does not hold the mark of the release's trainer: it is another log then,
-        or was restored from an older backup, and its positions mean something else.
+        The result is 0 if the log lacks the mark of the release's training. It is then a different
+        log, or was restored from an older backup, and its positions have a different meaning.
         """
         return 0 if manifest.feedback_mark in self._unknown_marks else manifest.feedback_position
 
     def for_release(self, user_id: str, manifest: Manifest) -> UserFeedback:
-        """What a user did that a release does not know.
+        """Returns what a user has done since a release was trained.
 
         Args:
             user_id: The user's id; "" for a visitor.
@@ -163,11 +163,11 @@ class FreshFeedback:
         return self.of(user_id, self.known_to(manifest))
 
     def of(self, user_id: str, after: int) -> UserFeedback:
-        """A user's feedback.
+        """Returns a user's feedback.
 
         Args:
             user_id: The user's id; "" for a visitor.
-            after: The position up to which the answering release knows the log.
+            after: The position up to which the answering release was trained on the log.
         """
         if not user_id or not (self._users or self._forgotten):
             return NO_FEEDBACK
@@ -190,19 +190,19 @@ class FreshFeedback:
         return UserFeedback(version, is_forgotten, events, rewritten, self.generation, withdrawn)
 
     def set_unknown_marks(self, tokens: frozenset[str]) -> None:
-        """Takes over which marks of loaded releases the log does not hold."""
+        """Sets the marks of loaded releases that the log does not contain."""
         if tokens != self._unknown_marks:
             self._unknown_marks = tokens
             self.start_generation()
 
     def start_generation(self) -> None:
-        """Makes answers that were cached for users with feedback unusable."""
+        """Invalidates the cached answers of users with feedback."""
         self.generation += 1
         for digest, user in list(self._users.items()):
             self._users[digest] = replace(user, generation=self.generation)
 
     def apply(self, entries: Iterable[LogEntry]) -> None:
-        """Takes over entries of the log."""
+        """Applies entries of the log."""
         for entry in entries:
             match entry.type:
                 case EntryType.EVENT:
@@ -219,7 +219,7 @@ class FreshFeedback:
             self.position = max(self.position, entry.position)
 
     def drop_through(self, position: int) -> None:
-        """Drops the feedback up to a position, which every loaded release knows."""
+        """Drops the feedback up to a position, which every loaded release includes."""
         for digest, user in list(self._users.items()):
             events = tuple(event for event in user.events if event.position > position)
             withdrawn = tuple(each for each in user.withdrawn if each.position > position)
@@ -243,7 +243,7 @@ class FreshFeedback:
 
     def _add(self, entry: LogEntry) -> None:
         event = entry.event
-        if event is None or not counts(event.kind, event.value):
+        if event is None or not counts_as_rating(event.kind, event.value):
             return
         digest = user_digest(event.user_id)
         user = self._users.get(digest, NO_FEEDBACK)
@@ -252,7 +252,7 @@ class FreshFeedback:
         fresh = FreshEvent(entry.position, event.item_id, event.kind, event.value, event.time_us)
         events, rewritten = (*user.events, fresh), user.rewritten
         if user.version > entry.position:
-            # The log is read again from an earlier position, for an older release.
+            # The log is being reread from an earlier position, for an older release.
             if any(known.position == entry.position for known in user.events):
                 return
             events = tuple(sorted(events, key=lambda each: each.position))
@@ -266,8 +266,8 @@ class FreshFeedback:
 
     def _delete(self, entry: LogEntry) -> None:
         event = entry.event
-        # A deletion does not say how much of a play was watched, so any play may have counted.
-        if event is None or not counts(event.kind, 1.0):
+        # A deletion does not record the share watched of a play, so any play may have counted.
+        if event is None or not counts_as_rating(event.kind, 1.0):
             return
         digest = user_digest(event.user_id)
         user = self._users.get(digest, NO_FEEDBACK)

@@ -1,4 +1,4 @@
-"""Metrics of feedback, in the registry of the gateway."""
+"""Metrics of feedback."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class FeedbackMetrics:
     """The metrics of feedback.
 
     Attributes:
-        events: Number of events that were sent to this gateway, by what became of them: `recorded`,
-            `duplicate` or `ignored`.
+        events: The number of events sent to this gateway by outcome: `recorded`, `duplicate` or
+            `ignored`.
     """
 
     def __init__(
@@ -25,8 +25,8 @@ class FeedbackMetrics:
 
         Args:
             registry: The gateway's registry.
-            follower: Knows how far the log has been read.
-            fresh: Knows how much feedback is in memory.
+            follower: Reads the log.
+            fresh: Holds the feedback in memory.
         """
         self.events = Counter(
             "marquee_feedback_events_total",
@@ -44,7 +44,7 @@ class FeedbackMetrics:
         position.set_function(lambda: fresh.position)
         users = gauge("users", "Number of users whose feedback is in memory.")
         users.set_function(lambda: len(fresh))
-        size = gauge("memory_bytes", "Approximate memory of the feedback in memory.")
+        size = gauge("memory_bytes", "Approximate size of the feedback in memory.")
         size.set_function(lambda: fresh.nbytes)
         evicted = gauge(
             "evicted_users", "Number of users whose feedback was dropped because of the limit."

@@ -1,4 +1,4 @@
-"""Writes to the feedback log: calls that wait share one transaction (group commit)."""
+"""Writes to the feedback log; queued calls share a transaction (group commit)."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ _log = structlog.get_logger()
 _T = TypeVar("_T")
 
 MAX_WAITING = 128
-"""Most calls that wait for the database at once.
+"""Most calls that wait for the database.
 
-It is far below the limit of calls in progress: a database that hangs must not take the places of
-calls that only read.
+This is far below the limit of calls in progress: a hanging database must not use up the slots of
+calls that do not write.
 """
 
 # Most events in one transaction.
 _GROUP_EVENTS = 5_000
 _STOP_TIMEOUT_S = 5.0
-# SQLite works in the writer's thread. Where all cores are busy, answers go before it.
-_NICER = 10
+# SQLite runs in the writer's thread. When all cores are busy, answers have priority over it.
+_NICENESS = 10
 
 
 @dataclass(frozen=True, slots=True)
 class _Write:
-    """A write that waits: a batch of events, or an operation of its own."""
+    """A queued write: a batch of events, or another operation."""
 
     batch: core.Batch = ()
     operation: Callable[[EventLog], Any] | None = None
@@ -45,7 +45,7 @@ class _Write:
 
 
 class FeedbackWriter:
-    """Writes in one thread. A write is acknowledged when it is durable."""
+    """Writes in a single thread. A write is acknowledged when it is durable."""
 
     def __init__(
         self,
@@ -58,8 +58,8 @@ class FeedbackWriter:
         Args:
             log: The log.
             timeout: Seconds that a call waits for the database.
-            on_write: Called in the writer's thread after each transaction, with the entries that it
-                wrote; with none if they have to be read.
+            on_write: Called in the writer's thread after each transaction, with the entries that
+                it wrote; without entries if they must be read from the log.
         """
         self._log = log
         self._timeout = timeout
@@ -74,7 +74,7 @@ class FeedbackWriter:
         self._thread.start()
 
     def stop(self) -> None:
-        """Finishes the waiting writes and ends the thread; waits a few seconds at most."""
+        """Finishes the queued writes and stops the thread; waits a few seconds at most."""
         self._queue.put(None)
         self._thread.join(_STOP_TIMEOUT_S)
 
@@ -82,18 +82,18 @@ class FeedbackWriter:
         """Records a batch of events.
 
         Raises:
-            EventIdReused: Another event is recorded under the key of one of the events.
-            FeedbackUnavailable: The database did not answer. The events may be recorded or not.
+            EventIdReused: A different event with the id of one of the events has been recorded.
+            FeedbackUnavailable: The database did not respond. The events may have been recorded.
             Overloaded: Too many calls wait for the database.
         """
         result: core.Appended = await self._submit(_Write(batch=events))
         return result
 
     async def run(self, operation: Callable[[EventLog], _T]) -> _T:
-        """Runs another writing operation of the log, after the writes that wait.
+        """Runs another writing operation on the log, after the queued writes.
 
         Raises:
-            FeedbackUnavailable: The database did not answer. The operation may be done or not.
+            FeedbackUnavailable: The database did not respond. The operation may have been done.
             Overloaded: Too many calls wait for the database.
         """
         result: _T = await self._submit(_Write(operation=operation))
@@ -103,7 +103,7 @@ class FeedbackWriter:
         if self._waiting >= MAX_WAITING:
             raise Overloaded(str(MAX_WAITING))
         self._waiting += 1
-        # Not when the call ends: a write whose caller has gone still waits for the database.
+        # Not when the call ends: a write whose caller has gone is still waiting for the database.
         loop = asyncio.get_running_loop()
         write.done.add_done_callback(lambda _: loop.call_soon_threadsafe(self._release))
         self._queue.put(write)
@@ -111,9 +111,9 @@ class FeedbackWriter:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.wrap_future(write.done)
         except TimeoutError as error:
-            raise FeedbackUnavailable("the feedback log did not answer in time") from error
+            raise FeedbackUnavailable("the feedback log did not respond in time") from error
         except core.LogUnavailable as error:
-            raise FeedbackUnavailable("the feedback log does not answer") from error
+            raise FeedbackUnavailable("the feedback log does not respond") from error
         except core.EventIdReused as error:
             raise EventIdReused(error.event_id) from error
 
@@ -121,10 +121,10 @@ class FeedbackWriter:
         self._waiting -= 1
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # where a thread has a priority of its own
+        if sys.platform == "linux":  # where threads have separate priorities
             thread = threading.get_native_id()
             present = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, present + _NICER)  # 19 at most
+            os.setpriority(os.PRIO_PROCESS, thread, present + _NICENESS)  # 19 at most
         while (write := self._queue.get()) is not None:
             group, following = self._group(write)
             group = [each for each in group if each.done.set_running_or_notify_cancel()]
@@ -134,7 +134,7 @@ class FeedbackWriter:
                 self._operate(following)
 
     def _group(self, first: _Write) -> tuple[list[_Write], _Write | None]:
-        """The batches that can be written together, and the operation that follows them."""
+        """Returns the batches to write in one transaction, and the operation that follows them."""
         group: list[_Write] = []
         size, write = 0, first
         while write.operation is None:
@@ -181,7 +181,7 @@ class FeedbackWriter:
         write.done.set_result(result)
 
     def _log_outcome(self, error: Exception | None) -> None:
-        """Logs the first failed write of an outage, and the first that succeeds after it."""
+        """Logs the first failed write of an outage, and the first successful write after it."""
         if error is not None and not self._is_failing:
             _log.warning("feedback_writes_fail", log=self._log.name, error=str(error))
         elif error is None and self._is_failing:
@@ -190,7 +190,7 @@ class FeedbackWriter:
 
 
 def _entries(results: Sequence[core.Appended | core.EventIdReused]) -> Sequence[core.LogEntry]:
-    """The entries of a transaction in the order of the log; none if some are not known."""
+    """Returns the entries of a transaction in the order of the log; none if some are unknown."""
     entries: list[core.LogEntry] = []
     for result in results:
         if isinstance(result, core.EventIdReused) or not result.entries:

@@ -1,4 +1,4 @@
-"""Similarity of items by what the catalogue says about them, for items without ratings."""
+"""Similarity of items by genres, attributes and year, for items without ratings."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from marquee_core.arrays import Float32, Float64, Int32
 from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue
 
-# The similarity halves with each such difference of the years.
+# The similarity halves for each such difference between the years.
 _YEARS = 20.0
-# Longer values are texts such as plots, which hardly ever are equal.
+# Longer values are texts such as plots, which are hardly ever equal.
 _MAX_VALUE_BYTES = 200
 
 
 def content_similarities(catalogue: Catalogue, attributes: Attributes, item: int) -> Float32:
-    """The similarity of an item to every item by genres, equal attributes and year.
+    """Returns the similarity of an item to every item by genres, equal attributes and year.
 
-    A genre or value f that n_f of N items have weighs w_f = log(N / n_f), so that rare ones count
-    more. The similarity is Σ w_f over what both items have, divided by √(G_i G_j) + A_i: G is the
-    summed weight of an item's genres, and A_i that of the values of the given item that other items
-    have too. It is halved with every 20 years between the items, if both years are known.
+    A genre or value f of n_f among N items has the weight w_f = log(N / n_f), so rare ones count
+    more. The similarity is Σ w_f over the genres and values that both items have, divided by
+    √(G_i G_j) + A_i. G is the total weight of an item's genres, and A_i the total weight of the
+    given item's values that other items have too. If both years are known, the similarity halves
+    for every 20 years between the items.
 
     Args:
         catalogue: The items.
-        attributes: Their attributes.
+        attributes: The items' attributes.
         item: The item's index.
 
     Returns:
@@ -35,8 +36,8 @@ def content_similarities(catalogue: Catalogue, attributes: Attributes, item: int
     of_item = genres[item] * weights
     common: Float64 = genres @ of_item
     scale: Float64 = np.sqrt((genres @ weights) * of_item.sum())
-    for place in range(*attributes.item_offsets[item : item + 2].tolist()):
-        others = _items_with(attributes, place)
+    for position in range(*attributes.item_offsets[item : item + 2].tolist()):
+        others = _items_with(attributes, position)
         if len(others) > 1:
             weight = np.log(len(catalogue) / len(others))
             common[others] += weight
@@ -50,17 +51,17 @@ def content_similarities(catalogue: Catalogue, attributes: Attributes, item: int
     return np.clip(similarity, 0.0, 1.0).astype(np.float32)
 
 
-def _items_with(attributes: Attributes, place: int) -> Int32:
-    """The items whose attribute of the same name has the same value as the one at a place."""
-    start, end = attributes.value_offsets[place : place + 2].tolist()
+def _items_with(attributes: Attributes, position: int) -> Int32:
+    """Returns the items that have the same attribute value as the one at a position."""
+    start, end = attributes.value_offsets[position : position + 2].tolist()
     if end - start > _MAX_VALUE_BYTES:
         return np.empty(0, dtype=np.int32)
-    same_name = np.flatnonzero(attributes.value_names == attributes.value_names[place])
+    same_name = np.flatnonzero(attributes.value_names == attributes.value_names[position])
     starts = attributes.value_offsets[same_name]
     same_length = attributes.value_offsets[same_name + 1] - starts == end - start
-    places, starts = same_name[same_length], starts[same_length]
+    positions, starts = same_name[same_length], starts[same_length]
     texts = attributes.text[starts[:, None] + np.arange(end - start)]
-    equal = places[(texts == attributes.text[start:end]).all(axis=1)]
+    equal = positions[(texts == attributes.text[start:end]).all(axis=1)]
     items: Int32 = (np.searchsorted(attributes.item_offsets, equal, side="right") - 1).astype(
         np.int32
     )

@@ -1,8 +1,8 @@
-"""How long the backends may take, so that the gateway still answers in time.
+"""The deadline of backends, which leaves the gateway enough time to answer.
 
-The caller's own deadline is enforced in `marquee_services.server.interceptor`, which ends a call
-that takes longer. The deadline here is a little earlier: backends that have not answered by then
-are left out, and the caller gets a degraded answer rather than an error.
+`marquee_services.server.interceptor` enforces the caller's own deadline and ends calls that exceed
+it. The deadline here is slightly earlier: backends that have not answered by then are left out, so
+that the caller gets a degraded answer instead of an error.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ class Deadline:
 
         Args:
             seconds: Seconds from now until the caller's deadline.
-            reserve: Seconds of these that the gateway keeps for building the answer.
+            reserve: The part of these seconds that is reserved for building the answer.
         """
         self._loop = asyncio.get_running_loop()
         self._due = self._loop.time() + seconds - reserve
         self._extension = reserve / 2
 
     def left(self) -> float:
-        """Seconds that the backends have left; negative once the deadline has passed."""
+        """Returns the seconds left for the backends; negative once the deadline has passed."""
         return self._due - self._loop.time()
 
     def left_after_failure(self) -> float:
-        """Seconds that the other backends have left after one has failed.
+        """Returns the seconds left for the other backends after one has failed.
 
-        A backend that fails by not answering uses up all the time there is. The others then get
-        half of the reserve, to answer with the blend for the remaining models.
+        A backend that does not answer uses up all the time. The others then get half of the
+        reserve, to answer with the blend of the remaining models.
         """
         return self.left() + self._extension

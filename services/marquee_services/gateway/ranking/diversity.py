@@ -15,10 +15,10 @@ def diversify(scores: Float64, vectors: Float32, diversity: float, count: int) -
     vectors. Selecting more items only extends the selection, so successive pages are consistent.
 
     Args:
-        scores: Scores of the pool, best first (float64, n).
+        scores: Scores of the pool, the best first (float64, n).
         vectors: Unit vectors of the pool (float32, n × k).
         diversity: The weight d of diversity, 0 to 1.
-        count: How many items to select.
+        count: The number of items to select.
 
     Returns:
         Positions in the pool, in the order of selection (int64, at most `count`).

@@ -1,4 +1,4 @@
-"""The calls to backends that an answer needs, and which backends take part in the ensemble."""
+"""Calls backends for an answer, and tracks which backends take part in the ensemble."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marquee_services.errors import DeadlineExceeded, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError, Failure
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
 from marquee_services.gateway.ranking.deadline import Deadline
-from marquee_services.gateway.ranking.economy import without_models
+from marquee_services.gateway.ranking.model_shedding import without_models
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 
@@ -26,14 +26,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class ModelSelection:
-    """Which models of a release score a request.
+    """The models of a release that score a request.
 
     Attributes:
         model: The only model to use; "" for the whole ensemble.
-        backends: The backends to use: those that ranked the list's first page. None to use every
-            backend of the release.
+        backends: The backends to use, which ranked the list's first page. None to use every backend
+            of the release.
         required: Whether all of `backends` must answer.
-        left_out: The models of the ensemble that are not used, because they take too long.
+        left_out: The models of the ensemble that are left out because they are slow.
     """
 
     model: str = ""
@@ -43,12 +43,13 @@ class ModelSelection:
 
 
 class EnsembleCalls:
-    """Calls backends for one answer, and drops those that fail from the ensemble.
+    """Calls backends for an answer, and drops those that fail from the ensemble.
 
     Attributes:
-        available: The names of the backends that take part: those that have not failed.
+        available: The names of the backends that take part, because they have not failed.
         failures: Why other backends of the release do not take part.
-        replicas: The replica of each backend that was called last, and is called again if it can.
+        replicas: The replica of each backend that was called last, and is preferred for the next
+            call.
     """
 
     def __init__(
@@ -67,11 +68,11 @@ class EnsembleCalls:
             release: The release that answers.
             subject: The subject, resolved with that release.
             selection: The models to use.
-            deadline: How long the backends may take.
-            replicas: The replicas that answered earlier calls for the same request, by backend.
+            deadline: The time that the backends have.
+            replicas: The replicas that answered previous calls for the same request, by backend.
 
         Raises:
-            ModelNotFound: The release has no model of the selected name.
+            ModelNotFound: The release does not have the selected model.
         """
         self.replicas = dict(replicas or {})
         self._backends = backends
@@ -100,13 +101,12 @@ class EnsembleCalls:
     def _blends_of_model(self) -> BlendPair:
         model = self._selection.model
         is_stars = self._release.model(model).output is Output.STARS
-        return self._release.ensemble.alone(model, is_stars)
+        return self._release.ensemble.single_model(model, is_stars)
 
     def check(self, names: frozenset[str]) -> None:
-        """Drops backends that are not called now, but could not answer.
+        """Drops backends that are not called now and could not answer.
 
-        A further page is ranked with the blend of the first one, whose other backends need not
-        answer for that.
+        Does nothing for a further page, which is ranked with the blend of the first one.
         """
         if self._selection.required:
             return
@@ -121,7 +121,7 @@ class EnsembleCalls:
         """Calls backends in parallel, and drops those that fail.
 
         Args:
-            queries: What to ask each backend, by its name.
+            queries: The query for each backend, by the backend's name.
             call: Calls the given replica with its query and a timeout in seconds.
 
         Returns:
@@ -129,7 +129,7 @@ class EnsembleCalls:
 
         Raises:
             ModelUnavailable: The backend of the only selected model did not answer.
-            DeadlineExceeded: It had no time left to answer.
+            DeadlineExceeded: The deadline passed before the only selected model answered.
             BackendError: A required backend did not answer.
         """
         names = sorted(queries)
@@ -150,7 +150,7 @@ class EnsembleCalls:
             )
 
         results: Sequence[_T | BaseException]
-        if len(names) == 1:  # Without a task of its own, a call costs less.
+        if len(names) == 1:  # A call without a separate task is cheaper.
             try:
                 results = [await ask(names[0])]
             except BackendError as error:
@@ -169,7 +169,7 @@ class EnsembleCalls:
         return answers
 
     def _drop(self, failures: list[BackendError]) -> None:
-        """Drops the backends that failed, unless the answer cannot do without them."""
+        """Drops failed backends; raises an error if the answer requires one of them."""
         if failures and self._selection.model:
             if self._deadline.left() <= 0:
                 raise DeadlineExceeded
@@ -183,7 +183,7 @@ class EnsembleCalls:
 def _backends_to_call(
     release: GatewayRelease, subject: ResolvedSubject, model: str
 ) -> frozenset[str]:
-    """The backends that score a subject; none for a cold start, which the gateway scores."""
+    """Returns the backends that score a subject; none for a cold start, scored by the gateway."""
     if model:
         return frozenset({release.model(model).backend}) - {GATEWAY}
     if subject.kind == types_pb2.SUBJECT_KIND_COLD_START:

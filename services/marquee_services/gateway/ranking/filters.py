@@ -1,4 +1,4 @@
-"""Which items of a release may be recommended: the request's filter, and what the subject knows."""
+"""Determines which items may be recommended, by the request's filter and the subject's ratings."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class EligibleItems:
     Attributes:
         release: The release that answers.
         subject: The subject, resolved with that release.
-        allowed: The items that the filter allows (bool, items; read-only); None for all.
-        only_rated: Whether items without training ratings are left out. Nothing is known of them,
-            so no model can rank them; their scores are accidents.
-        only_unseen: Whether items that the subject has rated are left out.
+        allowed: Whether the filter allows each item (bool, items; read-only); None to allow all.
+        only_rated: Whether to leave out items without training ratings. Models know nothing about
+            them, so their scores are meaningless.
+        only_unseen: Whether to leave out items that the subject has rated.
     """
 
     release: GatewayRelease
@@ -34,7 +34,7 @@ class EligibleItems:
 
     @cached_property
     def mask(self) -> Bool:
-        """Which items of the catalogue are eligible (bool, items)."""
+        """Whether each item of the catalogue is eligible (bool, items)."""
         count = self.release.item_count
         mask = np.ones(count, np.bool_) if self.allowed is None else self.allowed.copy()
         if self.only_rated:
@@ -45,12 +45,12 @@ class EligibleItems:
 
     @property
     def new_only(self) -> bool:
-        """Whether a backend can leave out by itself what `allowed` does not."""
+        """Whether a backend can determine the eligible items from `allowed` and the profile."""
         return self.only_rated and self.only_unseen
 
     @property
     def for_backend(self) -> Bool | None:
-        """What a backend must be told in addition to `new_only` (bool, items); None for nothing."""
+        """The mask to send to a backend in addition to `new_only` (bool, items); None for none."""
         return self.allowed if self.new_only else self.mask
 
 
@@ -59,14 +59,14 @@ def eligible_items(
 ) -> tuple[Bool, tuple[str, ...]]:
     """Applies a filter to the whole catalogue.
 
-    A genre that the release does not know is a genre that no item has.
+    A genre that the release does not contain is treated as a genre of no item.
 
     Args:
         release: The release whose catalogue is filtered.
-        item_filter: The filter, already validated.
+        item_filter: The validated filter.
 
     Returns:
-        Which items are eligible (bool, items), and the filter's item ids that are not in the
+        Whether each item is eligible (bool, items), and the filter's item ids that are not in the
         release.
     """
     allowed, unknown = allowed_items(release, item_filter)
@@ -76,11 +76,11 @@ def eligible_items(
 def allowed_items(
     release: GatewayRelease, item_filter: types_pb2.ItemFilter
 ) -> tuple[Bool | None, tuple[str, ...]]:
-    """The same as `eligible_items`, for callers that do not change the array.
+    """Applies a filter like `eligible_items`, for callers that do not modify the array.
 
     Returns:
-        Which items the filter allows (bool, items; read-only), None for all; and the filter's item
-        ids that are not in the release.
+        Whether the filter allows each item (bool, items; read-only), None to allow all; and the
+        filter's item ids that are not in the release.
     """
     if not item_filter.ByteSize():
         return None, ()
@@ -103,7 +103,10 @@ def allowed_items(
 
 
 def _by_metadata(release: GatewayRelease, item_filter: types_pb2.ItemFilter) -> Bool | None:
-    """The items that a filter's genres and years allow (bool, items; read-only); None for all."""
+    """Returns whether a filter's genres and years allow each item (bool, items; read-only).
+
+    None if they allow all items.
+    """
     year_min = item_filter.year_min if item_filter.HasField("year_min") else None
     year_max = item_filter.year_max if item_filter.HasField("year_max") else None
     genres = item_filter.genres_any, item_filter.genres_all, item_filter.genres_none

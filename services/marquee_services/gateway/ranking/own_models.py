@@ -1,4 +1,4 @@
-"""The models that the gateway scores itself, and the neutral scores of models that abstain."""
+"""The gateway's own models, and the neutral scores that replace those of abstaining models."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def own_outputs(
     items: Int32 | None,
     names: Collection[str] = GATEWAY_MODELS,
 ) -> dict[str, Float32]:
-    """The scores of the gateway's own models, by the model's name.
+    """Returns the scores of the gateway's own models, by the model's name.
 
     Args:
         release: The release that scores.
         subject: The subject, resolved with that release.
         items: The items to score (int32, C); None for the whole catalogue.
-        names: Names of models; the baseline's scores are returned in any case.
+        names: The names of the models; the baseline's scores are always returned.
 
     Returns:
         The scores of each model (float32, C).
@@ -49,7 +49,7 @@ def own_ranking(
     blend: Blend,
     abstaining: Collection[str],
 ) -> Float64:
-    """The part of the ranking scores that the backends' sums are added to.
+    """Returns the gateway's part of the ranking scores, to which the backends' sums are added.
 
     It consists of the intercept, the gateway's own models, and the baseline's ratings in place of
     each rating predictor that abstains. A ranker that abstains counts as 0.
@@ -62,7 +62,7 @@ def own_ranking(
         abstaining: The models of the blend that cannot score the subject.
 
     Returns:
-        The scores (float64, C), which the caller may change.
+        The scores (float64, C), which the caller may modify.
     """
     shared = release.shared_ranking(blend)
     total: Float64 = shared.copy() if items is None else shared[items]
@@ -85,17 +85,17 @@ def own_best(
     eligible: EligibleItems,
     count: int,
 ) -> dict[str, Found]:
-    """The best items of the gateway's own models that have a weight in the ranking.
+    """Returns the best items of the gateway's own models that have a weight in the ranking.
 
-    The order of the whole catalogue by these models is the same for all subjects, so it is sorted
-    once for each release.
+    The order of the whole catalogue by these models is the same for all subjects, so each release
+    is sorted only once.
 
     Args:
         release: The release that scores.
         subject: The subject, resolved with that release.
         blend: The ranking blend.
         items: The candidates (int32, C); None for the whole catalogue.
-        eligible: The items that may be among the best. All candidates are eligible.
+        eligible: The items that may be among the best; all candidates are eligible.
         count: The maximum number of best items of each model.
 
     Returns:
@@ -113,21 +113,21 @@ def own_best(
         else:
             scores = scores[items] + shift
             is_flat = not len(scores) or scores.min() == scores.max()
-            places = top_indexes(scores, 0 if is_flat else count)
-            best[name] = items[places], scores[places]
+            chosen = top_indexes(scores, 0 if is_flat else count)
+            best[name] = items[chosen], scores[chosen]
     return best
 
 
 def best_in_order(order: Int32, scores: Float32, eligible: Bool, count: int) -> tuple[Int32, bool]:
-    """The first eligible items of an order, and whether all eligible items have equal scores.
+    """Returns the first eligible items of an order, and whether all eligible scores are equal.
 
     Args:
-        order: All items, best first (int32, items).
-        scores: The scores that the order follows (float32, items).
-        eligible: Which items may be among the best (bool, items).
+        order: All items, the best first (int32, items).
+        scores: The scores by which the items are ordered (float32, items).
+        eligible: Whether each item may be among the best (bool, items).
         count: The maximum number of best items.
     """
-    # Usually enough of the first items are eligible, and their scores differ.
+    # Usually, enough of the first items are eligible, and their scores differ.
     first = order[: 8 * count]
     top = first[eligible[first]]
     if len(top) < count or not len(top) or scores[top[0]] == scores[top[-1]]:
@@ -139,14 +139,14 @@ def best_in_order(order: Int32, scores: Float32, eligible: Bool, count: int) -> 
 def replace_abstentions(
     outputs: dict[str, Float32], models: Collection[str], release: GatewayRelease
 ) -> list[str]:
-    """Replaces the NaN scores of models that abstain with neutral ones.
+    """Replaces the NaN scores of abstaining models with neutral scores.
 
-    A rating predictor gets the baseline's ratings, a ranker gets zeros.
+    A rating predictor gets the baseline's ratings; a ranker gets zeros.
 
     Args:
-        outputs: The scores of each model by name, which are changed in place (float32, C).
-        models: The names of the models to check; those without scores are left out.
-        release: The release that the models belong to.
+        outputs: The scores of each model by name, which are modified in place (float32, C).
+        models: The names of the models to check; models without scores are skipped.
+        release: The release of the models.
 
     Returns:
         The names of the models that abstain.
@@ -154,7 +154,7 @@ def replace_abstentions(
     abstaining = []
     for name in models:
         scores = outputs.get(name)
-        # NaN is the only value that differs from itself.
+        # Only NaN is not equal to itself.
         if scores is not None and len(scores) and scores[0] != scores[0]:
             abstaining.append(name)
             is_stars = release.model(name).output is Output.STARS

@@ -11,16 +11,16 @@ from marquee_core.retrieval.top import top_indexes
 from marquee_services.gateway.ranking.diversity import diversify
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 
-# How many of the best items are re-ranked for diversity. Items below keep the order of scores.
+# The number of best items that are re-ranked for diversity; other items stay ordered by score.
 DIVERSITY_POOL = 500
 
 
 @dataclass(frozen=True)
 class Page:
-    """One page of a ranked list.
+    """A page of a ranked list.
 
     Attributes:
-        positions: Positions among the candidates, best first (int32).
+        positions: Positions among the candidates, the best first (int32).
         has_more: Whether there is a next page.
     """
 
@@ -36,21 +36,21 @@ def cut_page(
     offset: int,
     size: int,
 ) -> Page:
-    """Cuts one page of the allowed candidates.
+    """Cuts a page from the allowed candidates.
 
     Args:
         ranked: The candidates and their ranking scores.
-        allowed: Which candidates may be on a page (bool, C); None for all.
+        allowed: Whether each candidate may be on a page (bool, C); None to allow all.
         diversity: The weight of diversity, 0 (none) to 1.
-        item_vectors: Unit vectors of all items (float32, items × d), for diversity only.
-        offset: How many items the earlier pages hold.
+        item_vectors: Unit vectors of all items, used only for diversity (float32, items × d).
+        offset: The number of items on the previous pages.
         size: The number of items of a page.
     """
     end = offset + size
     order = best_positions(ranked, page_depth(diversity, end), allowed)
     has_more = len(order) > end
     if diversity > 0:
-        # Candidates of later tiers are not in the pool, so that it is the same for every page.
+        # The pool contains only the first tier, so that it is the same for every page.
         first_tier = len(order) if ranked.tiers is None else int((ranked.tiers[order] == 0).sum())
         pool_size = min(first_tier, DIVERSITY_POOL)
         pool, rest = order[:pool_size], order[pool_size:]
@@ -64,17 +64,17 @@ def cut_page(
 
 
 def page_depth(diversity: float, end: int) -> int:
-    """How many of the best candidates decide a page and whether there is a next one.
+    """Returns how many of the best candidates determine a page and whether there is a next one.
 
     Args:
         diversity: The weight of diversity, 0 (none) to 1.
-        end: How many items the page and the earlier pages hold.
+        end: The number of items on the page and the previous pages.
     """
     return (max(end, DIVERSITY_POOL) if diversity > 0 else end) + 1
 
 
 def best_positions(ranked: RankedCandidates, count: int, allowed: Bool | None) -> Int32:
-    """Positions of the best candidates, earlier tiers first (int32, at most `count`)."""
+    """Returns positions of the best candidates, earlier tiers first (int32, at most `count`)."""
     if ranked.is_shortlist and allowed is None:
         return np.arange(min(count, len(ranked.scores)), dtype=np.int32)
     if ranked.tiers is None:

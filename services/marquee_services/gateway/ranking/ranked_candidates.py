@@ -1,4 +1,4 @@
-"""The ranking of a subject's candidates, before stars are predicted for those that are shown."""
+"""The ranking of a subject's candidates, before stars are predicted for the items of a page."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ class RankedCandidates:
         best_count: The maximum number of best items of each model.
         blends: The ensemble's blends for the backends that take part.
         backends: The backends that take part.
-        failures: Why the other backends do not.
+        failures: Why the other backends do not take part.
         abstaining: The models that cannot score this subject.
         replicas: The replica of each backend that ranked, by the backend's name.
-        scored: The best items as the rating predictors of the backends that ranked score them.
-        tiers: The retrieval round in which each candidate was found, from 0 (int32, C); None when
-            there was only one. Candidates of earlier rounds rank first, so that a further
-            retrieval appends to the list and does not reorder it.
-        top_count: If the candidates are a shortlist, the best of the whole catalogue in their
-            order: its maximum length. 0 if they are not.
-        proposing: For a shortlist, models whose own best items are in `proposers_of`, not in
-            `best`.
-        proposers_of: For a shortlist, which models have each candidate among their own best: bit m
-            is set for the model m of `proposing` (int32, C).
+        scored: The best items, with the scores of the ranking backends' rating predictors.
+        tiers: The retrieval round in which each candidate was found, starting at 0 (int32, C); None
+            if there was only one. Candidates of earlier rounds rank first, so that a further
+            retrieval appends to the list without reordering it.
+        top_count: The maximum length of a shortlist, which holds the best items of the whole
+            catalogue in their order; 0 if the candidates are not a shortlist.
+        proposing: For a shortlist, the models whose own best items are recorded in `proposers_of`
+            instead of `best`.
+        proposers_of: For a shortlist, the models that have each candidate among their own best
+            items: bit m is set for model m of `proposing` (int32, C).
     """
 
     items: Int32 | None
@@ -71,21 +71,21 @@ class RankedCandidates:
 
     @cached_property
     def stars(self) -> Float32:
-        """The predicted stars of the candidates, NaN where they have not been predicted yet.
+        """The predicted stars of the candidates; NaN if not predicted yet (float32, C).
 
-        They are filled in while pages are cut (float32, C).
+        They are filled in while pages are cut.
         """
         return np.full(len(self.scores), np.nan, dtype=np.float32)
 
     @property
     def nbytes(self) -> int:
-        """Roughly how many bytes of memory the ranking takes, its stars included."""
+        """The approximate size of the ranking in bytes, including its stars."""
         arrays = self.items, self.tiers, self.proposers_of
         each = 12 + 4 * sum(array is not None for array in arrays)
         return each * len(self.scores) + 8 * sum(len(items) for items, _ in self.best.values())
 
     def extended(self, more: RankedCandidates) -> RankedCandidates:
-        """These candidates followed by further ones, which rank after all of these."""
+        """Returns these candidates followed by further ones, which rank after all of these."""
         assert self.items is not None  # noqa: S101 - the whole catalogue cannot be extended
         assert more.items is not None  # noqa: S101
         tiers = np.zeros(len(self.items), np.int32) if self.tiers is None else self.tiers
@@ -105,7 +105,7 @@ class RankedCandidates:
         return extended
 
     def continued(self, whole: RankedCandidates) -> RankedCandidates:
-        """This shortlist, followed by the other items of the catalogue.
+        """Returns this shortlist followed by the other items of the catalogue.
 
         Args:
             whole: The ranking of the whole catalogue by the same models.
@@ -118,7 +118,7 @@ class RankedCandidates:
         return replace(whole, scores=scores, tiers=tiers)
 
     def detached(self) -> RankedCandidates:
-        """The same ranking, without replicas and without views of the arrays of a whole batch."""
+        """Returns the same ranking without replicas and without views into larger arrays."""
         best = {name: (items.copy(), scores.copy()) for name, (items, scores) in self.best.items()}
         detached = replace(
             self,
@@ -133,28 +133,28 @@ class RankedCandidates:
         return detached
 
     def known_scores(self, items: Int32) -> dict[str, Float32]:
-        """The scores of rating predictors that came with the ranking (float32, n), by model.
+        """Returns the rating predictors' scores that came with the ranking, by model (float32, n).
 
         Args:
-            items: Item indexes, distinct (int32, n).
+            items: Distinct item indexes (int32, n).
         """
         known: dict[str, Float32] = {}
         for best in self.scored:
             if best.items[: len(items)].tobytes() == items.tobytes():
                 known |= {name: scores[: len(items)] for name, scores in best.scores.items()}
                 continue
-            place_of = {item: place for place, item in enumerate(best.items.tolist())}
-            places = [place_of.get(item, -1) for item in items.tolist()]
-            if min(places, default=0) >= 0:
-                known |= {name: scores[places] for name, scores in best.scores.items()}
+            position_of = {item: position for position, item in enumerate(best.items.tolist())}
+            positions = [position_of.get(item, -1) for item in items.tolist()]
+            if min(positions, default=0) >= 0:
+                known |= {name: scores[positions] for name, scores in best.scores.items()}
         return known
 
     def item_indexes(self, positions: Int32) -> Int32:
-        """The item indexes of the candidates at the given positions."""
+        """Returns the item indexes of the candidates at the given positions."""
         return positions if self.items is None else self.items[positions]
 
     def proposers(self, positions: Int32) -> list[Sequence[str]]:
-        """The models that have each candidate among their own best items.
+        """Returns the models that have each candidate among their own best items.
 
         Args:
             positions: Positions among the candidates (int32, n).
@@ -180,15 +180,15 @@ class RankedCandidates:
 
 @lru_cache(maxsize=1024)
 def _names(models: tuple[str, ...], bits: int) -> tuple[str, ...]:
-    """The names of the models whose bit is set, sorted."""
-    return tuple(sorted(name for place, name in enumerate(models) if bits >> place & 1))
+    """Returns the sorted names of the models whose bits are set."""
+    return tuple(sorted(name for number, name in enumerate(models) if bits >> number & 1))
 
 
 def _best_of_both(first: Found | None, second: Found | None, count: int) -> Found:
-    """The best items of two disjoint selections of one model."""
+    """Returns the best items of two disjoint selections of one model."""
     if first is None or second is None:
         found = first or second
-        assert found is not None  # noqa: S101 - the model is in one of them
+        assert found is not None  # noqa: S101 - one of them has the model
         return found
     items, scores = (np.concatenate(pair) for pair in zip(first, second, strict=True))
     top = top_indexes(scores, count)

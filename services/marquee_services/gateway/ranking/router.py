@@ -1,4 +1,4 @@
-"""Ranks and scores with the models of all backends, and goes on without those that fail."""
+"""Ranks and scores with the models of all backends, and continues without those that fail."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.ranking.deadline import Deadline
-from marquee_services.gateway.ranking.economy import slowest_models
 from marquee_services.gateway.ranking.ensemble_calls import EnsembleCalls, ModelSelection
 from marquee_services.gateway.ranking.filters import EligibleItems
+from marquee_services.gateway.ranking.model_shedding import slowest_models
 from marquee_services.gateway.ranking.own_models import (
     best_in_order,
     own_best,
@@ -34,18 +34,18 @@ from marquee_services.scoring.plan import MAX_TOP_MODELS, RankingPlan, TopItems
 
 
 class Router:
-    """Ranks and scores for subjects with the ensemble of a release."""
+    """Ranks and scores items for subjects with the ensemble of a release."""
 
     def __init__(self, backends: Mapping[str, AnyBackend]) -> None:
-        """Routes to the given backends, keyed by name."""
+        """Creates a router to the given backends, keyed by name."""
         self.backends = backends
 
     def can_use_full_ensemble(self, release: GatewayRelease) -> bool:
-        """Whether every backend that a release needs is healthy and has loaded it."""
+        """Returns whether every backend of a release is healthy and has loaded it."""
         return all(self.backends[name].serves(release.release_id) for name in release.backends)
 
     def slowest_models(self, release: GatewayRelease) -> frozenset[str]:
-        """The models of a release's full ensemble that are left out while there is too much load.
+        """Returns the models of a release's full ensemble to leave out under overload.
 
         Args:
             release: The release.
@@ -69,9 +69,9 @@ class Router:
     ) -> RankedCandidates:
         """Ranks candidates with the models that have a weight in the ranking blend.
 
-        If a backend fails, the others rank once more with the blend that was learned without it,
-        which may use other models. A backend that ranks alone returns only a shortlist, if that is
-        enough: the answer then costs the gateway little.
+        If a backend fails, the others rank again with the blend that was learned without it, which
+        may use other models. If only one backend ranks and a shortlist is enough, the backend
+        returns just the shortlist, which makes the answer cheap for the gateway.
 
         Args:
             release: The release that ranks.
@@ -81,14 +81,14 @@ class Router:
             eligible: The items that may be recommended.
             best_count: The maximum number of best items of each model.
             selection: The models to use.
-            deadline: How long the backends may take.
-            stars_count: For how many of the best items the backends that rank also score with their
-                rating predictors, which saves a call if these are the items that are shown.
-            top_count: How many of the best candidates are enough, if the whole catalogue is ranked;
-                0 for all.
+            deadline: The time that the backends have.
+            stars_count: The number of best items that the ranking backends also score with their
+                rating predictors. This saves a call if these items are shown.
+            top_count: The number of best candidates that is enough, if the whole catalogue is
+                ranked; 0 for all.
 
         Raises:
-            ModelNotFound: The release has no model of the selected name.
+            ModelNotFound: The release does not have the selected model.
             ModelUnavailable: The backend of the selected model did not answer.
             DeadlineExceeded: The deadline passed before the selected model answered.
             ModelAbstains: The selected model cannot rank for this subject.
@@ -112,7 +112,7 @@ class Router:
             if calls.available == available:
                 if not any(rankings[key].lacks_scores for key in plans.items()):
                     break
-                # A model cannot score the subject, so the shortlist lacks a part of the ranking.
+                # A model cannot score the subject, so the shortlist is incomplete.
                 top_count = 0
         found = [rankings[key] for key in plans.items()]
         abstaining = [name for ranking in found for name in ranking.abstaining]
@@ -159,13 +159,13 @@ class Router:
             subject: The subject, resolved with that release.
             items: The item indexes (int32, C).
             selection: The models to use.
-            deadline: How long the backends may take.
-            known: Scores that are known already, by the model's name (float32, C).
-            with_ranking: Whether to score with the models of the ranking blend as well.
+            deadline: The time that the backends have.
+            known: Scores that are already known, by the model's name (float32, C).
+            with_ranking: Whether to score with the models of the ranking blend too.
             replicas: The replicas that ranked for the same request, by backend.
 
         Raises:
-            ModelNotFound: The release has no model of the selected name.
+            ModelNotFound: The release does not have the selected model.
             ModelUnavailable: The backend of the selected model did not answer.
             DeadlineExceeded: The deadline passed before the selected model answered.
             ModelAbstains: The selected model cannot score this subject.
@@ -218,23 +218,22 @@ class Router:
     ) -> tuple[Int32, list[BackendError]]:
         """Generates candidates: the union of the best eligible items of each ranking model.
 
-        The gateway's own models retrieve as well, so there are candidates even when no backend
-        answers.
+        The gateway's own models also retrieve, so there are candidates even if no backend answers.
 
         Args:
             release: The release that retrieves.
             subject: The subject, resolved with that release.
-            eligible: Which items of the catalogue may be retrieved (bool, items).
-            count: How many items each model retrieves.
+            eligible: Whether each item of the catalogue may be retrieved (bool, items).
+            count: The number of items that each model retrieves.
             selection: The models to use.
-            deadline: How long the backends may take.
+            deadline: The time that the backends have.
 
         Returns:
             The candidates' item indexes (int32, ascending), and the failures of backends that did
             not answer.
 
         Raises:
-            ModelNotFound: The release has no model of the selected name.
+            ModelNotFound: The release does not have the selected model.
             ModelUnavailable: The backend of the selected model did not answer.
             DeadlineExceeded: The deadline passed before the selected model answered.
             BackendError: A required backend did not answer.
@@ -260,20 +259,20 @@ class Router:
     async def compare(
         self, release: GatewayRelease, item: int, model: str, deadline: Deadline
     ) -> tuple[dict[str, Float32], list[BackendError]]:
-        """Compares an item with every item of a release.
+        """Computes the similarity of an item to every item of a release.
 
         Args:
-            release: The release that the items belong to.
+            release: The release of the items.
             item: The item's index.
             model: The only model to use; "" for all models that have item similarities.
-            deadline: How long the backends may take.
+            deadline: The time that the backends have.
 
         Returns:
             The similarity to every item by model (float32, items), and the failures of backends
             that did not answer.
 
         Raises:
-            ModelNotFound: The release has no model of that name.
+            ModelNotFound: The release does not have the model.
             ModelUnavailable: The model's backend did not answer.
             DeadlineExceeded: The deadline passed before the model answered.
             ModelAbstains: The model has no item similarities.
@@ -315,7 +314,7 @@ def _plans(
     stars_count: int,
     top_count: int,
 ) -> dict[str, RankingPlan]:
-    """How each backend that takes part in the ranking ranks, by its name."""
+    """Returns the ranking plan of each backend that takes part in the ranking, by its name."""
     plans = {
         name: plan
         for name in calls.available
@@ -338,12 +337,12 @@ def _shortlist(
     plan: RankingPlan,
     top: TopItems,
 ) -> dict[str, Any]:
-    """The fields of `RankedCandidates` for the best items that a backend found."""
-    subject.take_bias(top.bias)
+    """Returns the fields of `RankedCandidates` for the best items that a backend found."""
+    subject.set_bias(top.bias)
     scores = own_ranking(release, subject, top.items, blends.ranking, ())
     scores += top.scores
     items, proposers = top.items, top.proposers
-    # The backend sums up with less precision.
+    # The backend's sums are less precise, so the order may differ.
     if (scores[1:] > scores[:-1]).any():
         order = np.lexsort((items, -scores))
         items, scores, proposers = items[order], scores[order], proposers[order]

@@ -1,4 +1,4 @@
-"""The scores of a subject's candidates by each model, and the stars that they predict."""
+"""The scores of a subject's candidates by each model, and the predicted stars."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ScoredCandidates:
     Attributes:
         outputs: The scores of each model by name (float32, C).
         blends: The ensemble's blends for the backends that answered.
-        scale: The lowest and the highest rating, in stars.
+        scale: The lowest and the highest rating in stars.
         failures: Why the other backends did not answer.
         abstaining: The models that cannot score this subject.
     """
@@ -37,7 +37,7 @@ class ScoredCandidates:
         blend, (low, high) = self.blends.rating, self.scale
         if not blend.weights:
             return np.full(len(next(iter(self.outputs.values()))), blend.intercept)
-        # For so few candidates, one product costs less than `Blend.apply`.
+        # For few candidates, a single product is cheaper than `Blend.apply`.
         scores = np.array([self.outputs[name] for name in blend.weights], np.float64)
         stars = np.array(list(blend.weights.values())) @ scores + blend.intercept
         clipped: Float64 = np.minimum(np.maximum(stars, low), high)

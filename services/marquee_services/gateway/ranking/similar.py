@@ -19,14 +19,14 @@ def blend_similarities(
 ) -> tuple[Float32, dict[str, Float32]]:
     """Averages the models' similarities, after scaling each model's highest similarity to 1.
 
-    Without scaling, models with large values would dominate: cosines of factors are larger than
-    shrunk correlations. Similarities to items with few ratings are shrunk towards 0, because the
-    factors of such items are mostly noise.
+    Without scaling, models with large values would dominate; for example, cosines of factors are
+    larger than shrunk correlations. Similarities to items with few ratings are shrunk towards 0,
+    because the factors of such items are mostly noise.
 
     Args:
         rows: The similarity of the item to every item, by model (float32, items).
-        item: The item's index; its similarity to itself does not count for the scaling.
-        release: The release that the items belong to.
+        item: The item's index; its similarity to itself is not used for scaling.
+        release: The release of the items.
 
     Returns:
         The blend (float32, items), and the scaled similarities by model.
@@ -46,5 +46,5 @@ def blend_similarities(
 
 
 def equal_weights(models: Collection[str]) -> BlendPair:
-    """The weights of `blend_similarities` as an answer reports them: equal, for ranking only."""
+    """Returns the equal ranking weights with which an answer reports `blend_similarities`."""
     return BlendPair(Blend({}, 0.0), Blend({name: 1.0 / len(models) for name in models}, 0.0))

@@ -1,8 +1,8 @@
-"""The subject of a request in terms of a release: its kind, its indexes and its profile.
+"""Resolves the subject of a request against a release: its kind, its indexes and its profile.
 
-This is where a visitor's profile is built, and where a known user's recorded feedback and fresh
-ratings are merged with the training ratings. The scorers (`marquee_core.scorers`) fold the profile
-in: the gateway's own models here, all others in the backends, which build the same profile from
+This module builds a visitor's profile, and merges a known user's recorded feedback and fresh
+ratings with the training ratings. The scorers (`marquee_core.scorers`) fold in the profile: those
+of the gateway's own models here, all others in the backends, which build the same profile from
 `ResolvedSubject.query`.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.feedback.event_ratings import event_stars, is_explicit
 from marquee_core.feedback.events import FeedbackKind
-from marquee_core.feedback.meaning import is_explicit, stars_of
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_services.errors import FieldViolation, InvalidFields
@@ -34,7 +34,7 @@ class ResolvedSubject:
 
     Attributes:
         kind: Whether the subject is a known user, a visitor or a cold start (a SubjectKind).
-        user: The user's index; -1 if the release does not know the user.
+        user: The user's index; -1 if the user has no training ratings in the release.
         items: Indexes of the items rated or liked in recorded feedback and in the request, ordered
             by time, oldest first (int32, distinct).
         ratings: The ratings of `items` in stars (float32).
@@ -51,7 +51,7 @@ class ResolvedSubject:
 
     @cached_property
     def profile(self) -> Profiles:
-        """All ratings of the subject: training ratings merged with `ratings`."""
+        """All ratings of the subject: its training ratings merged with `ratings`."""
         return self.data.matrix.profile(self.user, self.items, self.ratings)
 
     @cached_property
@@ -60,19 +60,20 @@ class ResolvedSubject:
         bias: np.float32 = self.data.baseline.user_bias(self.profile)[0]
         return bias
 
-    def take_bias(self, bias: float) -> None:
-        """Takes over the bias that a backend has computed, so that it need not be done again."""
+    def set_bias(self, bias: float) -> None:
+        """Sets the bias that a backend has computed, so that it is not computed again."""
         self.__dict__["bias"] = np.float32(bias)
 
     def query(
         self, candidates: Int32 | None, eligible: Bool | None = None, new_only: bool = False
     ) -> Query:
-        """The backends' query for this subject.
+        """Returns the backends' query for this subject.
 
         Args:
             candidates: Indexes of the items to score (int32); None for the whole catalogue.
-            eligible: The items that may be among a model's own best (bool, items); None for all.
-            new_only: Whether unrated items and those of the profile are left out of `eligible`.
+            eligible: Whether each item may be among a model's own best items (bool, items); None to
+                allow all.
+            new_only: Whether to exclude unrated items and those of the profile too.
         """
         return Query(self.user, self.items, self.ratings, candidates, eligible, new_only)
 
@@ -88,11 +89,11 @@ def resolve_subject(
 
     Args:
         release: The release that answers the request.
-        subject: The subject, already validated.
+        subject: The validated subject.
         field: The subject's path in the request, for error messages.
         feedback: The user's recorded feedback. It counts as older than the request's ratings, which
             replace it.
-        rated: The subject's ratings, if they have been read already.
+        rated: The subject's ratings, if they have already been read.
 
     Raises:
         InvalidFields: A rating is outside the release's rating scale; for implicit feedback, the
@@ -141,7 +142,7 @@ def resolve_subject(
         items, ratings = _without(release, user, withdrawn, items, ratings)
         user, kind = -1, _kind(user, 1) if len(items) else _kind(-1, 0)
     if not release.predicts_stars:
-        # What is no interaction comes first, so that it does not make interactions older.
+        # Entries that are not interactions come first, so that they do not age the others.
         order = np.argsort(ratings >= low, kind="stable")
         items, ratings = items[order], ratings[order]
     return ResolvedSubject(
@@ -157,13 +158,13 @@ def resolve_subject(
 def _recorded(
     release: GatewayRelease, user: int, feedback: UserFeedback, replaced: Set[str]
 ) -> tuple[Int32, Float32]:
-    """The items and ratings of recorded feedback that the release knows, oldest first.
+    """Returns the items of recorded feedback that are in the release, with ratings, oldest first.
 
     Args:
         release: The release that answers the request.
-        user: The user's index; -1 if the release does not know the user.
+        user: The user's index; -1 if the user has no training ratings.
         feedback: The user's feedback.
-        replaced: Ids of items that the request rates.
+        replaced: Ids of the items that the request rates.
 
     Returns:
         Item indexes (int32, distinct) and their ratings in stars (float32).
@@ -172,23 +173,23 @@ def _recorded(
     events = [event for event in feedback.ratings if event.item_id not in replaced]
     items = release.catalogue.items.indexes([event.item_id for event in events])
     stars = np.array(
-        [stars_of(event.kind, event.value, low, high) for event in events], dtype=np.float32
+        [event_stars(event.kind, event.value, low, high) for event in events], dtype=np.float32
     )
     if not release.predicts_stars:
         stars = _strengths(stars, low)
     used = items >= 0
     if user >= 0:
-        # A play tells less than the rating that the user gave before.
+        # A play is weaker evidence than an earlier rating by the user.
         plays = np.array([not is_explicit(event.kind) for event in events], dtype=np.bool_)
         used &= ~(plays & np.isin(items, release.data.matrix.seen(user)))
     return items[used], stars[used]
 
 
 def _withdrawn(release: GatewayRelease, user: int, feedback: UserFeedback) -> Int32:
-    """The items that a known user rated in training, by events that have been deleted since.
+    """Returns the items whose training ratings stem from events that the user has deleted since.
 
-    An item stays if its training rating is not the one that the deleted event counted as, and so
-    comes from elsewhere.
+    An item is not included if its training rating differs from that of the deleted event, because
+    it then has another source.
 
     Returns:
         Item indexes, ascending and distinct (int32).
@@ -203,10 +204,10 @@ def _withdrawn(release: GatewayRelease, user: int, feedback: UserFeedback) -> In
     for item, event in zip(items.tolist(), feedback.withdrawn, strict=True):
         if item not in known:
             continue
-        # Stars of a rating are not in the log any more.
+        # The stars of a deleted rating are no longer in the log.
         stars = known[item]
         if event.kind is not FeedbackKind.RATING:
-            stars = stars_of(event.kind, 0.0, low, high)
+            stars = event_stars(event.kind, 0.0, low, high)
             if event.kind is FeedbackKind.DISLIKE and not release.predicts_stars:
                 stars = low - 1.0
         if math.isclose(known[item], stars, rel_tol=1e-6, abs_tol=1e-6):
@@ -217,12 +218,12 @@ def _withdrawn(release: GatewayRelease, user: int, feedback: UserFeedback) -> In
 def _without(
     release: GatewayRelease, user: int, withdrawn: Int32, items: Int32, ratings: Float32
 ) -> tuple[Int32, Float32]:
-    """A user's training ratings and later ones, without the training ratings of some items.
+    """Returns a user's training ratings, except those of some items, followed by later ratings.
 
     Args:
         release: The release that answers the request.
         user: The user's index.
-        withdrawn: The items whose training ratings are left out (int32).
+        withdrawn: The items whose training ratings are excluded (int32).
         items: Later rated items, ordered by time, oldest first (int32, distinct).
         ratings: The ratings of `items` in stars (float32).
 
@@ -239,21 +240,21 @@ def _without(
 
 
 def _strengths(values: Float32, low: float) -> Float32:
-    """Strengths of interactions, without those that say that there was none.
+    """Returns strengths of interactions, with values below `low` for items without interaction.
 
-    Implicit feedback has no dislikes: models take every value from the lowest strength on for an
-    interaction. Below it, the item is excluded from the list and has no other effect.
+    Implicit feedback has no dislikes: models treat every strength of at least `low` as an
+    interaction. Items with lower values are excluded from the list and have no other effect.
 
     Args:
-        values: Strengths, or what events count as (float32, n).
-        low: The lowest strength, which no interaction has: 0 plays, or a dislike.
+        values: The strengths of interactions or events (float32, n).
+        low: The lowest strength, which means that there was no interaction: 0 plays, or a dislike.
     """
     strengths: Float32 = np.where(values > low, values, low - 1.0).astype(np.float32)
     return strengths
 
 
 def _unknown_ids(ids: Sequence[str], known: Sequence[bool]) -> tuple[str, ...]:
-    """The distinct ids that are not in the release, in the request's order."""
+    """Returns the distinct ids that are not in the release, in the request's order."""
     return tuple(
         dict.fromkeys(name for name, is_known in zip(ids, known, strict=True) if not is_known)
     )

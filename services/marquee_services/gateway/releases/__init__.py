@@ -1,5 +1,5 @@
-"""The releases that the gateway has loaded, and the one that it serves.
+"""The releases that the gateway has loaded, and the one in service.
 
-`serving.py` decides when a promoted release becomes the one served. May import `marquee_core` and
-`backends`. Start with `serving.py`.
+`serving.py` decides when a promoted release comes into service. May import `marquee_core`,
+`server`, `scoring` and `backends`. Start with `serving.py`.
 """

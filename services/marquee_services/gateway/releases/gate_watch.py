@@ -1,7 +1,7 @@
-"""Watches whether the promotion gate keeps the newest release from production.
+"""Reports whether the promotion gate keeps the newest release from production.
 
-The gate runs where releases are trained, and ends there. Without a word of it from the gateways,
-nobody would notice for days that what is trained is not served.
+The gate runs where releases are trained. Without this report by the gateways, it could go unnoticed
+for days that new releases are not served.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ _NONE = "none"
 
 
 class GateWatch:
-    """Reads what the gate said last about the newest release.
+    """Reads the gate's latest verdict on the newest release.
 
     Attributes:
-        release_id: That release; "" if there is none, or before the first look.
-        decision: What the gate said about it, or `none` if it was not asked.
-        is_held_back: Whether it was neither allowed nor promoted all the same.
+        release_id: The newest release; "" if there is none, or before the first read.
+        decision: The gate's decision on it; `none` if there is no verdict.
+        is_held_back: Whether the gate has kept it from being promoted.
     """
 
     def __init__(self, store: ReleaseStore) -> None:
-        """Takes the store; nothing is read yet."""
+        """Creates a watch of a store, without reading from it."""
         self._store = store
         self._thread = BackgroundThread("gate-watch")
         self._error = ""
@@ -43,7 +43,7 @@ class GateWatch:
         self.is_held_back = False
 
     async def follow(self) -> None:
-        """Reads from time to time, until cancelled. An error leaves what was read before."""
+        """Reads periodically, until cancelled. After an error, the previous values stay."""
         while True:
             error = ""
             try:
@@ -59,14 +59,14 @@ class GateWatch:
         """Reads the verdict on the newest release.
 
         Raises:
-            ArtifactError: Its manifest, its verdicts or the file that names the release in
-                production is damaged.
+            ArtifactError: The release's manifest or verdicts, or the production pointer, are
+                damaged.
             OSError: The store cannot be read.
         """
         release_ids = self._store.ids()
         if not release_ids:
             return
-        newest = release_ids[-1]  # ids sort by time
+        newest = release_ids[-1]  # The ids are sorted by time.
         verdict = latest_verdict(self._store.storage, self._store.manifest(newest))
         production = self._store.production()
         promoted = () if production is None else (production.release_id, *production.history)
@@ -79,7 +79,7 @@ class GateWatch:
         self.decision = _NONE if verdict is None else verdict.decision.value
 
     def metrics(self) -> Iterator[Metric]:
-        """What was read, as a metric."""
+        """Yields the metric of the verdict."""
         if self.release_id:
             yield gauge(
                 "marquee_release_held_back",

@@ -1,4 +1,4 @@
-"""Precomputed recommendations: the first pages of known users, ranked when a release is made."""
+"""Precomputed recommendations: the first pages of known users, stored in the release."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _ANSWERS, _OFFSETS = f"{PRECOMPUTED}/answers.npy", f"{PRECOMPUTED}/offsets.npy"
 
 @dataclass(frozen=True)
 class PrecomputedPages:
-    """The first page of each known user, as the full ensemble ranks it.
+    """The first page of each known user, ranked by the full ensemble.
 
     Attributes:
-        answers: The pages, one after the other, as serialised RecommendResponses that hold the
-            subject kind and the items only (uint8).
-        offsets: Where each user's page begins in `answers`, followed by the end of the last one
+        answers: The concatenated pages, as serialised RecommendResponses with only the subject kind
+            and the items (uint8).
+        offsets: The start of each user's page in `answers`, followed by the end of the last one
             (int64, users + 1). Users without a precomputed page have an empty one.
     """
 
@@ -52,11 +52,11 @@ class PrecomputedPages:
 
     @classmethod
     def none(cls, user_count: int) -> Self:
-        """Pages of a release that has precomputed none."""
+        """Returns the pages of a release without precomputed pages."""
         return cls(np.empty(0, np.uint8), np.zeros(user_count + 1, np.int64))
 
     def get(self, user: int) -> bytes:
-        """The serialised page of a user; empty if there is none."""
+        """Returns the serialised page of a user; empty if there is none."""
         return self.answers[self.offsets[user] : self.offsets[user + 1]].tobytes()
 
     def save(self, folder: Path) -> None:
@@ -74,14 +74,14 @@ class PrecomputedPages:
             folder: The release's folder.
             manifest: The release's manifest.
             item_ids: The ids of the release's items.
-            matrix: The training ratings: no user's page holds an item that the user rated.
+            matrix: The training ratings; no user's page may contain an item that the user rated.
 
         Returns:
-            The pages; none if the release has no such files.
+            The pages; empty ones if the release has no such files.
 
         Raises:
-            ArtifactError: One of the two files is missing, the offsets do not fit the pages, or a
-                page is not a valid page of this release and user.
+            ArtifactError: One of the two files is missing, the offsets do not match the pages, or a
+                page is not valid for this release and user.
         """
         users = manifest.data.user_count
         if not any(name.startswith(f"{PRECOMPUTED}/") for name in manifest.files):
@@ -100,17 +100,17 @@ class PrecomputedPages:
             items, seen = _check_page(pages.get(user), index_of), matrix.seen(user)
             if not items and len(seen) < rated_items:
                 raise ArtifactError(
-                    "a precomputed page has no items, although its user has not rated all of them"
+                    "a precomputed page has no items, although its user has not rated every item"
                 )
             if np.isin(items, seen).any():
                 raise ArtifactError(
-                    "a precomputed page has an item that its user rated: it is another user's"
+                    "a precomputed page has an item that its user rated: it belongs to another user"
                 )
         return pages
 
 
 def _check_page(page: bytes, index_of: Mapping[str, int]) -> list[int]:
-    """Checks that bytes are a known user's page with items of the release, and nothing else.
+    """Checks that bytes are a known user's page of items of the release.
 
     Args:
         page: The bytes.
@@ -120,7 +120,7 @@ def _check_page(page: bytes, index_of: Mapping[str, int]) -> list[int]:
         The indexes of the page's items.
 
     Raises:
-        ArtifactError: The bytes are no such page.
+        ArtifactError: The bytes are not a valid page.
     """
     try:
         response = pb.RecommendResponse.FromString(page)
@@ -128,9 +128,7 @@ def _check_page(page: bytes, index_of: Mapping[str, int]) -> list[int]:
         raise ArtifactError(f"a precomputed page is not a RecommendResponse: {error}") from error
     # A user who has rated every item has a page without items.
     if {field.name for field, _ in response.ListFields()} - {"items"} != {"subject_kind"}:
-        raise ArtifactError(
-            "a precomputed page may have the fields subject_kind and items, and no others"
-        )
+        raise ArtifactError("a precomputed page may have only the fields subject_kind and items")
     if response.subject_kind != types_pb2.SUBJECT_KIND_KNOWN:
         raise ArtifactError("the subject kind of a precomputed page must be SUBJECT_KIND_KNOWN")
     if len(response.items) > DEFAULT_PAGE_SIZE:
@@ -151,10 +149,10 @@ def _check_page(page: bytes, index_of: Mapping[str, int]) -> list[int]:
 def can_use_precomputed_page(
     subject: types_pb2.Subject, page_size: int, options: pb.RecommendOptions
 ) -> bool:
-    """Whether a user's precomputed page, or its beginning, answers a request.
+    """Returns whether a user's precomputed page, or the beginning of it, answers a request.
 
-    The request may name a release and include metadata. Ratings, filters and every option that
-    may change the items or their order rule the precomputed page out.
+    The request may name a release and include metadata. Ratings, filters and all options that may
+    change the items or their order rule out the precomputed page.
     """
     if subject.ratings or subject.liked_item_ids or not 0 <= page_size <= DEFAULT_PAGE_SIZE:
         return False

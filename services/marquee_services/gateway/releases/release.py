@@ -42,9 +42,9 @@ from marquee_services.gateway.releases.titles import TitleIndex
 from marquee_services.scoring.plan import RankingPlan
 
 _T = TypeVar("_T")
-# Results that are kept for blends. Requests for single models make blends of their own.
-_MAX_KEPT = 64
-# Bytes of memory for the items that filters allow, one byte for each item and filter.
+# The most cached results for blends; requests for single models create additional blends.
+_MAX_CACHED = 64
+# Bytes of memory for the masks of filters, with one byte for each item.
 _FILTER_BYTES = 1 << 20
 
 
@@ -60,8 +60,8 @@ class GatewayRelease:
         ensemble: The blends for each set of backends.
         item_vectors: Unit vectors whose products are item similarities (float32, items × d).
         popularity: The scores of the popularity model (float32, items).
-        recent_popularity: The scores of the popularity model that weights recent ratings more;
-            None if the release has no such model (float32, items).
+        recent_popularity: The scores of the popularity model that gives recent ratings more weight
+            (float32, items); None if the release has no such model.
         rating_counts: The number of training ratings of each item (int64, items).
         precomputed_pages: The precomputed first pages of known users.
         attributes: The items' free attributes.
@@ -86,7 +86,7 @@ class GatewayRelease:
 
     @property
     def predicts_stars(self) -> bool:
-        """Whether the release predicts ratings; not if it was trained on implicit feedback."""
+        """Whether the release predicts ratings; False if it was trained on implicit feedback."""
         return self.manifest.data.feedback != IMPLICIT
 
     @property
@@ -100,10 +100,10 @@ class GatewayRelease:
         return {model.name: model for model in self.manifest.models}
 
     def model(self, name: str) -> ModelEntry:
-        """The manifest's entry of a model.
+        """Returns the manifest's entry of a model.
 
         Raises:
-            ModelNotFound: The release has no model of that name.
+            ModelNotFound: The release has no model with that name.
         """
         try:
             return self.models[name]
@@ -116,7 +116,7 @@ class GatewayRelease:
         return frozenset(m.backend for m in self.manifest.models if m.backend != GATEWAY)
 
     def weights_of(self, blend: Blend, backend: str) -> tuple[tuple[str, float], ...]:
-        """The models of a blend that a backend scores, with their weights."""
+        """Returns the models of a blend that a backend scores, with their weights."""
         return tuple(
             (name, weight)
             for name, weight in blend.weights.items()
@@ -131,17 +131,17 @@ class GatewayRelease:
         stars_count: int,
         top_count: int = 0,
     ) -> RankingPlan:
-        """How a backend ranks.
+        """Returns the plan by which a backend ranks.
 
         Args:
             blends: The blends of the answer.
             backend: The backend.
-            best_count: The maximum number of own best items of each model.
-            stars_count: For how many of the best items the backend's rating predictors score too.
-            top_count: How many of the best items to return in place of all.
+            best_count: The maximum number of each model's own best items.
+            stars_count: The number of best items that the backend's rating predictors also score.
+            top_count: The number of best items to return instead of all scores; 0 for all.
 
         Returns:
-            The plan; without weights if none of the backend's models is in the ranking blend.
+            The plan, without weights if none of the backend's models is in the ranking blend.
         """
 
         def compute() -> RankingPlan:
@@ -156,13 +156,13 @@ class GatewayRelease:
             )
 
         what = backend, best_count, stars_count, top_count
-        return self.kept((blends.rating, blends.ranking), what, compute)
+        return self.cached((blends.rating, blends.ranking), what, compute)
 
     @cached_property
     def own_scores(self) -> Mapping[str, Float32]:
         """The scores of all items by each of the gateway's own models (float32, items).
 
-        The baseline's lack the subject's bias.
+        Those of the baseline do not include the subject's bias.
         """
         baseline = self.data.baseline
         scores = {
@@ -174,10 +174,15 @@ class GatewayRelease:
         return scores
 
     def shared_ranking(self, blend: Blend) -> Float64:
-        """The part of a ranking that is the same for all subjects (float64, items; read-only).
+        """Returns the part of the ranking scores that all subjects share.
+
+        It consists of the intercept and the gateway's own models.
 
         Args:
-            blend: The ranking blend. Its intercept and the gateway's own models are the part.
+            blend: The ranking blend.
+
+        Returns:
+            The scores (float64, items; read-only).
         """
 
         def compute() -> Float64:
@@ -188,34 +193,34 @@ class GatewayRelease:
             total.flags.writeable = False
             return total
 
-        return self.kept((blend,), "shared ranking", compute)
+        return self.cached((blend,), "shared ranking", compute)
 
-    def kept(self, blends: tuple[Blend, ...], what: Hashable, compute: Callable[[], _T]) -> _T:
-        """What follows from blends of this release: computed once, and then kept.
+    def cached(self, blends: tuple[Blend, ...], what: Hashable, compute: Callable[[], _T]) -> _T:
+        """Returns a result that depends on blends of this release, computed once and then cached.
 
         Args:
-            blends: The blends. They are compared by identity.
-            what: What is computed; distinguishes results for the same blends.
-            compute: Computes it.
+            blends: The blends, which are compared by identity.
+            what: Identifies the result among those for the same blends.
+            compute: Computes the result.
         """
         key = *map(id, blends), what
-        found = self._kept.get(key)
+        found = self._cache.get(key)
         if found is None:
-            if len(self._kept) >= _MAX_KEPT:
-                self._kept.clear()
-            # While the blends are kept alive, no other objects have their identities.
-            found = self._kept[key] = blends, compute()
+            if len(self._cache) >= _MAX_CACHED:
+                self._cache.clear()
+            # The entry keeps the blends alive, so that no other objects get their identities.
+            found = self._cache[key] = blends, compute()
         result: _T = found[1]
         return result
 
     @cached_property
-    def _kept(self) -> dict[Hashable, tuple[tuple[Blend, ...], Any]]:
-        """Blends, and what follows from them."""
+    def _cache(self) -> dict[Hashable, tuple[tuple[Blend, ...], Any]]:
+        """Blends, and the cached results for them."""
         return {}
 
     @cached_property
     def filter_masks(self) -> LRUCache[Hashable, Bool]:
-        """The items that the filters in use allow, by genres and years (bool, items)."""
+        """The items that filters by genres and years allow, by filter (bool, items)."""
         return LRUCache(_FILTER_BYTES, getsizeof=lambda mask: mask.nbytes)
 
     @cached_property
@@ -225,10 +230,10 @@ class GatewayRelease:
 
     @cached_property
     def orders(self) -> Mapping[str, Int32]:
-        """The items ordered by each of the gateway's own models, best first (int32, items).
+        """The items ordered by each of the gateway's own models, the best first (int32, items).
 
-        The order is the same for all subjects: they differ in their bias only, which shifts all
-        items alike. Of equal scores the lower index comes first.
+        The order is the same for all subjects, because a subject's bias shifts all items equally.
+        Items with equal scores are ordered by index.
         """
         return {
             name: np.argsort(-values, kind="stable").astype(np.int32)
@@ -250,7 +255,7 @@ class GatewayRelease:
 
     @cached_property
     def titles(self) -> TitleIndex:
-        """The index that title searches use."""
+        """The index for title searches."""
         return TitleIndex(self.catalogue.titles(), self.rating_counts)
 
 
@@ -263,8 +268,8 @@ def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> G
         cache: The folder of the copies of release files.
 
     Raises:
-        ArtifactError: A file is missing or damaged, or the gateway does not know one of the models
-            that it should score.
+        ArtifactError: A file is missing or damaged, or the release assigns an unknown model to the
+            gateway.
     """
     files, names = open_release(store, release_id, GATEWAY, cache)
     return gateway_release(files, names)
@@ -278,7 +283,8 @@ def gateway_release(files: ReleaseFiles, names: Sequence[str]) -> GatewayRelease
         names: The models that the release assigns to the gateway.
 
     Raises:
-        ArtifactError: A file is missing or damaged, or the gateway does not know one of the models.
+        ArtifactError: A file is missing or damaged, or the release assigns an unknown model to the
+            gateway.
     """
     optional = {RECENT_POPULARITY}
     if files.manifest.data.feedback == IMPLICIT:
@@ -304,8 +310,8 @@ def gateway_release(files: ReleaseFiles, names: Sequence[str]) -> GatewayRelease
         PrecomputedPages.load(files.folder, files.manifest, catalogue.items, files.data.matrix),
         open_attributes(files),
     )
-    # Computes the cached properties now, so that the first requests do not have to.
+    # Compute the cached properties now, to save the first requests the time.
     _ = release.titles, release.mean_stars, release.backends, release.models
     _ = release.stars_models, release.orders, release.unrated_items, release.filter_masks
-    _ = users.places, catalogue.items.places
+    _ = users.index_by_id, catalogue.items.index_by_id
     return release

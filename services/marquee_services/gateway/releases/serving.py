@@ -1,8 +1,8 @@
-"""Decides which release the gateway serves, and when a promoted release becomes that one.
+"""Decides which release is in service, and when a promoted release comes into service.
 
-A release goes through these steps: `marquee_services.server.follower` notices the promotion and
-loads the release into this process, the backends do the same, and `Releases.update` puts it in
-service once all of them have loaded it. `main.py` calls `update` periodically.
+First, `marquee_services.server.follower` detects the promotion and loads the release into this
+process. The backends do the same. Once all of them have loaded it, `Releases.update` puts it in
+service. `main.py` calls `update` periodically.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ _log = structlog.get_logger()
 
 
 class Releases:
-    """Holds the loaded releases and picks the one in service.
+    """Holds the loaded releases, and selects the one in service.
 
-    The gateway switches to a promoted release once every healthy backend that it needs has loaded
+    The gateway switches to a promoted release once every healthy backend of the release has loaded
     it, so a promotion never degrades an answer. A release that a backend refuses to load does not
-    come into service while another one is served. If a backend withdraws the release in service,
-    because requests fail with it, or its answers are of no use, the gateway goes back to the one
-    before.
+    come into service while another one is served. The gateway returns to the previous release if
+    too many answers of the release in service are empty, or if a backend withdraws it because
+    requests fail.
 
     Attributes:
-        pending_reason: Why the promoted release is not in service yet; "" when it is.
-        has_feedback_for: Whether all recorded feedback that a release does not know has been read,
-            so that a switch to it forgets nothing.
-        verdict: What the promotion gate said about the release in service, as far as it has been
-            read; None if it was not asked.
+        pending_reason: Why the promoted release is not in service yet; "" if it is.
+        has_feedback_for: Returns whether all feedback since a release's training has been read, so
+            that a switch to the release loses none.
+        verdict: The promotion gate's verdict on the release in service, as last read; None if there
+            is none.
     """
 
     def __init__(
         self, follower: ReleaseFollower[GatewayRelease], backends: Iterable[AnyBackend]
     ) -> None:
-        """Creates the holder; no release is in service yet.
+        """Creates the object, without a release in service.
 
         Args:
             follower: Loads promoted releases into this process.
-            backends: The backends that must have loaded a release before it is served.
+            backends: The backends that must have loaded a release before it comes into service.
         """
         self._follower = follower
         self._backends = tuple(backends)
@@ -74,7 +74,7 @@ class Releases:
 
     @property
     def store_error(self) -> str:
-        """Why the store could not be read when it was last tried; "" if it could."""
+        """Why the last read of the store failed; "" if it succeeded."""
         return self._follower.store_error
 
     @property
@@ -89,13 +89,13 @@ class Releases:
         return self._serving
 
     def published_at(self) -> tuple[str, str] | None:
-        """The release in service and when it was published (RFC 3339); None if there is none."""
+        """Returns the release in service and its time of publication (RFC 3339), or None."""
         if self._serving is None:
             return None
         return self._serving.release_id, self._serving.manifest.published_at
 
     def pick(self, release_id: str) -> GatewayRelease:
-        """The release with the given id; for "" the one in service.
+        """Returns the release with the given id; for "" the one in service.
 
         Raises:
             ReleaseNotFound: No release with that id is loaded.
@@ -104,7 +104,7 @@ class Releases:
         return self._follower.get(release_id) if release_id else self.serving
 
     def of_page_token(self, release_id: str) -> GatewayRelease:
-        """The release that a page token names: the one that ranked the first page.
+        """Returns the release in a page token, which ranked the first page.
 
         Raises:
             PageTokenExpired: That release is no longer loaded.
@@ -115,14 +115,14 @@ class Releases:
         except ReleaseNotFound:
             raise PageTokenExpired(release_id) from None
 
-    def count_answer(self, release: GatewayRelease, is_bad: bool) -> None:
-        """Counts a computed answer, so that a release with bad ones can be withdrawn.
+    def count_answer(self, release: GatewayRelease, is_empty: bool) -> None:
+        """Counts a computed answer, so that a release with many empty ones is withdrawn.
 
         Args:
             release: The release that answered.
-            is_bad: Whether the answer is of no use, and the request is not the reason.
+            is_empty: Whether the answer has no items although the request excludes none.
         """
-        self._answers.add(release.release_id, is_bad)
+        self._answers.add(release.release_id, is_empty)
 
     def update(self) -> GatewayRelease | None:
         """Puts the newest loaded release in service if every backend is ready for it.
@@ -132,22 +132,22 @@ class Releases:
         """
         if self._serving is not None:
             self._follower.mark_used(self._serving.release_id)
-        self._withdraw_if_bad()
+        self._withdraw_if_empty()
         self.pending_reason = self._find_pending_reason()
         if self._serving is not None and self._is_withdrawn(self._serving):
-            return self._go_back(self._serving)
+            return self._roll_back(self._serving)
         if not self._follower.releases or (self.pending_reason and self._serving is not None):
             return None
         newest = self._follower.newest()
         if newest is self._serving:
             return None
-        self._answers.switched("" if self._serving is None else self._serving.release_id)
+        self._answers.start("" if self._serving is None else self._serving.release_id)
         self._serve(newest)
         _log.info("release_in_service", release_id=newest.release_id)
         return newest
 
     async def read_verdict(self, storage: Storage) -> None:
-        """Reads what the gate said about the release in service, if it was asked again later.
+        """Reads the latest verdict of the gate on the release in service.
 
         Args:
             storage: The files of the store.
@@ -165,30 +165,30 @@ class Releases:
     def _serve(self, release: GatewayRelease) -> None:
         self._serving, self.verdict = release, release.manifest.gate
 
-    def _withdraw_if_bad(self) -> None:
-        """Lets the follower refuse the release in service if its answers are of no use."""
+    def _withdraw_if_empty(self) -> None:
+        """Withdraws the release in service if too many of its answers are empty."""
         if self._serving is not None:
             why = self._answers.verdict(self._serving.release_id)
             if why:
                 self._follower.withdraw(self._serving.release_id, why)
 
     def _is_withdrawn(self, release: GatewayRelease) -> bool:
-        """Whether the gateway or a backend refuses a release that it had loaded."""
+        """Returns whether the gateway or a backend has withdrawn a loaded release."""
         return release.release_id in self._follower.refused or any(
             backend.healthy and release.release_id in backend.refused
             for backend in self._backends
             if backend.name in release.backends
         )
 
-    def _go_back(self, withdrawn: GatewayRelease) -> GatewayRelease | None:
-        """Puts the most recent promoted release in service that all backends answer with."""
+    def _roll_back(self, withdrawn: GatewayRelease) -> GatewayRelease | None:
+        """Puts the most recently promoted release in service that all backends have loaded."""
         for release in self._follower.releases:
             if release is withdrawn or self._is_withdrawn(release):
                 continue
             if not self._follower.has_promoted(release.release_id):
-                continue  # An arm of an experiment: nobody decided that it should serve everyone.
-            needed = [b for b in self._backends if b.name in release.backends and b.healthy]
-            if all(release.release_id in backend.releases for backend in needed):
+                continue  # It was loaded for an experiment, and never promoted.
+            required = [b for b in self._backends if b.name in release.backends and b.healthy]
+            if all(release.release_id in backend.releases for backend in required):
                 self._serve(release)
                 _log.error(
                     "release_withdrawn",
@@ -208,15 +208,15 @@ class Releases:
         newest = self._follower.newest()
         if newest.release_id != promoted:
             return f"{promoted} is being loaded"
-        needed = [b for b in self._backends if b.name in newest.backends and b.healthy]
-        for backend in needed:
+        required = [b for b in self._backends if b.name in newest.backends and b.healthy]
+        for backend in required:
             if promoted in backend.refused:
                 return f"{backend.name} refused {promoted}: {backend.refused[promoted]}"
         if self._serving is None or newest is self._serving:
             return ""
-        for backend in needed:
+        for backend in required:
             if promoted not in backend.releases:
-                return f"{backend.name} does not hold {promoted} yet"
+                return f"{backend.name} has not loaded {promoted} yet"
         if not self.has_feedback_for(newest.manifest):
-            return f"the feedback that {promoted} does not know is being read"
+            return f"the feedback since the training of {promoted} is being read"
         return ""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from marquee_core.arrays import Float64
 from marquee_core.scorers.ials import IALSConfig, preference_values, solve_rows
-from marquee_core.scorers.item_weights import history_rows
+from marquee_core.scorers.item_weights import history_matrix
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.sparse import (
     RowMatrix,
@@ -35,7 +35,7 @@ def preferences(seed: int, config: IALSConfig) -> RowMatrix:
     values = preference_values(
         data.matrix.ratings, config, config.dislike_weight, data.dislike_limit
     )
-    return history_rows(data.matrix.all_profiles(), values, ITEMS)
+    return history_matrix(data.matrix.all_profiles(), values, ITEMS)
 
 
 def row_loss(x: Float64, values: Float64, factors: Float64, config: IALSConfig) -> float:

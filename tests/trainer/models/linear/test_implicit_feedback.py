@@ -143,11 +143,6 @@ class ToyScorer:
             np.array([-distance, *-np.arange(ITEMS - 1)], np.float32), (len(profiles), 1)
         )
 
-    def similarities(self, item: int) -> Float32 | None:
-        """None."""
-        del item
-        return None
-
     def save(self, folder: Path) -> None:
         """Nothing."""
 

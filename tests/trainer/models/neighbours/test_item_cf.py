@@ -47,7 +47,6 @@ def test_toy_prediction_by_hand() -> None:
 def test_toy_similarities_by_hand() -> None:
     """The similarity is 1 to the item itself, and 0 to items that are not neighbours."""
     row = fitted(unbiased_release_data(TOY), TOY_CONFIG).scorer.similarities(0)
-    assert row is not None
     assert row.tolist() == pytest.approx([1.0, 2 / 9, 0.0])
 
 
@@ -112,8 +111,6 @@ def test_neighbours_are_pruned_to_the_most_similar() -> None:
     for item in range(data.matrix.item_count):
         all_similarities = wide.similarities(item)
         few = narrow.similarities(item)
-        assert all_similarities is not None
-        assert few is not None
         kept = np.flatnonzero(few)
         assert len(kept) <= 5
         np.testing.assert_array_equal(few[kept], all_similarities[kept])

@@ -16,8 +16,11 @@ from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.models.model import Training, predict_pairs
 from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neural.deep_mf import DeepMF
-from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig, LeaveOneOutNetwork
-from marquee_trainer.models.neural.neighbour_part import NeighbourPart
+from marquee_trainer.models.neural.item_neighbourhoods import ItemNeighbourhoods
+from marquee_trainer.models.neural.leave_one_out_network import (
+    LeaveOneOutConfig,
+    LeaveOneOutNetwork,
+)
 from marquee_trainer.models.neural.residual_mf import ResidualMF, ResidualMFConfig
 from toy.ratings import release_data
 
@@ -141,7 +144,7 @@ def test_known_users_are_the_same_with_a_table_of_vectors_and_without(
 def test_neighbourhoods_contribute_as_in_item_based_filtering(data: ReleaseData) -> None:
     """The TensorFlow part computes the same formula as the scorer of the CF service."""
     config = ItemCFConfig(neighbours=7, shrinkage=2.0)
-    part = NeighbourPart(data, config)
+    part = ItemNeighbourhoods(data, config)
     scorer = ItemCF(config).learn(data)
     users = [0, 3, 8]
     items, ratings = padded(data, users, 32)
@@ -157,7 +160,7 @@ def test_neighbourhoods_contribute_as_in_item_based_filtering(data: ReleaseData)
 
 def test_stored_ratings_of_known_users_can_be_looked_up(data: ReleaseData) -> None:
     """Users are looked up in any order; a user without ratings has only padding."""
-    part = NeighbourPart(data, ItemCFConfig(neighbours=3))
+    part = ItemNeighbourhoods(data, ItemCFConfig(neighbours=3))
     part.store_ratings(data.matrix.all_profiles())
     items, ratings = (row.numpy() for row in part.ratings_of(tf.constant([8, USERS - 1, 0])))
     for place, user in enumerate([8, USERS - 1, 0]):

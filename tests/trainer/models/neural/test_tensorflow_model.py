@@ -19,7 +19,7 @@ from marquee_core.ratings import RatingsMatrix, join_profiles
 from marquee_core.retrieval.exact import ScoresByProduct, item_products
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.saved_model import PADDING, SavedModelScorer
-from marquee_core.scorers.scorer import ReleaseData
+from marquee_core.scorers.scorer import ComparesItems, ReleaseData
 from marquee_services.inference.models import INFERENCE_SCORERS
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.sample import SampleConfig, generate_sample
@@ -33,10 +33,10 @@ from marquee_trainer.models.neural.autorec import (
     residual_matrix,
 )
 from marquee_trainer.models.neural.deep_mf import DeepMF
-from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig
+from marquee_trainer.models.neural.dot_product_modules import FoldInConfig, LinearModule
 from marquee_trainer.models.neural.leave_one_out_model import LeaveOneOutModel
+from marquee_trainer.models.neural.leave_one_out_network import LeaveOneOutConfig
 from marquee_trainer.models.neural.mf import MF, MFConfig
-from marquee_trainer.models.neural.product_modules import FoldInConfig, LinearModule
 from marquee_trainer.models.neural.residual_mf import ResidualMF, ResidualMFConfig
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
 
@@ -167,8 +167,8 @@ def test_a_saved_model_scores_as_before(
     served = INFERENCE_SCORERS[model.name](tmp_path / "saved", data)
     profiles = data.matrix.profiles(range(data.matrix.user_count))
     np.testing.assert_allclose(served.score(profiles), model.scorer.score(profiles), atol=1e-5)
+    assert isinstance(served, ComparesItems)
     row = served.similarities(7)
-    assert row is not None
     assert row[7] == 1.0
     assert np.abs(row).max() <= 1.0
 

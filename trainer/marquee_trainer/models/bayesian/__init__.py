@@ -1,5 +1,6 @@
 """Bayesian matrix factorization by Gibbs sampling.
 
-`gibbs.py` is the sampler and `gaussian_rows.py` its compiled draws. `random_effect.py` adds effects
-that the model of a release does not have. Start with `bayesian_mf.py`.
+Start with `bayesian_mf.py`, the model. `gibbs.py` is the sampler, `gaussian_rows.py` its compiled
+draws, and `random_effect.py` adds effects for the study of a known day. May import `models.model`
+and what that may import.
 """

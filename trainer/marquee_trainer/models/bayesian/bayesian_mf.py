@@ -1,4 +1,4 @@
-"""Fits Bayesian matrix factorization: draws samples of the posterior by Gibbs sampling."""
+"""Fits Bayesian matrix factorization by Gibbs sampling."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from marquee_trainer.models.model import Epoch, Fit, Training
 
 
 class BayesianMF(CFModel[BayesianMFConfig, BayesianMFScorer]):
-    """Draws samples of all parameters, keeps those of the items and the priors, and folds users in.
+    """Samples all parameters, keeps those of the items and the priors, and folds users in.
 
-    An epoch is a Gibbs sweep. The number of sweeps is that of the configuration. Validation ratings
-    do not change it, because more samples only make their mean more exact.
+    An epoch is a Gibbs sweep. The number of sweeps is configured and not chosen on validation
+    ratings, because more samples only make their mean more precise.
     """
 
     name = "bayesian_mf"
@@ -53,7 +53,7 @@ class BayesianMF(CFModel[BayesianMFConfig, BayesianMFScorer]):
 
 
 class _Samples:
-    """Collects the samples of a chain that make up the posterior."""
+    """Collects the samples of a chain that represent the posterior."""
 
     def __init__(self, data: ReleaseData, config: BayesianMFConfig) -> None:
         items, samples, factors = data.matrix.item_count, config.samples, config.factors
@@ -70,18 +70,18 @@ class _Samples:
 
     def add(self, chain: GibbsSampler) -> None:
         """Copies the current sample of a chain."""
-        place = len(self._noise)
+        position = len(self._noise)
         vectors, users = chain.items.vectors, chain.users
-        self._factors[:, place] = vectors[:, :-1]
-        self._biases[:, place] = vectors[:, -1] + self._mean
-        self._item_noise[:, place] = chain.items.noise
-        self._links[users.links.columns, place] = users.weights
+        self._factors[:, position] = vectors[:, :-1]
+        self._biases[:, position] = vectors[:, -1] + self._mean
+        self._item_noise[:, position] = chain.items.noise
+        self._links[users.links.columns, position] = users.weights
         self._user_means.append(users.mean)
         self._user_precisions.append(users.precision)
         self._noise.append(self._noise_shape / chain.noise_rate)
 
     def posterior(self) -> Posterior:
-        """The posterior made of all collected samples."""
+        """Returns the posterior of all collected samples."""
         return Posterior(
             self._factors,
             self._biases,

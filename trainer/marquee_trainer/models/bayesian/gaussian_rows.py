@@ -1,7 +1,7 @@
-"""Draws the vectors of rows from their Gaussian conditional distributions, on all cores.
+"""Draws row vectors from their Gaussian conditional distributions, on all cores.
 
-Each row has a small linear system of its own. For thousands of rows, the overhead of NumPy calls
-would exceed the computation itself, so the whole loop is compiled.
+Each row requires the solution of a small linear system. For thousands of rows, the overhead of
+NumPy calls would exceed the computation itself, so the whole loop is compiled.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numba import njit
 from marquee_core.arrays import Float64, Int32, Int64
 from marquee_trainer.threads import map_blocks
 
-# Rows that a thread draws at a time.
+# Number of rows that a thread draws at a time.
 _BLOCK = 128
 
 
@@ -28,7 +28,7 @@ class Conditionals(NamedTuple):
         indptr: The start of each row in `columns` and `targets`, then the end of the last (int32,
             or int64 from 2³¹ ratings on; n + 1).
         columns: The columns of each row (of the type of `indptr`, nnz).
-        targets: w, what the row's vector has to explain in each column (float64, nnz).
+        targets: w, the regression target of the row in each column (float64, nnz).
         design: d, the vectors of the columns (float64, columns × k).
         noise: α, the noise precision of each row (float64, n).
         precision: Λ, the prior precision (float64, k × k).
@@ -86,10 +86,10 @@ def _draw(rows: Conditionals, deviates: Float64, first: int, last: int, vectors:
     for row in range(first, last):
         x = vectors[row]
         start, count = indptr[row], indptr[row + 1] - indptr[row]
-        for place in range(count):
-            vector = design[columns[start + place]]
+        for position in range(count):
+            vector = design[columns[start + position]]
             for i in range(width):
-                part[i, place] = vector[i]
+                part[i, position] = vector[i]
         for i in range(width):
             mine = part[i, :count]
             x[i] = pulls[row, i] + noise[row] * _dot(mine, targets[start : start + count])
@@ -123,6 +123,6 @@ def _draw(rows: Conditionals, deviates: Float64, first: int, last: int, vectors:
 def _dot(a: Float64, b: Float64) -> float:
     """Computes Σ a_i b_i; the compiler may reorder the sum."""
     total = 0.0
-    for place in range(len(a)):
-        total += a[place] * b[place]
+    for position in range(len(a)):
+        total += a[position] * b[position]
     return total

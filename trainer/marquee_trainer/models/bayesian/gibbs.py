@@ -3,10 +3,11 @@
 The model is r_ui = μ + p_u · q_i + b_u + b_i + noise. A user's vector is x_u = (p_u, b_u) and an
 item's y_i = (q_i, b_i). The noise is Gaussian with precision α_u γ_i, where α_u ~ Gamma(a, b) and
 γ_i ~ Gamma(c, c), because the ratings of some users and of some items are less predictable than
-others. The vectors of each side have the Gaussian prior N(m + Fβ, Λ⁻¹). The features F of a row
-are the columns that it has ratings in, with the value 1/√n for n ratings. The conditional
-distributions are those of BPMF (Salakhutdinov and Mnih, 2008) and, for the links β, of Macau (Simm
-et al., 2017). They are drawn in blocks: the whole vector of a row at once, and all links at once.
+others. The vectors of each side, users or items, have the Gaussian prior N(m + Fβ, Λ⁻¹). The
+features F of a row are the columns that it has ratings in, with the value 1/√n for n ratings. The
+conditional distributions are those of BPMF (Salakhutdinov and Mnih, 2008) and, for the links β, of
+Macau (Simm et al., 2017). They are drawn in blocks: the whole vector of a row jointly, and all
+links jointly.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     Matrix: TypeAlias = "csr_array[np.float64, tuple[int, int]]"
 
-# Pairs whose factors are gathered at once; more would not fit into the processor's cache.
+# Number of pairs whose factors are gathered at a time; more would not fit into the processor's
+# cache.
 _BLOCK = 8_192
 # Weakly informative hyperpriors: Λ ~ Wishart(I, width), m ~ N(0, (κ Λ)⁻¹), and Gamma(½, rate ½) for
 # b and for the precision of the links.
@@ -39,7 +41,7 @@ def gamma(random: np.random.Generator, count: float, squares: float) -> float:
 
     Args:
         random: The random generator.
-        count: How many numbers there are.
+        count: The number of these numbers.
         squares: The sum of their squares.
     """
     return float(random.gamma(_GAMMA + count / 2, 1 / (_GAMMA + squares / 2)))
@@ -66,9 +68,9 @@ def wishart(random: np.random.Generator, degrees: float, inverse_scale: Float64)
 
 
 class Links:
-    """The features F of a side, and the solution of ridge regressions on them.
+    """The features F of a side, and ridge regressions on them.
 
-    Each sweep solves with FᵀF + λI for another λ, so the smaller of FᵀF and FFᵀ is
+    Each sweep solves a system with FᵀF + λI for a new λ, so the smaller of FᵀF and FFᵀ is
     eigendecomposed once.
 
     Attributes:
@@ -82,7 +84,7 @@ class Links:
         Args:
             rated: A matrix whose nonzero pattern gives the features; its values are ignored
                 (float64, n × m).
-            max_linked: The limit on the size of the decomposition. If both the rows and the
+            max_linked: The largest size of the decomposition. If both the numbers of rows and of
                 columns exceed it, only this many columns, those with the most ratings, are
                 features.
         """
@@ -166,7 +168,8 @@ class Side:
         The noise precision of a rating is the product of that of its row and that of its column.
         """
         roots = np.sqrt(other.noise)
-        # Scaled by the root of the column's noise precision, so products contain the precision.
+        # Scaled by the square root of the column's noise precision, so that products contain the
+        # precision.
         design = other.vectors * roots[:, None]
         design[:, -1] = roots
         columns = self.rated.indices
@@ -206,7 +209,7 @@ class Side:
 
 
 class GibbsSampler:
-    """A chain of samples of the posterior.
+    """A Markov chain of samples of the posterior.
 
     Attributes:
         users: The parameters of the users, with α.
@@ -231,8 +234,8 @@ class GibbsSampler:
             matrix: The ratings.
             mean: μ, in stars.
             factors: k, the number of latent factors.
-            noise_shapes: a and c. The larger they are, the less the noise precision differs
-                between users, or between items.
+            noise_shapes: a and c. The larger they are, the less the noise precision varies between
+                users or between items.
             max_linked: See `Links`.
             seed: The seed for all randomness.
         """
@@ -252,7 +255,7 @@ class GibbsSampler:
         self._random = random
 
     def subtract(self, effects: Float64) -> None:
-        """Subtracts effects from the original ratings that the following sweeps explain.
+        """Makes the following sweeps explain the original ratings minus some effects.
 
         Args:
             effects: The effects outside this model, in stars and in the order of the matrix
@@ -299,7 +302,7 @@ class GibbsSampler:
         return predicted
 
     def _draw_noise(self) -> None:
-        """Draws α, b and γ in turn, each given the others and the residuals; all are conjugate."""
+        """Draws α, b and γ, each given the others and the residuals; all are conjugate."""
         users, items = self.users, self.items
         user_shape, item_shape = self._noise_shapes
         rows, columns = self._rows, users.rated.indices

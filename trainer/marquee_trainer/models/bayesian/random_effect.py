@@ -1,4 +1,4 @@
-"""A random effect shared by groups of ratings, drawn in turn with the Gibbs sampler's factors."""
+"""A random effect of groups of ratings, drawn alternately with the Gibbs sampler's factors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class RandomEffect:
     """
 
     def __init__(self, cells: Int64, count: int, random: np.random.Generator) -> None:
-        """Starts with all effects at 0.
+        """Initialises all effects to 0.
 
         Args:
             cells: The cell of each rating (int64, n).

@@ -1,4 +1,4 @@
-"""How much of a large catalogue the models with weights between items cover."""
+"""The coverage of a large catalogue by models with weights between items."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from marquee_trainer.models.model import Model
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many items of a catalogue a model scores, and how.
+    """How many items of a catalogue have dense, sparse or no weights.
 
     Attributes:
         dense: Items with weights from and to each other.
-        sparse: Further items, with weights from and to a few of these.
+        sparse: Further items, with weights from and to a few of the dense ones.
         items: All items of the catalogue. Those without weights score 0.
     """
 
@@ -33,7 +33,7 @@ class Coverage:
 
 
 def partial_coverage(models: Iterable[Model]) -> dict[str, Coverage]:
-    """The coverage of each model that has no dense weights for some items, by its name."""
+    """The coverage of each model that lacks dense weights for some items, by model name."""
     found = {}
     for model in models:
         if isinstance(model.scorer, (EASEScorer, SLITScorer)):

@@ -9,7 +9,7 @@ from marquee_core.scorers.ease import EASEConfig, EASEScorer
 from marquee_core.scorers.item_weights import (
     ItemWeights,
     feedback_values,
-    history_rows,
+    history_matrix,
 )
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.sparse import RowMatrix
@@ -21,9 +21,9 @@ from marquee_trainer.models.linear.implicit_feedback import (
     tail_items,
 )
 from marquee_trainer.models.linear.tail import regress, tail_of
-from marquee_trainer.threads import blas_threads, threads_of_system
+from marquee_trainer.threads import blas_threads, threads_for_system
 
-# Rows of the Gram matrix computed at once, as a sparse product.
+# Number of rows of the Gram matrix that are computed at a time, as a sparse product.
 _GRAM_BLOCK = 512
 
 
@@ -82,8 +82,8 @@ def solve(product: Float64) -> tuple[Float32, Float32]:
     Args:
         product: The regularised XᵀWX (float64, m × m).
     """
-    # Unlike SciPy's, NumPy's inversion releases the interpreter lock, so Ctrl-C can end it.
-    with blas_threads(threads_of_system(len(product))):
+    # NumPy's inversion releases the interpreter lock, unlike SciPy's, so Ctrl-C can end it.
+    with blas_threads(threads_for_system(len(product))):
         inverse: Float64 = np.linalg.inv(product).astype(np.float64, copy=False)
     precisions = inverse.diagonal().copy()
     inverse /= -precisions
@@ -134,8 +134,8 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
         profiles = data.matrix.all_profiles()
         items = most_liked(data.matrix, config.minimum_stars, config.max_items)
         positions = positions_of(items, count)
-        # Without recency weights, which apply only to the history of the user being scored:
-        # which items go together does not depend on when they were rated.
+        # Without recency weights, which apply only to the history of the user being scored: weights
+        # between items do not depend on when the items were rated.
         values = feedback_values(
             profiles.ratings,
             config.minimum_stars,
@@ -143,8 +143,9 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
             config.fitted_dislike,
             data.dislike_limit,
         )
-        # The weights of users follow from the core, so that it is the same with and without a tail.
-        rows = history_rows(profiles, values, len(items), positions)
+        # User weights depend only on the core, so that the core's weights are the same with and
+        # without a tail.
+        rows = history_matrix(profiles, values, len(items), positions)
         likes = (values == 1.0) & (positions[profiles.items] >= 0)
         mean_likes = np.count_nonzero(likes) / len(items)
         penalty = config.regularisation * np.sqrt(max(1.0, mean_likes))
@@ -156,7 +157,7 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
         others = tail_items(data.matrix, items, values) if tail_sources else items[:0]
         if not len(others):
             return EASEScorer(data, config, ItemWeights(items, weights, count), precisions)
-        tail_rows = history_rows(profiles, values, len(others), positions_of(others, count))
+        tail_rows = history_matrix(profiles, values, len(others), positions_of(others, count))
         tail, tail_precisions = self._tail(
             others, product, penalty, precisions, rows, weighted(tail_rows, users)
         )
@@ -173,7 +174,7 @@ class EASE(ImplicitFeedbackModel[EASEConfig, EASEScorer]):
         rows: RowMatrix,
         tail_rows: RowMatrix,
     ) -> tuple[TailWeights, Float32]:
-        """Regresses the items of the tail on the core.
+        """Regresses the items of the tail on those of the core.
 
         For an item j of the tail with the weights b from its sources S, P_jj = 1 / (A_jj − g·b) and
         P_Sj = −P_jj b, where A is the matrix that P inverts and g its column of j. The weights to

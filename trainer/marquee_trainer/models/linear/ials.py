@@ -6,7 +6,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Float64
 from marquee_core.scorers.ials import IALSConfig, IALSScorer, preference_values, solve_rows
-from marquee_core.scorers.item_weights import history_rows
+from marquee_core.scorers.item_weights import history_matrix
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel
 
@@ -16,7 +16,7 @@ _INITIAL_DEVIATION = 0.1
 
 
 class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
-    """Solves for the users' factors given the items', and the other way round, in turn.
+    """Solves alternately for the users' factors given the items' and vice versa.
 
     minimise Σ_{liked} (1 − x·y)² + d Σ_{disliked} (−1 − x·y)² + α Σ_{u,i} (x·y)² +
     λ (Σ_u (n_u + α I) |x_u|² + Σ_i (n_i + α U) |y_i|²), where n counts a like as 1 and a dislike as
@@ -38,7 +38,7 @@ class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
         values = preference_values(
             matrix.ratings, config, config.fitted_dislike_weight, data.dislike_limit
         )
-        by_user = history_rows(matrix.all_profiles(), values, matrix.item_count)
+        by_user = history_matrix(matrix.all_profiles(), values, matrix.item_count)
         by_item = by_user.T.tocsr()
         random = np.random.default_rng(_SEED)
         shape = (matrix.item_count, config.factors)
@@ -51,7 +51,7 @@ class IALS(ImplicitFeedbackModel[IALSConfig, IALSScorer]):
 
 
 def _gram(factors: Float32) -> Float64:
-    """YᵀY of factors Y, in double precision."""
+    """Computes YᵀY of factors Y, in double precision (float64, k × k)."""
     wide = factors.astype(np.float64)
     product: Float64 = wide.T @ wide
     return product

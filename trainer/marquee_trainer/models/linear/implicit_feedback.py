@@ -1,9 +1,9 @@
 """Rankers for implicit feedback that choose hyperparameters on validation ratings.
 
-Which ratings count as likes, and how much regularisation is best, depends on the data and on the
-split: the items that users like next differ from those that they liked at any time. The models
-here are fast to fit, so each fit tries several configurations on the validation ratings, as the
-neural models choose their number of epochs.
+The best definition of a like and the best regularisation depend on the data and on the split,
+because the items that users like next differ from those that they liked at any time. The models
+here are fast to fit, so each fit compares several configurations on the validation ratings, just as
+the neural models choose their number of epochs.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_me
 from marquee_trainer.models.cf_model import OnePassModel, ScorerT_co
 from marquee_trainer.models.model import ConfigT_co, Fit, Training, score_known
 
-# Validation users to compare configurations on; more would not change the choice.
+# Number of validation users on which configurations are compared; more would not change the choice.
 _MAX_USERS = 4_000
-# Hyperparameters that are ratings, in stars.
+# Hyperparameters that are thresholds on ratings, in stars.
 _IN_STARS = ("minimum_stars",)
 
-# The weights of a dislike to choose from when users are scored. On MovieLens 100K, half the smaller
-# one is too little: a disliked item frees its place in the list, and a similar item may take it.
+# The weights of dislikes in scoring to choose from. On MovieLens 100K, half of the smaller one is
+# too little: a disliked item leaves the list, and a similar item may take its position.
 DISLIKE_WEIGHTS: tuple[Mapping[str, float], ...] = (
     {"dislike_weight": 1.0},
     {"dislike_weight": 1.5},
@@ -53,7 +53,7 @@ def most_liked(matrix: RatingsMatrix, minimum_stars: float, max_items: int) -> I
 
 
 def tail_items(matrix: RatingsMatrix, core: Int32, values: Float32) -> Int32:
-    """The items outside the core that somebody likes, ascending (int32, t).
+    """Selects the items outside the core that have a like, ascending (int32, t).
 
     Args:
         matrix: The training ratings.
@@ -69,21 +69,21 @@ def tail_items(matrix: RatingsMatrix, core: Int32, values: Float32) -> Int32:
 def _on_scale(
     parameters: Mapping[str, float], from_stars: Callable[[float], float]
 ) -> dict[str, float]:
-    """The hyperparameters among `parameters` that are in stars, on the scale of the ratings."""
+    """Converts the hyperparameters that are in stars to the scale of the ratings."""
     return {name: from_stars(parameters[name]) for name in _IN_STARS if name in parameters}
 
 
 class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
     """A ranker that chooses some of its hyperparameters by NDCG@10 on the validation ratings.
 
-    What is chosen are the hyperparameters named in `alternatives` and `multipliers`, among them
-    which ratings count as likes. A fit without validation ratings keeps the configuration.
+    The hyperparameters in `alternatives` and `multipliers` are chosen, for example which ratings
+    count as likes. A fit without validation ratings keeps the configuration.
 
     Attributes:
         alternatives: Groups of alternative settings of one or several hyperparameters. The groups
             are tried one after another, each from the best configuration so far.
-        multipliers: Hyperparameters to vary after that, one after another, and the factors to
-            multiply the configured value by.
+        multipliers: Hyperparameters to vary after that, one after another, with the factors by
+            which the configured value is multiplied.
     """
 
     output = Output.AFFINITY
@@ -106,7 +106,7 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
         if from_stars is not None:
             changes = _on_scale(asdict(self._config), from_stars)
             if math.isinf(training.data.dislike_limit) and hasattr(self._config, "indifference"):
-                # Every interaction is a like, and what is less was none.
+                # Every interaction is a like; a lower value means that there was none.
                 changes["indifference"] = 0.0
             self._config = replace(self._config, **changes)
         task = None
@@ -121,20 +121,20 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
         return Fit()
 
     def learn_to_compare(self, data: ReleaseData) -> ScorerT_co:
-        """Computes a scorer that configurations are compared by; by default that of `learn`.
+        """Computes the scorer for comparing configurations; by default the one of `learn`.
 
-        A model that takes long to complete leaves out what does not change the comparison.
+        A model that is slow to fit can omit parts that do not affect the comparison.
         """
         return self.learn(data)
 
     def _choose(
         self, data: ReleaseData, task: RankingTask, from_stars: Callable[[float], float]
     ) -> None:
-        """Sets the configuration to the best tried, of equals to the first, and the scorer to its.
+        """Sets the configuration to the best one tried, the first of equals, with its scorer.
 
         Args:
             data: The training ratings.
-            task: The validation users, and what is relevant to them.
+            task: The validation users and their relevant items.
             from_stars: Converts a threshold in stars to the scale of the ratings.
         """
 
@@ -157,7 +157,7 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
             self._scorer = self.learn(data)
 
     def is_complete(self, data: ReleaseData) -> bool:  # noqa: ARG002 - overridden
-        """Whether `learn_to_compare` leaves nothing out that `learn` computes."""
+        """Whether `learn_to_compare` computes everything that `learn` does."""
         return True
 
     def _steps(self) -> list[Sequence[Mapping[str, float]]]:

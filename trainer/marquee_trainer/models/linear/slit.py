@@ -1,4 +1,4 @@
-"""Fits SLIT: weights from rated items to the next items, in closed form."""
+"""Fits SLIT: weights from rated items to later ones, in closed form."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from marquee_trainer.models.linear.implicit_feedback import (
 )
 from marquee_trainer.models.linear.tail import TAIL_BLOCK, regress, tail_of
 from marquee_trainer.models.linear.transitions import transitions, transitions_to
-from marquee_trainer.threads import blas_threads, threads_of_system
+from marquee_trainer.threads import blas_threads, threads_for_system
 
-# Products of the core and a part of the tail that are held at once: 256 MB.
+# Number of products of the core with part of the tail in memory at a time: 256 MB.
 _TAIL_CELLS = 1 << 26
 
 
 class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
-    """Solves a ridge regression of what users like next on what they rated before.
+    """Solves a ridge regression of users' later likes on their earlier ratings.
 
-    B = (SᵀS + λI)⁻¹ SᵀT. Each row of S and T belongs to a moment of a user: S holds what the user
-    had rated by then and T what the user liked afterwards, both weighted by distance from that
-    moment (SLIT; Choi, Kim, Lee, Shim and Lee, 2021). Unlike the paper, the weights follow power
-    laws, and λ is relative to SᵀS.
+    B = (SᵀS + λI)⁻¹ SᵀT. Each row of S and T belongs to a moment of a user: S holds the items rated
+    by then and T the items liked afterwards, both weighted by distance from that moment (SLIT;
+    Choi, Kim, Lee, Shim and Lee, 2021). Unlike in the paper, the weights follow power laws, and λ
+    is relative to SᵀS.
     """
 
     name = "slit"
@@ -62,8 +62,8 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
         # If no user has two moments, both matrices are 0; any positive penalty then gives 0.
         penalty = config.regularisation * float(gram.diagonal().mean()) or 1.0
         gram.flat[:: len(gram) + 1] += penalty
-        # Unlike SciPy's, NumPy's solver releases the interpreter lock, so Ctrl-C can end it.
-        with blas_threads(threads_of_system(len(gram))):
+        # NumPy's solver releases the interpreter lock, unlike SciPy's, so Ctrl-C can end it.
+        with blas_threads(threads_for_system(len(gram))):
             weights = np.linalg.solve(gram.astype(np.float64), next_liked.astype(np.float64))
         tail = None
         if tail_sources:
@@ -72,7 +72,7 @@ class SLIT(ImplicitFeedbackModel[SLITConfig, SLITScorer]):
         return SLITScorer(data, config, ItemWeights(items, dense, matrix.item_count, tail))
 
     def _tail(self, data: ReleaseData, core: Int32, system: Float32) -> TailWeights:
-        """Regresses what users like next in the tail on what they rated before in the core.
+        """Regresses the likes of items of the tail on earlier ratings of items of the core.
 
         Args:
             data: The training ratings.

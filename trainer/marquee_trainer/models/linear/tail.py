@@ -1,7 +1,7 @@
-"""Fits the sparse weights of the items that have no dense ones.
+"""Fits the sparse weights of the tail: the items without dense weights.
 
 Each item of the tail is regressed on the few items of the core that explain most of it, as in SLIM
-with feature selection (Ning and Karypis, 2011). That costs a small linear system for each item.
+with feature selection (Ning and Karypis, 2011), which takes one small linear system per item.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from marquee_core.arrays import Float32, Float64, Int32, Int64
 from marquee_core.scorers.tail_weights import TailWeights
 
 TAIL_BLOCK = 512
-"""Items regressed at once: for 64 sources of each, their systems take 16 MB."""
+"""Number of items regressed at a time; with 64 sources each, their systems take 16 MB."""
 
 
 def regress(
@@ -22,8 +22,8 @@ def regress(
 ) -> tuple[Int32, Float64]:
     """Regresses each of t targets on the items that explain most of it.
 
-    The sources S of a target are those with the largest (g_s)² / A_ss, the reduction of the
-    squared error by s alone. Their weights solve A_SS b = g_S.
+    The sources S of a target are those with the largest (g_s)² / A_ss, the reduction of the squared
+    error by s alone. Their weights solve A_SS b = g_S.
 
     Args:
         system: A, the regularised Gram matrix of the core (m × m).
@@ -53,7 +53,7 @@ def tail_of(
     source_count: int,
     block_weights: Callable[[slice], tuple[Int32, Float64, Float64]],
 ) -> TailWeights:
-    """Collects the weights of a tail, a block of items at a time.
+    """Computes the weights of a tail in blocks of items.
 
     Args:
         items: The items of the tail, ascending (int32, t).

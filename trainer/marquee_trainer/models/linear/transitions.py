@@ -1,7 +1,7 @@
-"""The matrices that SLIT is fitted on: sums over the moments of all users.
+"""Computes the matrices that SLIT is fitted on: sums over the moments of all users.
 
-The summation is compiled, because each pair of a user's ratings is added to its own element of
-matrices that are larger than the processor's caches.
+The summation is compiled, because each pair of a user's ratings is added to a different element of
+matrices that exceed the processor's caches.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from marquee_core.scorers.item_weights import (
 )
 from marquee_core.scorers.slit import SLITConfig
 
-# The distance at which the base of the targets' power law has doubled: with exponent 1, the next
-# target has twice the weight of the one after it.
+# The offset of the targets' power law; with exponent 1, the next target has twice the weight of the
+# one after it.
 _TARGET_OFFSET = 1.0
 
 
@@ -31,14 +31,15 @@ def transitions(
 ) -> tuple[Float32, Float32]:
     """Computes SᵀS and SᵀT, where each row of S and T belongs to a moment of a user.
 
-    A row of S holds the recency-weighted history that a profile at that moment would give. A row
-    of T holds the items liked afterwards, with the weight (1 + n)^−t for n ratings in between.
+    A row of S holds the recency-weighted history of a profile at that moment. A row of T holds the
+    items liked afterwards, with the weight (1 + n)^−t for n ratings in between.
 
     Args:
         matrix: The training ratings.
         items: The items to include, ascending (int32, m).
         config: The hyperparameters that weight the ratings.
-        dislike_limit: The highest rating that is a dislike, in stars; −∞ if there are none.
+        dislike_limit: The highest rating that counts as a dislike, in stars; −∞ if there are no
+            dislikes.
 
     Returns:
         SᵀS and SᵀT (float32, m × m each).
@@ -58,7 +59,7 @@ def transitions_to(
     config: SLITConfig,
     dislike_limit: float,
 ) -> Float32:
-    """Computes SᵀT for other items in T than in S (float32, m × t); see `transitions`.
+    """Computes SᵀT where T has other items than S (float32, m × t); see `transitions`.
 
     Args:
         matrix: The training ratings.
@@ -81,11 +82,11 @@ def _users(
     config: SLITConfig,
     dislike_limit: float,
 ) -> Iterator[tuple[Int32, Float32, Int32, Float32]]:
-    """The rows of S and T of each user who has two moments.
+    """Yields the rows of S and T of each user who has at least two moments.
 
     Yields:
-        The columns of S that are not 0 (int32, n) with their values (float32, moments × n), then
-        those of T (int32, k) with theirs (float32, moments × k).
+        The nonzero columns of S (int32, n) and their values (float32, moments × n), then those of T
+        (int32, k) and theirs (float32, moments × k).
     """
     columns = positions_of(items, matrix.item_count)[matrix.items]
     target_columns = columns
@@ -113,8 +114,8 @@ def _users(
             moments = moments[np.round(spaced).astype(np.int64)]
         own, now = slice(start, end), moments[:, None]
         included, wanted = columns[own] >= 0, target_columns[own] >= 0
-        # For each moment and rating: the number of ratings between them, negative if the rating
-        # is on the other side of the moment.
+        # For each moment and rating, the number of ratings between them; negative if the rating is
+        # on the other side of the moment.
         age, wait = later[included] - now, now - later_than_previous[wanted]
         history = np.where(age >= 0, history_weights[np.maximum(age, 0)], np.float32(0.0))
         history *= weights[own][included]
@@ -124,9 +125,9 @@ def _users(
 
 
 def _moments(later: Int32) -> tuple[Int64, Int64]:
-    """Finds the moments of a user that have later ratings.
+    """Finds the moments of a user after which there are later ratings.
 
-    Moments and ratings are placed in time by the number of the user's later ratings.
+    Time is measured by the number of the user's later ratings.
 
     Args:
         later: For each rating, the number of later ratings of the user (int32, n).
@@ -144,10 +145,10 @@ def _add(sums: Float32, rows: Int32, columns: Int32, products: Float32) -> None:
     """Adds a user's products to the elements of the user's items.
 
     Args:
-        sums: SᵀS or SᵀT, which is added to (float32).
+        sums: SᵀS or SᵀT, updated in place (float32).
         rows: The row of each of the user's items in S (int32, n).
         columns: The column of each of the user's items (int32, k).
-        products: The user's part (float32, n × k).
+        products: The products to add (float32, n × k).
     """
     for row in range(len(rows)):
         for column in range(len(columns)):

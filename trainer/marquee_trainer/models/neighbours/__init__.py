@@ -1,5 +1,6 @@
 """User-based and item-based collaborative filtering.
 
-`neighbourhoods.py` finds the neighbours of all rows, compiled and on all cores. Start with
-`item_cf.py`.
+`neighbourhoods.py` finds the neighbours of all rows with compiled code on all cores, and
+`candidates.py` limits the comparisons on large data. May import `models.model` and what that may
+import. Start with `item_cf.py`.
 """

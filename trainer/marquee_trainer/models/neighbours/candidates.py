@@ -1,8 +1,8 @@
-"""Chooses candidate neighbours where comparing all pairs of rows would cost too much.
+"""Selects candidate neighbours if comparing all pairs of rows would cost too much.
 
-The similarity of two rows is close to the cosine of their residual vectors, which is high if they
-rate many of the same columns alike. Projected on a few dimensions, the vectors of thousands of rows
-are compared at once by a matrix product; the best candidates are then compared exactly.
+The similarity of two rows is close to the cosine of their residual vectors, which is high if many
+of their common columns have similar ratings. The vectors are projected to a few dimensions, in
+which one matrix product compares thousands of rows. The best candidates are then compared exactly.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from marquee_core.scorers.neighbours import CommonSums, CoRatings
 from marquee_core.scorers.sparse import RowMatrix
 from marquee_trainer.threads import blas_threads, map_blocks
 
-# The dimensions that rows are projected on, and how often the projection is improved.
+# The number of dimensions of the projection, and of iterations that improve it.
 _DIMENSIONS = 128
 _ITERATIONS = 2
-# Rows are grouped by similar vectors, about so many in a group; a group is compared with the rows
-# of the nearest groups, as many as have at least so many rows.
+# Rows are clustered by their vectors. The first number is the approximate size of a cluster, and
+# the second the smallest number of rows in the nearest clusters that a cluster is compared with.
 _GROUP_ROWS = 512
 _PROBED_ROWS = 8_192
-# Rows whose closeness to all probed rows fits into a core's cache.
+# Number of rows whose proximities to all probed rows fit into a core's cache.
 _COMPARED_ROWS = 64
 _SEED = 0
 
 
 def candidate_rows(ratings: CoRatings, count: int) -> Int32:
-    """Finds for each row the rows with the most similar vectors.
+    """Finds the rows with the most similar vectors for each row.
 
-    The cost grows in proportion to the ratings and to the rows: each row is compared with a fixed
-    number of others.
+    The cost is proportional to the numbers of ratings and of rows, because each row is compared
+    with a fixed number of others.
 
     Args:
         ratings: The residual matrix.
-        count: The number of candidates of each row; fewer if there are fewer other rows to
-            compare with.
+        count: The number of candidates of each row, limited by the number of rows it is compared
+            with.
 
     Returns:
-        Different rows for each row, ascending, among them the row itself (int32, rows × n).
+        Distinct candidates of each row, including the row itself, ascending (int32, rows × n).
     """
     vectors = row_vectors(ratings.rows)
     rows = len(vectors)
@@ -67,11 +67,11 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
         probed_vectors, probed_counts = np.ascontiguousarray(scaled[probed].T), counts[probed]
         for start in range(0, len(own), _COMPARED_ROWS):
             part = own[start : start + _COMPARED_ROWS]
-            # √(n m) / (n + m) turns the overlap of the cosine into about that of the similarity,
-            # which is the Jaccard index: rows of very different sizes are not similar.
+            # The factor √(n m) / (n + m) approximates the Jaccard index in the similarity, by which
+            # rows of very different sizes are not similar.
             closeness = scaled[part] @ probed_vectors
             closeness /= counts[part, None] + probed_counts
-            # A row is always among its own candidates, so that their number is the same for all.
+            # A row is always one of its own candidates, so that all rows have the same number.
             closeness[np.arange(len(part)), np.searchsorted(probed, part)] = np.inf
             found[part] = probed[_greatest(closeness, kept)]
 
@@ -80,24 +80,25 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
 
 
 def _greatest(values: Float32, count: int) -> Int64:
-    """The places of the greatest values of each row, ascending (int64, rows × count).
+    """The positions of the largest values of each row, ascending (int64, rows × count).
 
     Args:
         values: The values (float32, rows × n).
-        count: How many, at most n.
+        count: The number of values, at most n.
     """
     least = np.partition(values, -count, axis=1)[:, -count]
-    # To compare with the least of them is faster than `argpartition`, unless other values equal it.
-    places = np.flatnonzero(values >= least[:, None])
-    if len(places) == len(values) * count:
-        best: Int64 = places.reshape(len(values), count) % values.shape[1]
+    # Comparing with the smallest of them is faster than `argpartition`, which is needed only if
+    # there are ties.
+    positions = np.flatnonzero(values >= least[:, None])
+    if len(positions) == len(values) * count:
+        best: Int64 = positions.reshape(len(values), count) % values.shape[1]
     else:
         best = np.sort(np.argpartition(values, -count, axis=1)[:, -count:], axis=1)
     return best
 
 
 def row_vectors(rows: RowMatrix) -> Float32:
-    """Projects the rows, each scaled to length 1, on their main directions (float32, rows × d).
+    """Projects the unit-length rows on their principal directions (float32, rows × d).
 
     The directions are the right singular vectors of the largest singular values, found by subspace
     iteration from a random start (Halko, Martinsson and Tropp, 2011, algorithm 4.4).
@@ -126,9 +127,9 @@ def row_vectors(rows: RowMatrix) -> Float32:
 def candidate_sums(
     ratings: CoRatings, candidates: Int32, first: int, last: int
 ) -> tuple[list[int], Int32, CommonSums]:
-    """Computes the sums of the rows `first` to `last` with their candidates.
+    """Computes the sums over common columns of the rows `first` to `last` with their candidates.
 
-    They are the same, to the bit, as those of a comparison with all rows.
+    They are bit-identical to those of a comparison with all rows.
 
     Args:
         ratings: The residual matrix.
@@ -145,9 +146,9 @@ def candidate_sums(
     others = np.empty(size + 1, dtype=np.int32)
     sums = np.empty((4, size + 1), dtype=np.float32)
     ends = np.zeros(last - first + 1, dtype=np.int64)
-    place = np.zeros((matrix.shape[1], 4), dtype=np.float32)
+    workspace = np.zeros((matrix.shape[1], 4), dtype=np.float32)
     _compare(
-        matrix.indptr, matrix.indices, matrix.data, candidates, first, place, others, sums, ends
+        matrix.indptr, matrix.indices, matrix.data, candidates, first, workspace, others, sums, ends
     )
     owners = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(ends))
     end = int(ends[-1])
@@ -160,16 +161,16 @@ _NOTHING = (np.float32(0), np.float32(0), np.float32(0), np.float32(0))
 @njit(nogil=True)
 def _added(
     sums: tuple[np.float32, np.float32, np.float32, np.float32],
-    place: Float32,
+    workspace: Float32,
     column: np.int32 | np.int64,
     y: np.float32,
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Adds one rating of y to Σ x y, Σ y², Σ x² and n.
 
-    Columns that x lacks add zeros, which is faster than to branch.
+    Columns that x lacks add zeros, which is faster than branching.
     """
     cell = np.uint64(column)
-    x, given, square = place[cell, 0], place[cell, 1], place[cell, 2]
+    x, given, square = workspace[cell, 0], workspace[cell, 1], workspace[cell, 2]
     return sums[0] + x * y, sums[1] + given * (y * y), sums[2] + square, sums[3] + given
 
 
@@ -180,7 +181,7 @@ def _compare(
     values: Float32,
     candidates: Int32,
     first: int,
-    place: Float32,
+    workspace: Float32,
     others: Int32,
     sums: Float32,
     ends: Int64,
@@ -194,21 +195,22 @@ def _compare(
         values: The residuals (float32, nnz).
         candidates: The candidates of each row of the block (int32, B × n).
         first: The first row of the block.
-        place: Zeros, to work in (float32, columns × 4).
+        workspace: Zeros; working memory that is zero again afterwards (float32, columns × 4).
         others: The candidates with a positive Σ x y (int32, at least B · n + 1); written.
         sums: Their sums (float32, 4 × the length of `others`); written.
         ends: The start of each row's sums, then the end of the last row's (int64, B + 1); written.
     """
-    # Ratings are added from the last column to the first, as the sums with all rows are.
+    # Ratings are added from the last column to the first, in the same order as in the sums with all
+    # rows.
     end = 0
     for row in range(len(candidates)):
         start, stop = indptr[first + row], indptr[first + row + 1]
         for cell in range(start, stop):
-            place[columns[cell], 0] = values[cell]
-            place[columns[cell], 1] = 1.0
-            place[columns[cell], 2] = values[cell] * values[cell]
+            workspace[columns[cell], 0] = values[cell]
+            workspace[columns[cell], 1] = 1.0
+            workspace[columns[cell], 2] = values[cell] * values[cell]
         count = candidates.shape[1]
-        # Two candidates at a time: a sum must wait for its last addition, not for that of others.
+        # Two candidates at a time, because additions to the same sum depend on each other.
         for number in range(0, count, 2):
             one = candidates[row, number]
             two = candidates[row, min(number + 1, count - 1)]
@@ -218,15 +220,15 @@ def _compare(
             for back in range(both):
                 own = np.uint64(indptr[one + 1] - 1 - back)
                 other = np.uint64(indptr[two + 1] - 1 - back)
-                found = _added(found, place, columns[own], values[own])
-                other_found = _added(other_found, place, columns[other], values[other])
+                found = _added(found, workspace, columns[own], values[own])
+                other_found = _added(other_found, workspace, columns[other], values[other])
             for back in range(both, size):
                 own = np.uint64(indptr[one + 1] - 1 - back)
-                found = _added(found, place, columns[own], values[own])
+                found = _added(found, workspace, columns[own], values[own])
             for back in range(both, other_size):
                 other = np.uint64(indptr[two + 1] - 1 - back)
-                other_found = _added(other_found, place, columns[other], values[other])
-            # Written in any case; the next candidate overwrites it unless it is kept.
+                other_found = _added(other_found, workspace, columns[other], values[other])
+            # Written unconditionally; the next candidate overwrites it unless it is kept.
             others[end] = one
             sums[0, end], sums[1, end], sums[2, end], sums[3, end] = found
             end += int(found[0] > 0)
@@ -236,6 +238,6 @@ def _compare(
                 end += int(other_found[0] > 0)
         ends[row + 1] = end
         for cell in range(start, stop):
-            place[columns[cell], 0] = 0.0
-            place[columns[cell], 1] = 0.0
-            place[columns[cell], 2] = 0.0
+            workspace[columns[cell], 0] = 0.0
+            workspace[columns[cell], 1] = 0.0
+            workspace[columns[cell], 2] = 0.0

@@ -28,7 +28,7 @@ def item_neighbours(data: ReleaseData, config: ItemCFConfig) -> Neighbours:
 
 
 class ItemCF(OnePassModel[ItemCFConfig, ItemCFScorer]):
-    """Finds the neighbours of each item; see `all_neighbours` for the cost."""
+    """Finds the neighbours of each item; for the cost, see `all_neighbours`."""
 
     name = "item_cf"
     config_type = ItemCFConfig

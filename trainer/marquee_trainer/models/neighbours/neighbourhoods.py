@@ -1,13 +1,13 @@
-"""Finds the neighbours of all rows at once, on all cores.
+"""Finds the neighbours of all rows, on all cores.
 
 Serving computes the sums over common columns for one visitor at a time (`CoRatings.sums`). Here
-they are computed for every row, of which there are thousands, so the four sums are compiled into
-one pass over the co-ratings, and threads process blocks of rows in parallel. The similarities are
-then computed from the sums by the code that serves, for a whole block at once: with one call per
-row, the threads would mostly wait for Python's global lock.
+they are computed for thousands of rows, so compiled code computes the four sums in one pass over
+the co-ratings, and threads process blocks of rows in parallel. The similarities are then computed
+from the sums by the same code that serves, one block at a time: with one call per row, threads
+would mostly wait for the global interpreter lock.
 
-Comparing all rows costs with the square of their number. Where that exceeds `_EXACT_PAIRS`, rows
-are compared with candidates only; see `candidates.py`.
+The cost of comparing all rows grows with the square of their number. If it exceeds `_EXACT_PAIRS`,
+rows are compared with candidates only; see `candidates.py`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours, n
 from marquee_trainer.models.neighbours.candidates import candidate_rows, candidate_sums
 from marquee_trainer.threads import map_blocks
 
-# Pairs of rows in a block. Threads synchronise only between blocks. A block takes about 10 MB of
-# memory, or more if a single row has more pairs.
+# Number of pairs of rows in a block. Threads synchronise only between blocks. A block takes about
+# 10 MB of memory, or more if a single row has more pairs.
 _BLOCK_CELLS = 1 << 18
 # With several blocks for each core, all cores finish at about the same time.
 _BLOCKS_PER_CORE = 4
-# Up to this many additions all rows are compared, which takes a few seconds. MovieLens 1M takes a
-# third of them for users. With candidates instead, the similarities of its users' neighbours are
-# 10 % lower in sum, and the RMSE is 0.14 % higher.
+# Up to this many additions, which take a few seconds, all rows are compared. The users of MovieLens
+# 1M need a third of them; with candidates instead, the sum of the similarities of their neighbours
+# is 10 % lower and the RMSE 0.14 % higher.
 _EXACT_PAIRS = 1 << 31
-# Candidates of a row, as a multiple of its neighbours.
+# Number of candidates of a row, as a multiple of its number of neighbours.
 _CANDIDATES_PER_NEIGHBOUR = 3
 
 
@@ -42,17 +42,17 @@ def all_neighbours(
 ) -> Neighbours:
     """Finds the neighbours of each row.
 
-    The cost is Σ n_c² additions, where n_c is the number of ratings in column c, and one for each
-    pair of rows. Where these are more than 2³¹ and candidates cost less, each row is compared with
-    a fixed number of candidates instead: the cost then grows in proportion to the ratings, and a
-    row may miss some of its nearest neighbours. Beside the ratings and the neighbours, memory
-    holds one block of sums per thread, and the candidates.
+    The cost is Σ n_c² additions, where n_c is the number of ratings in column c, plus one for each
+    pair of rows. If these are more than 2³¹ and candidates cost less, each row is compared with a
+    fixed number of candidates instead. The cost is then proportional to the number of ratings, and
+    some of the nearest neighbours of a row may be missed. In addition to the ratings and the
+    neighbours, memory holds one block of sums per thread, and the candidates.
 
     Args:
         ratings: The residual matrix.
-        similarities: A function that computes similarities (float32, n) from the owning row of
-            each sum (int32, n) and the sums. It returns 0 for a pair that must not be neighbours,
-            and is called from several threads.
+        similarities: A function that computes similarities (float32, n) from the owning row of each
+            sum (int32, n) and the sums. It returns 0 for pairs that must not be neighbours, and is
+            called from several threads.
         count: The maximum number of neighbours of a row.
     """
     rows = len(ratings.counts)
@@ -79,15 +79,15 @@ def all_neighbours(
 
 
 def all_pairs(ratings: CoRatings) -> int:
-    """The additions that a comparison of all rows takes: co-ratings, and pairs of rows."""
+    """The number of additions for comparing all rows: co-ratings and pairs of rows."""
     by_column = np.diff(ratings.columns.indptr).astype(np.float64)
     return int(by_column @ by_column) + len(ratings.counts) ** 2
 
 
 def candidate_pairs(ratings: CoRatings, count: int) -> int:
-    """The additions that a comparison with so many candidates takes.
+    """The number of additions for comparing each row with a number of candidates.
 
-    Candidates are about as large as a row that a random rating belongs to.
+    The expected size of a candidate is that of the row of a random rating.
     """
     by_row = ratings.counts.astype(np.float64)
     total = float(by_row.sum())
@@ -95,7 +95,7 @@ def candidate_pairs(ratings: CoRatings, count: int) -> int:
 
 
 def _block_sums(ratings: CoRatings, first: int, last: int) -> tuple[list[int], Int32, CommonSums]:
-    """Computes the sums of the rows `first` to `last` with all rows.
+    """Computes the sums over common columns of the rows `first` to `last` with all rows.
 
     Args:
         ratings: The residual matrix.
@@ -138,14 +138,14 @@ def _add(
         others: y (float32, nnz).
         columns: The columns of the vector (of the type of `indptr`, n).
         values: x (float32, n).
-        sums: The sums of each row, which are added to (float32, rows × 4).
+        sums: The sums of each row, updated in place (float32, rows × 4).
     """
-    # From the last column to the first, as `column_sums` adds: rounding is then the same.
-    for place in range(len(columns) - 1, -1, -1):
-        x, column = values[place], columns[place]
+    # From the last column to the first, as in `column_sums`, so that rounding is the same.
+    for position in range(len(columns) - 1, -1, -1):
+        x, column = values[position], columns[position]
         square = x * x
-        # Unsigned indexes are never negative, so numba does not check for that, which would make
-        # the loop half as slow again.
+        # Unsigned indexes cannot be negative, so Numba omits a check that would make the loop 1.5
+        # times as slow.
         for cell in range(np.uint64(indptr[column]), np.uint64(indptr[column + 1])):
             row, y = np.uint64(rows[cell]), others[cell]
             sums[row, 0] += x * y
@@ -165,13 +165,13 @@ def _move(running: Float32, rows: Int32, sums: Float32, end: int) -> int:
         end: The number of rows appended so far.
 
     Returns:
-        The number of rows appended then.
+        The number of rows appended afterwards.
     """
     for row in range(len(running)):
         rows[end] = row
         for kind in range(4):
             sums[kind, end] = running[row, kind]
             running[row, kind] = 0.0
-        # Written in any case; the next row overwrites it unless it is kept.
+        # Written unconditionally; the next row overwrites it unless it is kept.
         end += sums[0, end] > 0
     return end

@@ -13,7 +13,7 @@ from marquee_trainer.models.neighbours.neighbourhoods import all_neighbours
 class UserCF(OnePassModel[UserCFConfig, UserCFScorer]):
     """Finds the neighbours of each user, with the same similarities as the fold-in of a visitor.
 
-    See `all_neighbours` for the cost.
+    For the cost, see `all_neighbours`.
     """
 
     name = "user_cf"

@@ -1,10 +1,10 @@
-"""The neural models, in TensorFlow: simple, deep and residual MF, and AutoRec of items and users.
+"""The neural models: simple, deep and residual MF, and item- and user-based AutoRec.
 
-They are saved as SavedModels with the signatures of `marquee_core.scorers.saved_model`. Start with
-`mf.py`.
+They are saved as SavedModels with the signatures of `marquee_core.scorers.saved_model`. May import
+TensorFlow, `models.neighbours` and `models.model`. Start with `mf.py`.
 """
 
-from marquee_core.quiet_tensorflow import import_tensorflow
+from marquee_core.scorers.quiet_tensorflow import import_tensorflow
 
-# Before the modules here import TensorFlow and Keras, which would print start-up messages.
+# Called before the modules here import TensorFlow and Keras, to suppress their start-up messages.
 import_tensorflow()

@@ -1,11 +1,11 @@
 """AutoRec: autoencoders of rating vectors (Sedhain, Menon, Sanner and Xie, 2015).
 
-A rating is an input as its residual from the bias baseline. Further inputs mark which cells are
-rated: which users rate an item, and which items a user rates, also reveals taste (the implicit
-feedback of Koren, 2008).
+The inputs are residuals of the ratings from the bias baseline. Further inputs mark which cells are
+rated, because which users rate an item, and which items a user rates, also reveals taste (the
+implicit feedback of Koren, 2008).
 
-Only rated cells are stored, read and computed, and only they contribute to the loss (the masked
-loss of equation 2), so the cost of an epoch is proportional to the ratings.
+Only rated cells are stored and computed, and only they contribute to the loss (the masked loss of
+equation 2), so the cost of an epoch is proportional to the number of ratings.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from marquee_core.arrays import Float32, Int32
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.hyperparameters import (
     DropoutRate,
+    NestedSearch,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Search,
-    SearchWithin,
 )
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.model import Fit, Training
-from marquee_trainer.models.neural.product_modules import (
+from marquee_trainer.models.neural.dot_product_modules import (
     EncoderModule,
     FoldInConfig,
     InputScale,
@@ -62,12 +62,12 @@ class AutoRecConfig(EpochConfig):
             network cannot copy the ratings that it predicts.
         learning_rate: The learning rate of Adam at the start.
         count_damping: c in the scale √((n̄ + c) / (n + c)) of an input with n ratings, where n̄ is
-            the mean of n. It keeps the sums of many ratings in the range of the sigmoid.
+            the mean of n. It keeps sums of many ratings in the range of the sigmoid.
         set_scale: The input that marks a cell as rated, in stars. It is scaled like the residuals.
         horizon: The number of epochs over which the learning rate decays to a tenth, along a
             cosine.
-        step_ratings: The number of ratings in a training step. A small data set is a single step,
-            and a large one has at most 16 steps in an epoch.
+        step_ratings: The number of ratings in a training step. An epoch has one step on a small
+            data set, and at most 16 steps on a large one.
     """
 
     epochs: int = 70
@@ -87,12 +87,12 @@ class ItemAutoRecConfig(AutoRecConfig):
     """The hyperparameters of I-AutoRec; see also `AutoRecConfig`.
 
     Attributes:
-        fold_in: The penalties of a user's read-out.
+        fold_in: The penalties of the ridge regression that reads a user out.
     """
 
     fold_in: Annotated[
         FoldInConfig,
-        SearchWithin({"ridge": Search(10.0, 200.0), "bias_ridge": Search(1.0, 20.0)}),
+        NestedSearch({"ridge": Search(10.0, 200.0), "bias_ridge": Search(1.0, 20.0)}),
     ] = field(
         default_factory=lambda: FoldInConfig(ridge=40.0, ridge_per_rating=0.0, bias_ridge=5.0)
     )
@@ -112,10 +112,10 @@ T = TypeVar("T", Int32, int)
 
 
 class RowsAndColumns(Protocol):
-    """A function that assigns users and items to rows and columns, in this order."""
+    """A function that assigns users and items to the rows and columns of a matrix."""
 
     def __call__(self, users: T, items: T) -> tuple[T, T]:
-        """Returns what belongs to the rows, then what belongs to the columns."""
+        """Returns the argument for the rows, then that for the columns."""
 
 
 class AutoRecModel(TensorFlowModel[AutoRecConfigT_co]):
@@ -128,7 +128,7 @@ class AutoRecModel(TensorFlowModel[AutoRecConfigT_co]):
 
     @abstractmethod
     def module(self, loop: _Loop, data: ReleaseData) -> ScoringModule:
-        """Makes the served form of a trained network."""
+        """Creates the served form of a trained network."""
 
     def fit(self, training: Training) -> Fit:
         """See `Model.fit`."""
@@ -152,9 +152,9 @@ class AutoRecModel(TensorFlowModel[AutoRecConfigT_co]):
 
 
 class AutoRec(AutoRecModel[ItemAutoRecConfig]):
-    """I-AutoRec: encodes the rating vectors of items; a user is a linear read-out of the codes.
+    """I-AutoRec: encodes the rating vectors of items; a user is a linear readout of the codes.
 
-    The read-out is the solution of a ridge regression on the user's ratings, with the codes fixed.
+    The readout is the solution of a ridge regression on the user's ratings, with the codes fixed.
     """
 
     name = "autorec"
@@ -169,7 +169,7 @@ class AutoRec(AutoRecModel[ItemAutoRecConfig]):
         """See `AutoRecModel.module`."""
         codes = loop.codes()
         offsets = data.baseline.item_bias + np.float32(data.baseline.mean)
-        # Codes minus their mean, because the user's bias explains what all items have in common.
+        # Codes minus their mean, because the user's bias explains what is common to all items.
         centred = (codes - codes.mean(axis=0)).astype(np.float32)
         return LinearModule(centred, offsets.astype(np.float32), self._config.fold_in)
 
@@ -253,7 +253,7 @@ class _Loop:
         return Cells.of(profiles, scales, self._sparse.item_count)
 
     def _step(self, cells: Cells) -> float:
-        """Trains on a batch's share of the loss; returns the batch's sum of squared errors."""
+        """Trains on a batch, and returns its sum of squared errors."""
         config = self._config
         kept = 1.0 - config.input_dropout
         given = self._random.random(len(cells.columns), dtype=np.float32) >= config.input_dropout
@@ -269,6 +269,6 @@ class _Loop:
 def steps_per_epoch(config: AutoRecConfig, ratings: int) -> int:
     """The number of training steps in an epoch.
 
-    A step changes all weights, however few ratings it has, so the number is limited.
+    Each step updates all weights, even if it has few ratings, so the number is limited.
     """
     return max(1, min(_MAX_STEPS, -(-ratings // config.step_ratings)))

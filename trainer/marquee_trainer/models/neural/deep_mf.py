@@ -9,8 +9,11 @@ import numpy as np
 from marquee_core.arrays import Float32
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.model import Training
-from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig, LeaveOneOutNetwork
 from marquee_trainer.models.neural.leave_one_out_model import LeaveOneOutModel
+from marquee_trainer.models.neural.leave_one_out_network import (
+    LeaveOneOutConfig,
+    LeaveOneOutNetwork,
+)
 from marquee_trainer.models.neural.perceptron_module import PerceptronModule
 
 

@@ -1,4 +1,4 @@
-"""The base class of deep and residual MF: trains a `LeaveOneOutNetwork`, and serves it."""
+"""The base class of deep and residual MF, which trains and serves a `LeaveOneOutNetwork`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.models.model import Fit, Training
-from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig, LeaveOneOutNetwork
+from marquee_trainer.models.neural.leave_one_out_network import (
+    LeaveOneOutConfig,
+    LeaveOneOutNetwork,
+)
 from marquee_trainer.models.neural.perceptron_module import PerceptronModule
 from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
 
 # Batches contain users with similar numbers of ratings. Random jitter of the logarithm of that
-# number varies which users share a batch; this is its standard deviation.
+# number changes which users share a batch. This is its standard deviation.
 _JITTER = 0.15
 # The learning rate at the end of the horizon, relative to that at the start.
 _FINAL_RATE = 0.05
-# The number of steps in an epoch, not counting padding, from which on batches grow instead. Each
-# step computes the audience of all items, so with ever more steps the cost of an epoch would grow
-# with the square of the ratings.
+# The largest number of steps in an epoch, not counting padding; beyond it, batches grow instead.
+# Each step computes the audience of all items, so with more steps the cost of an epoch would grow
+# with the square of the number of ratings.
 _MAX_STEPS = 256
 
 LeaveOneOutConfigT_co = TypeVar("LeaveOneOutConfigT_co", bound=LeaveOneOutConfig, covariant=True)
 
 
 class LeaveOneOutModel(TensorFlowModel[LeaveOneOutConfigT_co]):
-    """Factors, sets and a perceptron: f = c_i + b_u + g(p · q_i + s · z_i + MLP(p, s, q_i, …)).
+    """f = c_i + b_u + g(p · q_i + s · z_i + MLP(p, s, q_i, …)), by factors, sets and a perceptron.
 
     Subclasses choose the perceptron's inputs and how its prediction is combined with others.
 
@@ -48,8 +51,8 @@ class LeaveOneOutModel(TensorFlowModel[LeaveOneOutConfigT_co]):
     def combiner(self, training: Training) -> Callable[[Float32, Float32], Float32]:
         """Returns a function that predicts the validation ratings in stars.
 
-        It takes the biases c_i + b_u of the validation pairs, and what dot products and perceptron
-        add to them (float32, n each).
+        It takes the biases c_i + b_u of the validation pairs, and the terms of dot products and
+        perceptron (float32, n each).
         """
 
     @abstractmethod
@@ -104,20 +107,20 @@ class _Loop:
         jitter = _JITTER * self._random.standard_normal(self._matrix.user_count)
         batches = list(self._batches(jitter))
         squares = 0.0
-        for place in self._random.permutation(len(batches)):
+        for position in self._random.permutation(len(batches)):
             self._steps += 1
             seed = tf.constant([self._seed, self._steps])
-            items, ratings = self._padded(batches[place])
+            items, ratings = self._padded(batches[position])
             squares += float(self._step(tf.constant(items), tf.constant(ratings), seed))
         return squares / max(1, self._matrix.rating_count)
 
     def predict(self, pairs: Interactions) -> tuple[Float32, Float32]:
-        """Predicts the biases of pairs, and what dot products and perceptron add to them.
+        """Predicts the biases of pairs, and the terms of dot products and perceptron.
 
-        For users without ratings the bias is the μ + b_i of the baseline, and nothing is added.
+        For users without ratings, the bias is the baseline's μ + b_i and the terms are 0.
 
         Returns:
-            The biases and the additions, in stars (float32, n each).
+            The biases and the terms, in stars (float32, n each).
         """
         biases = self._initial_offsets[pairs.items]
         additions = np.zeros(len(pairs), dtype=np.float32)
@@ -155,7 +158,7 @@ class _Loop:
         users = users[np.argsort(np.log(counts[users]) + jitter[users], kind="stable")]
         first = 0
         while first < len(users):
-            # No more users fit, even if none has more ratings than the first.
+            # An upper bound on the batch size, reached if no user has more ratings than the first.
             most = max(1, self._cells // int(counts[users[first]]))
             longest = np.maximum.accumulate(counts[users[first : first + most]])
             padded = longest * np.arange(1, len(longest) + 1)
@@ -169,9 +172,11 @@ class _Loop:
         shape = len(users), int(profiles.counts.max())
         items = np.full(shape, PADDING, dtype=np.int32)
         ratings = np.zeros(shape, dtype=np.float32)
-        places = np.arange(len(profiles.items)) - np.repeat(profiles.indptr[:-1], profiles.counts)
-        items[profiles.rows, places] = profiles.items
-        ratings[profiles.rows, places] = profiles.ratings
+        positions = np.arange(len(profiles.items)) - np.repeat(
+            profiles.indptr[:-1], profiles.counts
+        )
+        items[profiles.rows, positions] = profiles.items
+        ratings[profiles.rows, positions] = profiles.ratings
         return items, ratings
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]

@@ -13,14 +13,14 @@ from marquee_core.arrays import Float32, position_dtype
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.hyperparameters import (
     Interval,
+    NestedSearch,
     NonNegativeFloat,
     PositiveFloat,
     PositiveInt,
     Search,
-    SearchWithin,
 )
 from marquee_trainer.models.model import Fit, Training
-from marquee_trainer.models.neural.product_modules import FoldInConfig, LinearModule
+from marquee_trainer.models.neural.dot_product_modules import FoldInConfig, LinearModule
 from marquee_trainer.models.neural.row_adam import RowAdam
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig, TensorFlowModel
 
@@ -36,9 +36,9 @@ class MFConfig(EpochConfig):
         learning_rate: The learning rate of Adam in the first epoch.
         decay: The factor that the learning rate is multiplied by after each epoch, so that the
             embeddings converge.
-        l2: The L2 penalty of the embeddings for each rating, in squared stars; frequent users and
-            items are penalised more.
-        bias_l2: The L2 penalty of the biases for each rating.
+        l2: The L2 penalty of the embeddings per rating, in squared stars; frequent users and items
+            are penalised more.
+        bias_l2: The L2 penalty of the biases per rating.
         batch: The number of ratings in a minibatch.
         fold_in: The penalties of the fold-in.
     """
@@ -53,7 +53,7 @@ class MFConfig(EpochConfig):
     batch: PositiveInt = 512
     fold_in: Annotated[
         FoldInConfig,
-        SearchWithin(
+        NestedSearch(
             {
                 "ridge": Search(0.3, 40.0),
                 "ridge_per_rating": Search(0.005, 0.3),
@@ -81,7 +81,7 @@ class FactorNetwork(keras.Model):  # type: ignore[misc]
             config: The hyperparameters.
 
         Raises:
-            ValueError: There are more users and items together than an int32 can number.
+            ValueError: The total number of users and items exceeds the range of int32.
         """
         super().__init__()
         if users + items > np.iinfo(np.int32).max:
@@ -96,7 +96,7 @@ class FactorNetwork(keras.Model):  # type: ignore[misc]
         self.built = True
 
     def rows(self, users: Any, items: Any) -> Any:
-        """The rows of users, then those of items: int32[B], int32[B] → int32[2 B]."""
+        """Returns the table rows of users, then those of items: int32[B], int32[B] → int32[2 B]."""
         return tf.concat([users, items + self.users], axis=0)
 
     def score(self, rows: Any) -> tuple[Any, Any]:
@@ -189,12 +189,12 @@ class _Loop:
             batch = order[step * self._batch : (step + 1) * self._batch]
             users, items = tf.gather(self._users, batch), tf.gather(self._items, batch)
             ratings = tf.gather(self._ratings, batch)
-            rows, places = tf.unique(self._network.rows(users, items))
+            rows, positions = tf.unique(self._network.rows(users, items))
             state = self._optimizer.read(rows, learning_rate)
             values = state[0]
             with tf.GradientTape() as tape:
                 tape.watch(values)
-                scores, penalty = self._network.score(tf.gather(values, places))
+                scores, penalty = self._network.score(tf.gather(values, positions))
                 squares = tf.square(ratings - scores)
                 loss = tf.reduce_mean(squares + penalty)
             gradient = tf.convert_to_tensor(tape.gradient(loss, values))

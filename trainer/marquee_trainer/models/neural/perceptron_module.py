@@ -9,16 +9,16 @@ import tensorflow as tf
 
 from marquee_core.arrays import Float32
 from marquee_core.ratings import Profiles
-from marquee_core.scorers.perceptron import ItemSide, Layers, PerceptronScorer
+from marquee_core.scorers.perceptron import ItemParameters, Layers, PerceptronScorer
 from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
-from marquee_trainer.models.neural.neighbour_part import NeighbourPart
-from marquee_trainer.models.neural.product_modules import ridge_solution
+from marquee_trainer.models.neural.dot_product_modules import ridge_solution
+from marquee_trainer.models.neural.item_neighbourhoods import ItemNeighbourhoods
 from marquee_trainer.models.neural.scoring_module import ScoringModule
 
-# With neighbourhoods, a user vector is longer than the catalogue. The vectors of all known users
-# are stored in a table of at most this many values (64 MB). If that is not enough, the part of the
-# neighbourhoods, which is most of a vector, is computed from the user's ratings on request.
+# With neighbourhoods, a user vector has more components than there are items. The vectors of all
+# known users are stored in a table of at most this many values (64 MB). If that is not enough, the
+# neighbourhoods' part, which is most of a vector, is computed from the user's ratings on request.
 _TABLE_CELLS = 16_000_000
 
 
@@ -27,18 +27,19 @@ class PerceptronModule(ScoringModule):
 
     (p, b) is the solution of a ridge regression on the user's ratings, where the uncertainty of q
     adds to the ridge. s = Σ_j y_j / √(n + 1) encodes the set of rated items (Koren, 2008, equation
-    15). n is what item neighbourhoods add to the baseline; without them it is not part of u.
+    15). n is the term that item neighbourhoods add to the baseline; without neighbourhoods, it is
+    not part of u.
     """
 
     has_pairs = True
 
     def __init__(
         self,
-        side: ItemSide,
+        side: ItemParameters,
         layers: Layers,
         users: int,
         factor_weight: float = 1.0,
-        neighbours: NeighbourPart | None = None,
+        neighbours: ItemNeighbourhoods | None = None,
         neighbour_weight: float = 0.0,
     ) -> None:
         """Creates a module from trained weights.
@@ -48,7 +49,7 @@ class PerceptronModule(ScoringModule):
             layers: The perceptron.
             users: The number of known users.
             factor_weight: w_f.
-            neighbours: The item neighbourhoods; None to do without.
+            neighbours: The item neighbourhoods; None to omit them.
             neighbour_weight: w_n.
         """
         items, self.factor_count = side.factors.shape
@@ -165,7 +166,7 @@ class PerceptronModule(ScoringModule):
         encoded = total / tf.sqrt(tf.reduce_sum(given, axis=1, keepdims=True) + 1.0)
         return tf.concat([ridge_solution(design, targets, ridge), encoded], axis=1)
 
-    def _neighbour_part(self, neighbours: NeighbourPart, items: Any, ratings: Any) -> Any:
+    def _neighbour_part(self, neighbours: ItemNeighbourhoods, items: Any, ratings: Any) -> Any:
         """n of users with padded ratings: int32[B, L], float32[B, L] → float32[B, items]."""
         given = tf.cast(items != PADDING, tf.float32)
         return neighbours.contributions(tf.maximum(items, 0), ratings, given)

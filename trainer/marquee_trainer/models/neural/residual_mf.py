@@ -1,4 +1,4 @@
-"""Residual matrix factorization: factors and a perceptron beside item neighbourhoods."""
+"""Residual matrix factorization: factors and a perceptron combined with item neighbourhoods."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.models.model import Training, predict_pairs
 from marquee_trainer.models.neighbours.item_cf import ItemCF
-from marquee_trainer.models.neural.leave_one_out import LeaveOneOutConfig, LeaveOneOutNetwork
+from marquee_trainer.models.neural.item_neighbourhoods import ItemNeighbourhoods
 from marquee_trainer.models.neural.leave_one_out_model import LeaveOneOutModel
-from marquee_trainer.models.neural.neighbour_part import NeighbourPart
+from marquee_trainer.models.neural.leave_one_out_network import (
+    LeaveOneOutConfig,
+    LeaveOneOutNetwork,
+)
 from marquee_trainer.models.neural.perceptron_module import PerceptronModule
 
 
@@ -40,10 +43,10 @@ class ResidualMFConfig(LeaveOneOutConfig):
 class ResidualMF(LeaveOneOutModel[ResidualMFConfig]):
     """f = c_i + b_u + w_f (p · q_i + s · z_i + MLP(p, s, q_i)) + w_n n_ui.
 
-    n_ui is what item neighbourhoods add to the baseline. The two parts are fitted separately, each
-    to the residuals of biases, and then weighted. Fitting the factors to the residuals of the
-    neighbourhoods instead is worse, because neighbourhoods overfit the ratings that they were
-    computed from.
+    n_ui is the term that item neighbourhoods add to the baseline. The two parts are fitted
+    separately, each to the residuals of biases, and then weighted. Fitting the factors to the
+    residuals of the neighbourhoods is worse, because neighbourhoods overfit the ratings from which
+    they are computed.
     """
 
     name = "residual_mf"
@@ -51,7 +54,7 @@ class ResidualMF(LeaveOneOutModel[ResidualMFConfig]):
     products = False
 
     def combiner(self, training: Training) -> Callable[[Float32, Float32], Float32]:
-        """See `LeaveOneOutModel.combiner`: the weighted sum, with the neighbourhoods' part."""
+        """See `LeaveOneOutModel.combiner`: the weighted sum, including the neighbourhoods' part."""
         config = self._config
         neighbour_part = np.zeros(1, dtype=np.float32)
         if training.validation is not None:
@@ -70,7 +73,7 @@ class ResidualMF(LeaveOneOutModel[ResidualMFConfig]):
             network.served_layers(),
             data.matrix.user_count,
             config.factor_weight,
-            NeighbourPart(data, config.neighbours),
+            ItemNeighbourhoods(data, config.neighbours),
             config.neighbour_weight,
         )
 

@@ -1,9 +1,9 @@
-"""Adam on a table of which each step changes a few rows, at the cost of those rows.
+"""Adam for a table of which each step updates only a few rows, at the cost of those rows.
 
-Adam changes every row in every step: after a row's last gradient its moments decay, and meanwhile
-the first moment still moves the row. The cost of an epoch is then steps × rows, which grows with
-the square of the data. Here a row is brought up to date only when it is used again, by the closed
-form of what the steps in between would have done.
+Plain Adam changes every row in every step: without a gradient, the moments of a row decay, and the
+first moment still moves the row. The cost of an epoch is then steps × rows, which grows with the
+square of the data. Here, a row is updated only when it is used again, by a closed form of the
+skipped steps.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ _EPSILON = 1e-7
 class RowAdam:
     """Adam (Kingma and Ba, 2015) for the rows of one table.
 
-    In a step s without a gradient, j steps after the last gradient, Adam changes a row w by
-    −α_s β₁^j m / (√(β₂^j v) + ε), where α_s = η √(1 − β₂^s) / (1 − β₁^s). Over Δ steps, and with
-    α of the first of them, this adds up to −α (m / (√v + ε)) ρ (1 − ρ^Δ) / (1 − ρ), where
-    ρ = β₁ / √β₂. The only approximations are that α changes little while ρ^j fades, which takes
-    some ten steps, and that ε is far below √v.
+    In a step s without a gradient, j steps after the last gradient, Adam changes a row w by −α_s
+    β₁^j m / (√(β₂^j v) + ε), where α_s = η √(1 − β₂^s) / (1 − β₁^s). Over Δ steps, and with α of
+    the first of them, this adds up to −α (m / (√v + ε)) ρ (1 − ρ^Δ) / (1 − ρ), where ρ = β₁ / √β₂.
+    It is approximate only in assuming that α changes little while ρ^j decays, within about ten
+    steps, and that ε is much smaller than √v.
 
-    Within a compiled function, use `read` to get the rows of a step, `apply` to change them, and
-    `flush` when the table is needed.
+    Within a compiled function, call `read` for the rows of a step, `apply` to update them, and
+    `flush` before the table is used.
     """
 
     def __init__(self, table: Any) -> None:
         """Creates the state of a table.
 
         Args:
-            table: A `tf.Variable`, float32[R, C]. It is up to date after `flush` only.
+            table: A `tf.Variable`, float32[R, C]. It is up to date only after `flush`.
         """
         self._table = table
         rows, self._columns = table.shape
-        # Rows, first and second moments, and the step up to which the row is up to date: side by
-        # side, so that a step reads and writes once.
+        # The values, the first and second moments and the last step of each row, side by side, so
+        # that a step needs one read and one write.
         width = 2 * self._columns + 1
         self._state = tf.Variable(tf.pad(table, [[0, 0], [0, width]]), trainable=False)
         self._step = tf.Variable(0.0, trainable=False)
@@ -49,13 +49,13 @@ class RowAdam:
         """Starts a step: brings rows up to date.
 
         Args:
-            rows: Different row indexes: int32[n].
+            rows: Distinct row indexes: int32[n].
             learning_rate: η: float32.
 
         Returns:
             The rows, and their first and second moments: float32[n, C] each.
         """
-        # Gathers from the variable itself: a tensor of it would be copied before the next write.
+        # Reads from the variable itself; a tensor of it would be copied before the next write.
         state = self._state.sparse_read(rows)
         values, first, second, last = tf.split(state, [*([self._columns] * 3), 1], axis=1)
         gap = self._step - last
@@ -66,11 +66,11 @@ class RowAdam:
         return values, first * tf.pow(_BETA_1, gap), second * tf.pow(_BETA_2, gap)
 
     def apply(self, rows: Any, read: tuple[Any, Any, Any], gradient: Any, rate: Any) -> None:
-        """Ends a step: changes the rows by their gradient.
+        """Ends a step: updates the rows by their gradient.
 
         Args:
             rows: See `read`.
-            read: What `read` returned.
+            read: The result of `read`.
             gradient: The gradient of the loss with respect to the rows: float32[n, C].
             rate: η: float32.
         """

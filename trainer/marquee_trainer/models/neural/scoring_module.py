@@ -30,22 +30,22 @@ from marquee_core.scorers.saved_model import (
 from marquee_core.scorers.scorer import ReleaseData
 
 MAX_GRAPH_BYTES = 2**31 - 2**26
-"""The most bytes of constants in a SavedModel: 2 GiB, with room for everything else in it."""
+"""The largest size of the constants in a SavedModel: 2 GiB, less a margin for everything else."""
 
 ArrayScorer: TypeAlias = DotProductScorer | PerceptronScorer
 """The scorers that serve a trained model from its arrays, without TensorFlow."""
 
 
 class ScoringModule(tf.Module):  # type: ignore[misc]
-    """A model in its served form: user vectors, and scores from a user vector and the items.
+    """A model in its served form: computes user vectors, and scores from a user vector and items.
 
     Attributes:
         width: d, the length of a user vector.
         items: The number of items.
         stored_width: The number of values stored for each known user.
         users: The stored values of all known users (float32, users × stored width).
-        has_pairs: Whether the module predicts a few items for each user without scoring all; if
-            so, it implements `known_pairs` and `folded_pairs`.
+        has_pairs: Whether the module can predict a few items per user without scoring all of them;
+            if so, it implements `known_pairs` and `folded_pairs`.
     """
 
     has_pairs = False
@@ -71,12 +71,12 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
         return tf.gather(self.users, users)
 
     def store_users(self, profiles: Profiles, fold_in: Callable[[Profiles], Float32]) -> None:
-        """Computes and stores the values of all known users, who are folded in as visitors are.
+        """Computes and stores the values of all known users, by folding them in like visitors.
 
         Args:
             profiles: The profiles of all users.
-            fold_in: A function that computes the vectors of at most `MAX_BATCH` users, or the part
-                of them that is stored (float32, B × stored width).
+            fold_in: A function that computes the vectors of at most `MAX_BATCH` users, or the
+                stored part of them (float32, B × stored width).
         """
         table = np.zeros((len(profiles), self.stored_width), dtype=np.float32)
         # Ordered by the number of ratings, so that batches need little padding.
@@ -172,17 +172,17 @@ class ScoringModule(tf.Module):  # type: ignore[misc]
 class FittedScorer:
     """A fitted module with its signatures, before it is saved.
 
-    It scores with the code that serves it.
+    It scores with the same code that serves it.
 
     Attributes:
         module: The module.
         signatures: The signatures of the module, by name.
-        scorer: The scorer that serves the model: in NumPy if the model has one, otherwise on these
-            signatures.
+        scorer: The scorer that serves the model: the one in NumPy if the model has it, otherwise
+            one on these signatures.
     """
 
     def __init__(self, module: ScoringModule, data: ReleaseData) -> None:
-        """Traces the signatures and folds all known users in.
+        """Traces the signatures and folds in all known users.
 
         Args:
             module: The module; the known users are stored in it.
@@ -201,10 +201,10 @@ class FittedScorer:
         """Writes a SavedModel, and the arrays of the scorer in NumPy if the model has one.
 
         TensorFlow writes the parameters of the items into one message, which cannot exceed 2 GiB.
-        Larger models are written as arrays alone, which servers map into memory.
+        Larger models are saved only as arrays, which servers map into memory.
 
         Raises:
-            ValueError: The model is larger, and has no scorer in NumPy.
+            ValueError: The model is larger and has no scorer in NumPy.
         """
         if self.graph_bytes <= MAX_GRAPH_BYTES:
             tf.saved_model.save(self.module, str(folder), signatures=self.signatures)
@@ -219,7 +219,7 @@ class FittedScorer:
 
     @property
     def graph_bytes(self) -> int:
-        """The bytes of the constants that a SavedModel holds in its graph."""
+        """The size of the constants in the graph of a SavedModel, in bytes."""
         constants = {
             id(tensor): tensor.dtype.size * int(np.prod(tensor.shape, dtype=np.int64))
             for function in self.signatures.values()
@@ -230,7 +230,7 @@ class FittedScorer:
 
 
 def _remove_random_id(folder: Path) -> None:
-    """Leaves out the random id of a SavedModel, so that a repeated training has the same files."""
+    """Removes the random id of a SavedModel, so that repeated trainings write identical files."""
     path = folder / "fingerprint.pb"
     fingerprint = FingerprintDef.FromString(path.read_bytes())
     fingerprint.ClearField("uuid")

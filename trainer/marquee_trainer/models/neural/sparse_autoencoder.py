@@ -1,10 +1,10 @@
-"""An autoencoder of sparse rows, trained at the cost of the rated cells.
+"""An autoencoder of sparse rows, whose training cost is proportional to the rated cells.
 
-A dense implementation multiplies whole rows, of which a large catalogue has rated some per cent or
-less. Here only rated cells are computed: the encoder adds the weights of a row's cells, and the
-decoder predicts those cells alone. A step goes once over the cells by row, for the codes and the
-errors, and once by column, for the gradients: each thread then owns the weights that it changes, so
-the result does not depend on the number of threads.
+A dense implementation multiplies whole rows, of which at most a few per cent are rated in a large
+catalogue. Here only rated cells are computed: the encoder adds the weights of a row's cells, and
+the decoder predicts only those cells. A step passes over the cells by row, for the codes and the
+errors, and then by column, for the gradients. Each thread updates the weights of different columns,
+so the result does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Cells:
         scales: The scale of each row's inputs (float32, B).
         column_indptr: The start of each column in `by_column`, then the end of the last one
             (int64, columns + 1).
-        by_column: The cells ordered by column (int64, n).
+        by_column: The cells, ordered by column (int64, n).
         rows: The row of each cell (int32, n).
     """
 
@@ -127,7 +127,7 @@ class SparseAutoencoder:
         return [weight.copy() for weight in self._weights]
 
     def set_weights(self, weights: Sequence[Float32]) -> None:
-        """Takes over V, m, W and a."""
+        """Copies given values to V, m, W and a."""
         for own, given in zip(self._weights, weights, strict=True):
             own[...] = given
 
@@ -154,12 +154,12 @@ class SparseAutoencoder:
         return predicted
 
     def step(self, cells: Cells, given: Float32, rate: float, l2: float) -> float:
-        """Changes the weights by one step of Adam.
+        """Updates the weights by one step of Adam.
 
         Args:
             cells: The batch.
-            given: The input that each cell gives: 0 if it is dropped, otherwise 1, scaled up for
-                the cells that are dropped (float32, n).
+            given: The weight of each cell as an input: 0 if it is dropped, otherwise 1 / (1 −
+                dropout rate) (float32, n).
             rate: The learning rate.
             l2: λ.
 
@@ -249,5 +249,5 @@ def _block_size(count: int) -> int:
 
 def _over_rows(cells: Cells, work: Callable[[int, int], float | None]) -> list[float]:
     """Calls a function on blocks of the batch's rows in parallel; see `map_blocks`."""
-    # Blocks do not depend on the number of cores, so that the sum of their results does not either.
+    # The size of blocks is independent of the number of cores, and so is the sum of their results.
     return [found or 0.0 for found in map_blocks(work, len(cells.scales), _ROW_BLOCK)]

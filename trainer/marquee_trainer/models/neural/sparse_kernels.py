@@ -1,7 +1,7 @@
 """The compiled loops of `SparseAutoencoder`, over the rated cells of a batch.
 
-Arrays are those of `Cells` and `SparseAutoencoder`. Threads call the loops for different rows, or
-for different columns.
+Arrays are those of `Cells` and `SparseAutoencoder`. Threads run the loops for different rows or for
+different columns.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from numba import njit
 
 from marquee_core.arrays import Float32, Int32, Int64
 
-# Adam's decay of the gradients and of the squared ones: training has few steps, so the latter must
-# adapt fast.
+# Adam's decay rates of the first and second moments. Training has few steps, so the second moment
+# must adapt fast.
 BETA_1 = 0.9
 BETA_2 = 0.99
 _EPSILON = 1e-7
@@ -143,10 +143,10 @@ def update_columns(
     first: int,
     last: int,
 ) -> None:
-    """Changes the weights of the columns from `first` to `last` by their gradients.
+    """Updates the weights of the columns from `first` to `last` by their gradients.
 
-    For the arguments see `Cells`, `SparseAutoencoder` and `decode_rows`; weights come with their
-    first and second moments, `size` is the step size and `penalty` λ.
+    For the arguments, see `Cells`, `SparseAutoencoder` and `decode_rows`. Weights are followed by
+    their first and second moments, `size` is the step size, and `penalty` is λ.
     """
     units, count = codes.shape[1], len(decoder)
     of_residual = np.empty(units, dtype=np.float32)
@@ -160,8 +160,8 @@ def update_columns(
             of_mark[unit] = penalty * encoder[mark_row, unit]
             of_code[unit] = penalty * decoder[column, unit]
         of_bias[0] = 0.0
-        for place in range(column_indptr[column], column_indptr[column + 1]):
-            cell = by_column[place]
+        for position in range(column_indptr[column], column_indptr[column + 1]):
+            cell = by_column[position]
             row, error = rows[cell], errors[cell]
             code = codes[row]
             of_bias[0] += error
@@ -184,12 +184,14 @@ def update_columns(
 def adam(
     weights: Float32, first: Float32, second: Float32, gradient: Float32, size: np.float32
 ) -> None:
-    """Changes weights, and the moments of their gradients, in place (float32, n each)."""
-    for place in range(len(weights)):
-        g = gradient[place]
-        first[place] += np.float32(1.0 - BETA_1) * (g - first[place])
-        second[place] += np.float32(1.0 - BETA_2) * (g * g - second[place])
-        weights[place] -= size * first[place] / (np.sqrt(second[place]) + np.float32(_EPSILON))
+    """Updates weights and the moments of their gradients in place (float32, n each)."""
+    for position in range(len(weights)):
+        g = gradient[position]
+        first[position] += np.float32(1.0 - BETA_1) * (g - first[position])
+        second[position] += np.float32(1.0 - BETA_2) * (g * g - second[position])
+        weights[position] -= (
+            size * first[position] / (np.sqrt(second[position]) + np.float32(_EPSILON))
+        )
 
 
 @njit(nogil=True, fastmath=True)

@@ -19,7 +19,7 @@ from marquee_trainer.models.model import ConfiguredModel, Epoch, Fit, Training
 from marquee_trainer.models.neural.scoring_module import ArrayScorer, FittedScorer, ScoringModule
 
 # The smallest relative improvement of the validation error that counts for early stopping. With a
-# decaying learning rate, tiny improvements never end.
+# decaying learning rate, tiny improvements never stop.
 _MIN_IMPROVEMENT = 1e-4
 
 
@@ -40,7 +40,7 @@ EpochConfigT_co = TypeVar("EpochConfigT_co", bound=EpochConfig, covariant=True)
 
 
 class RestoredScorer:
-    """A fitted module that was saved, in place of a `FittedScorer`.
+    """A fitted module that was restored from a folder; takes the role of a `FittedScorer`.
 
     Attributes:
         scorer: The scorer that serves the model.
@@ -106,7 +106,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """See `Model.state`: None for a model that the inference service does not know."""
+        """See `Model.state`: None for a model that the inference service cannot load."""
         if self.name not in INFERENCE_SCORERS:
             return None
         return {**self.config_state(), "best_epochs": self._best_epochs}
@@ -135,7 +135,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
         held_out = training.validation is not None
         curve: list[Epoch] = []
         best, best_epoch, best_weights = np.inf, 0, network.get_weights()
-        # The last error that was better by enough, and its epoch.
+        # The last error that was a sufficient improvement, and its epoch.
         mark, mark_epoch = np.inf, 0
         for number in range(1, self._config.epochs + 1):
             train_mse = epoch()
@@ -154,7 +154,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
         return Fit(tuple(curve), self._best_epochs)
 
     def serve(self, module: ScoringModule, data: ReleaseData) -> None:
-        """Makes the scorer of the fitted model.
+        """Creates the scorer of the fitted model.
 
         Args:
             module: The module in its served form.

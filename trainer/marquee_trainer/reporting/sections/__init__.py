@@ -1,6 +1,5 @@
-"""The sections of the report, a file for each group of questions.
+"""The sections of the report, one module per topic.
 
-Each function takes results and returns a `Section`; `reporting/report.py` puts them in order.
-Imports `reporting.page`, `reporting.plots` and what lies below `reporting`. Start with
-`rankings.py`.
+Each function takes results and returns a `Section`; `reporting/report.py` arranges them. May import
+`reporting.page`, `reporting.plots` and the packages below `reporting`. Start with `rankings.py`.
 """

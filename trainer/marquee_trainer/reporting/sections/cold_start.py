@@ -1,4 +1,4 @@
-"""Cold start: how good answers are for new users, by the number of ratings they give."""
+"""Cold start: the quality of recommendations for new users, by the number of ratings they give."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from marquee_trainer.studies.cold_start import ColdStart
 
 
 def cold_start_section(study: ColdStart) -> Section:
-    """The test errors of held-out users: folded in, and after retraining with their ratings."""
-    place = study.given.index(study.retrained) if study.retrained in study.given else None
+    """The test errors of held-out users, by fold-in and after retraining with their ratings."""
+    position = study.given.index(study.retrained) if study.retrained in study.given else None
     rows = []
     for name, curve in study.mse.items():
         retrained = study.retrained_mse[name]
-        change = "" if place is None else f"{curve[place] / retrained - 1:+.2%}"
+        change = "" if position is None else f"{curve[position] / retrained - 1:+.2%}"
         rows.append([name, *(f"{mse:.4f}" for mse in curve), f"{retrained:.4f}", change])
     counts = [str(count) for count in study.given]
     return Section(
         "New users",
         f"The test MSE of {study.users:,} users who were held out of training, by the number of "
-        f"ratings they give at request time; and when {study.retrained} of their ratings are "
-        "added to the training ratings instead of being folded in.",
+        f"ratings that are folded in, and after retraining with {study.retrained} ratings of each.",
         ("model", *counts, f"{study.retrained}, retrained", "fold-in against retrained"),
         rows,
         plots.cold_start_curves(study, list(study.ndcg)),

@@ -1,4 +1,4 @@
-"""Where the errors are: by the amount of training data, and whether stars are calibrated."""
+"""Errors by the amount of training data, and the calibration of predicted stars."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.reporting import plots
 from marquee_trainer.reporting.page import Section
 from marquee_trainer.training.evaluate import ENSEMBLE
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 
 def error_section(
-    dataset: RatingsDataset, test: Interactions, trained: Trained, squared: Mapping[str, Float64]
+    dataset: RatingsDataset,
+    test: Interactions,
+    trained: TrainingResult,
+    squared: Mapping[str, Float64],
 ) -> Section:
     """The errors of users known and unknown in training, and the calibration of the ensemble.
 
@@ -37,9 +40,9 @@ def error_section(
     return Section(
         "Where the errors are",
         "The charts show the error by the number of training ratings of the user and of the item, "
-        "and the calibration of the ensemble: the mean rating that users gave against the stars "
-        "that it predicted. For a user without training ratings a model knows only how the item "
-        "is rated in general, so it can hardly be better than the baseline.",
+        "and the calibration of the ensemble: the mean of the true ratings against the predicted "
+        "stars. For a user without training ratings, a model knows only how the item is rated in "
+        "general, so it can hardly improve on the baseline.",
         ("users", "test ratings", "baseline RMSE", "ensemble RMSE", "change"),
         _rmse_by_knowledge(squared, user_counts > 0),
         [*by_count, plots.calibration(predicted, test.ratings)],
@@ -55,7 +58,7 @@ def _rmse_by_knowledge(squared: Mapping[str, Float64], known: Bool) -> list[list
     """
     rows = []
     for name, part in (("known", known), ("unknown", ~known), ("all", known | ~known)):
-        # If all users are known, or all unknown, the row of all users says it.
+        # If all users are known, or all are unknown, the row of all users has the same figures.
         if not part.any() or (name != "all" and part.all()):
             continue
         baseline, ensemble = (

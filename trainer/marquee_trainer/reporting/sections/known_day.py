@@ -1,4 +1,4 @@
-"""Known day: how much predictions gain if the day of the rating is known."""
+"""Known day: how much predictions improve if the day of the rating is known."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def known_day_section(known_day: KnownDay, metrics: Mapping[str, Mapping[str, fl
     return Section(
         "If the day of the rating were known",
         "Users rate higher on some days than on others, and the ratings of an item drift. Here "
-        "Bayesian MF also has an effect for each user's day and each item's month, learned from "
-        "the other ratings of that period. A forecast does not have them, so this model is not "
-        "served.",
+        "Bayesian MF also has an effect for each day of a user and each month of an item, learned "
+        "from other ratings of that period. These are not available to a forecast, so this model "
+        "is not served.",
         ("model", "test MSE", "test RMSE", "test MSE, day unknown", "change"),
         rows,
     )

@@ -7,7 +7,7 @@ from marquee_trainer.reporting.page import Section
 from marquee_trainer.reporting.significance import ranking_comparisons, ranking_intervals
 from marquee_trainer.training.evaluate import Evaluation
 
-# Further metrics, each with its column heading.
+# Further metrics with their column headings.
 _FURTHER = {
     "recall@20": "Recall@20",
     "mrr": "MRR",

@@ -1,4 +1,4 @@
-"""Predicted ratings: the error of each rating predictor, and how much the ensemble gains."""
+"""Predicted ratings: the error of each rating predictor, and the gain of the ensemble."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marquee_trainer.reporting import plots
 from marquee_trainer.reporting.page import Section
 from marquee_trainer.reporting.significance import ablation, rating_comparisons
 from marquee_trainer.training.config import TrainingConfig
-from marquee_trainer.training.results import Trained
+from marquee_trainer.training.results import TrainingResult
 
 _METRICS = ("train_mse", "test_mse", "test_rmse", "test_mae")
 
@@ -30,10 +30,10 @@ def rating_section(
     text = ""
     if {UserCF.name, ItemCF.name} <= set(seconds):
         text = (
-            "The time to find neighbours grows with the squared numbers of ratings per user and "
-            "per item, so the data decides which of the two is quicker. Here neighbours of items "
-            f"were found in {seconds[ItemCF.name]:.1f} s and neighbours of users in "
-            f"{seconds[UserCF.name]:.1f} s."
+            "The time to find neighbours of items grows with the squared numbers of ratings per "
+            "user, and that of users with those per item, so which is faster depends on the data. "
+            f"Here it took {seconds[ItemCF.name]:.1f} s for items and {seconds[UserCF.name]:.1f} s "
+            "for users."
         )
     return Section(
         "Predicted ratings",
@@ -82,9 +82,9 @@ def comparison_section(squared: Mapping[str, Float64], users: Int32, seed: int) 
 
 
 def ablation_section(
-    dataset: RatingsDataset, split: Split, trained: Trained, config: TrainingConfig
+    dataset: RatingsDataset, split: Split, trained: TrainingResult, config: TrainingConfig
 ) -> Section:
-    """What each model contributes to the rating blend: its test MSE without the model."""
+    """An ablation of the rating blend: its test MSE without each model."""
     measured = ablation(
         trained.validation,
         trained.evaluation.predictions,

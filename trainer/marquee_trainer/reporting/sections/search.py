@@ -1,4 +1,4 @@
-"""Hyperparameters: which were chosen on validation ratings, and how the others were searched."""
+"""Hyperparameters: those chosen on validation ratings, and how the others were searched."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def search_section(searches: Searches, is_same_training_data: bool) -> Section:
         return Section(
             "Configured hyperparameters",
             "`marquee tune` chose these hyperparameters on other ratings than the training ratings "
-            "of this evaluation. If some of those are test ratings here, the figures are too good. "
-            "Models that are not in the table use the package's defaults.",
+            "of this evaluation. If these include test ratings of this evaluation, its figures are "
+            "too optimistic. Models that are not in the table use the package's defaults.",
             ("model", "hyperparameters"),
             [[name, _parameters(record)] for name, record in searches.models.items()],
         )
@@ -62,10 +62,10 @@ def search_section(searches: Searches, is_same_training_data: bool) -> Section:
     ]
     return Section(
         "Hyperparameter search",
-        "`marquee tune` searched on a validation part of the training ratings of this evaluation. "
-        "The loss is the validation MSE, or 1 − NDCG@10 for rankers. Models that are not in the "
-        "table use the package's defaults. A search continues from the best values found so far, "
-        "so more time can find better ones.",
+        "`marquee tune` searched hyperparameters on a validation part of the training ratings of "
+        "this evaluation. The loss is the validation MSE, or 1 − NDCG@10 for rankers. Models that "
+        "are not in the table use the package's defaults. A further search continues from the best "
+        "values found so far and may find better ones.",
         ("model", "trials", "first loss", "best loss", "hyperparameters"),
         rows,
     )

@@ -1,4 +1,4 @@
-"""Unknown users: how much the items' features alone can improve on the baseline."""
+"""Unknown users: how much item features alone can improve on the baseline."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def unknown_users_section(study: UnknownUsers) -> Section:
     return Section(
         "Unknown users: what item features can predict",
         f"{study.ratings:,} test ratings are by users without a training rating; the baseline's "
-        f"RMSE on them is {study.baseline:.4f}. A ridge regression on features of the items, "
-        "fitted to such ratings of the validation part, shows what can be gained without knowing "
-        "the user. The oracle is a least-squares fit of the same features to the test ratings "
-        "themselves: no model can use it, and it bounds the possible gain.",
+        f"RMSE on them is {study.baseline:.4f}. A ridge regression on item features, fitted to "
+        "such ratings of the validation part, shows the gain that is possible without knowing the "
+        "user. The oracle is a least-squares fit of the same features to the test ratings "
+        "themselves. No real model can use it, and it bounds the possible gain.",
         ("item features", "RMSE", "change", "oracle RMSE", "change"),
         rows,
     )

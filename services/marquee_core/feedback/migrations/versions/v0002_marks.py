@@ -1,4 +1,4 @@
-"""Creates the table of the marks that trainers leave in the log."""
+"""Creates the table of the marks that trainers write to the log."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Drops the index of users' events by time, which took a third of the time to record an event.
+"""Drops the index of users' events by time, which took a third of the time of recording an event.
 
-Only ListFeedback used it; it sorts the events of its user, which the index of keys finds.
+Only ListFeedback used it. That method now finds a user's events by the index of keys, and sorts
+them.
 """
 
 from __future__ import annotations

@@ -1,0 +1,87 @@
+"""Priorities: work for batches runs only when no interactive call has work to do.
+
+The priority of a call is a context variable of its task. The gateway gives the subjects of a batch
+the batch priority. Calls to backends carry the priority as metadata, from which the backend's
+interceptor sets it again. `MicroBatcher` and `PriorityExecutor` keep one queue for each priority.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextvars import ContextVar
+from enum import Enum
+from typing import Any, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+_KEY = "marquee-lane"
+
+
+class Priority(Enum):
+    """The priority of a piece of work, highest first."""
+
+    INTERACTIVE = "interactive"  # single calls
+    BATCH = "batch"  # subjects of a batch, which takes longer anyway
+
+
+PRIORITY: ContextVar[Priority] = ContextVar("priority", default=Priority.INTERACTIVE)
+"""The priority of the current task."""
+
+
+def priority_metadata() -> tuple[tuple[str, str], ...]:
+    """Returns the metadata that passes the current task's priority to a backend."""
+    priority = PRIORITY.get()
+    return () if priority is Priority.INTERACTIVE else ((_KEY, priority.value),)
+
+
+def priority_of(metadata: Sequence[tuple[str, Any]]) -> Priority:
+    """Returns the priority in a call's metadata; interactive if there is none."""
+    for key, value in metadata:
+        if key == _KEY and value == Priority.BATCH.value:
+            return Priority.BATCH
+    return Priority.INTERACTIVE
+
+
+class PriorityExecutor(Executor):
+    """A single thread that runs the work with the highest priority first.
+
+    Work whose future has been cancelled, because its caller has gone or its deadline has passed, is
+    not started.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Creates the executor; the thread starts with the first piece of work.
+
+        Args:
+            name: Prefix of the thread's name.
+        """
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._queues: dict[Priority, deque[tuple[Future[Any], Callable[[], Any]]]] = {
+            priority: deque() for priority in Priority
+        }
+
+    def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Queues work with the priority of the current task; see `Executor.submit`."""
+        future: Future[_T] = Future()
+        self._queues[PRIORITY.get()].append((future, lambda: fn(*args, **kwargs)))
+        self._thread.submit(self._run_next)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Stops the thread; see `Executor.shutdown`."""
+        self._thread.shutdown(wait, cancel_futures=cancel_futures)
+
+    def _run_next(self) -> None:
+        # Some queue has work: `submit` adds one piece of work for each run of this method.
+        future, work = next(queue for queue in self._queues.values() if queue).popleft()
+        if not future.set_running_or_notify_cancel():
+            return
+        try:
+            result = work()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
