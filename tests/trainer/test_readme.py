@@ -13,6 +13,8 @@ from click.testing import CliRunner
 
 from locations import PROJECT
 from marquee_trainer.commands.cli import data
+from marquee_trainer.commands.progress import training_plan
+from marquee_trainer.models.costs import COSTS
 from marquee_trainer.models.model import Training
 
 README = (PROJECT / "trainer/README.md").read_text()
@@ -29,13 +31,19 @@ BLOCKS = blocks("python")
 def test_the_example_adds_a_model_that_is_better_than_popularity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The blocks run one after another, and the scorer that they define can be saved and loaded."""
+    """The blocks run one after another, and the scorer that they define can be saved and loaded.
+
+    The remaining time of a training run is estimated although the model's cost is not measured.
+    """
     (tmp_path / "readme_example.py").write_text("\n".join(BLOCKS))
     monkeypatch.syspath_prepend(tmp_path)
     example = importlib.import_module("readme_example")
     printed = dict(line.split() for line in capsys.readouterr().out.splitlines())
     assert list(printed) == ["popularity", "cooccurrence", "ensemble"]
     assert float(printed["popularity"]) < float(printed["cooccurrence"])
+    assert "cooccurrence" not in COSTS
+    plan = training_plan(["ease", "cooccurrence"], 10, 100, 125)
+    assert [bool(step.expected_s) for step in plan if step.kind == "cooccurrence"] == [True] * 3
     data = example.trained.data
     model = example.Cooccurrence()
     model.fit(Training(data))

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from marquee_core.release.ensemble import GATEWAY_MODELS
 from marquee_trainer.commands.estimate import Estimator, PlannedStep, duration
-from marquee_trainer.models.costs import COSTS, SCORING
+from marquee_trainer.models.costs import SCORING, estimated_cost
 from marquee_trainer.models.model import Epoch
 from marquee_trainer.training.progress import Progress
 
@@ -172,6 +172,8 @@ def training_plan(
 ) -> list[PlannedStep]:
     """Lists the steps of a training run.
 
+    A model without a measured cost is expected to take as long as the median of the other models.
+
     Args:
         models: The names of the models, in the order in which they are fitted.
         validation_ratings: The number of training ratings held out for validation.
@@ -185,7 +187,10 @@ def training_plan(
     def refits(step: str, ratings: int) -> list[PlannedStep]:
         return [
             PlannedStep(
-                step.format(name), name, ratings, expected_s=COSTS[name].at(ratings).refit_s
+                step.format(name),
+                name,
+                ratings,
+                expected_s=estimated_cost(name).at(ratings).refit_s,
             )
             for name in refit_order or models
         ]
@@ -197,7 +202,7 @@ def training_plan(
             name,
             first,
             is_search=True,
-            expected_s=COSTS[name].at(first).fit_s,
+            expected_s=estimated_cost(name).at(first).fit_s,
         )
         for name in models
     ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import click
 
 from marquee_trainer.commands.estimate import Remaining, duration
-from marquee_trainer.models.costs import COSTS
+from marquee_trainer.models.costs import estimated_cost
 from marquee_trainer.models.model import Epoch, Model
 from marquee_trainer.training.parallel_fits import StageFinished, StageStarted
 from marquee_trainer.training.plan import FIT, TrainingPlan
@@ -55,8 +55,6 @@ class WorkerProgress:
 
     @staticmethod
     def _seconds(model: str, stage: str, ratings: int) -> float:
-        """The expected seconds of a fit on the reference machine; 0 if unknown."""
-        if model not in COSTS:
-            return 0.0
-        cost = COSTS[model].at(ratings)
+        """The expected seconds of a fit on the reference machine."""
+        cost = estimated_cost(model).at(ratings)
         return cost.fit_s if stage == FIT else cost.refit_s

@@ -85,8 +85,20 @@ The best rankers and the best rating predictors on MovieLens come first, followe
 improve the ensemble most for their time.
 """
 
+_TYPICAL = Cost(
+    statistics.median(cost.setup_s for cost in COSTS.values()),
+    statistics.median(cost.fit_s for cost in COSTS.values()),
+    statistics.median(cost.refit_share for cost in COSTS.values()),
+    statistics.median(cost.exponent for cost in COSTS.values()),
+)
+
 SCORING = Cost(0.05, 0.5, 0.4, 1.0)
 """The cost per model of learning the ensemble; `refit_s` is that of the evaluation."""
+
+
+def estimated_cost(name: str) -> Cost:
+    """Returns the cost of a model; for a model without a measured cost, the median of `COSTS`."""
+    return COSTS.get(name, _TYPICAL)
 
 
 @cache

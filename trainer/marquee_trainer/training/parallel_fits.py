@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from marquee_core.tasks.task import Report, RunTasks
-from marquee_trainer.models.costs import COSTS
+from marquee_trainer.models.costs import estimated_cost
 from marquee_trainer.models.model import Epoch, Model
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.checkpoints import Checkpoints, checkpoint_name
@@ -120,7 +120,7 @@ def fit_in_parallel(
     ratings = len(plan.split.train)
     tasks = sorted(
         (model for model in models if model.state is not None),
-        key=lambda model: -COSTS[model.name].at(ratings).fit_s if model.name in COSTS else 0.0,
+        key=lambda model: -estimated_cost(model.name).at(ratings).fit_s,
     )
     work = ChainWorker(replace(plan), folder if is_shared else None)
     with closing(run(work, tasks, lambda _, value: on_report(value))) as results:
