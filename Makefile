@@ -25,7 +25,7 @@ demo: $(VENV)/ready ## Train on sample ratings, serve and recommend (ARGS="--dat
 	$(BIN)/marquee demo $(ARGS)
 
 .PHONY: test
-test: lint types coverage ## Run everything that CI runs: lint, types and tests; tells the line coverage
+test: lint types coverage ## Run everything that CI runs: lint, types and tests; prints the line coverage
 
 .PHONY: lint
 lint: $(VENV)/ready ## Check formatting, lint rules, import layers and security

@@ -196,20 +196,24 @@ class EventIdReused(_DetailError):
     key, text = "event_id", "a different event with the id {!r} has already been recorded"
 
 
-class Overloaded(_DetailError):
-    """The server refuses the call because too many calls are in progress.
+class Retryable(_DetailError, abstract=True):
+    """The call failed because a resource is exhausted, and should be retried later.
 
     Attributes:
         retry_after_s: Seconds after which the call should be retried.
     """
 
-    code = _Code.RESOURCE_EXHAUSTED
-    reason = _Reason.ERROR_REASON_OVERLOADED
-    key, text = "limit", "the limit of {} calls in progress is reached"
-
     def __init__(self, value: str, retry_after_s: float = 0.1) -> None:
         super().__init__(value)
         self.retry_after_s = retry_after_s
+
+
+class Overloaded(Retryable):
+    """The server refuses the call because too many calls are in progress."""
+
+    code = _Code.RESOURCE_EXHAUSTED
+    reason = _Reason.ERROR_REASON_OVERLOADED
+    key, text = "limit", "the limit of {} calls in progress is reached"
 
 
 class Busy(Overloaded):
@@ -228,7 +232,7 @@ class TooManyBatches(Overloaded):
     key, text = "limit", "the limit of {} batches in progress is reached"
 
 
-class NotRead(Overloaded):
+class ResponsesNotRead(Retryable):
     """The caller does not read the responses to its call."""
 
     code = _Code.RESOURCE_EXHAUSTED

@@ -107,8 +107,8 @@ def promote(
         force: Whether to bypass the gate, which the audit records.
         approve: Whether a person has approved the release, which the verdict `ask` requires.
         require_approval: Whether a person must approve every release.
-        verdict: A verdict that `judge` has just returned, which is used if the release in
-            production is still the one with which it compares. None to call `judge`.
+        verdict: A verdict that `verdict_on` has just returned, which is used if the release in
+            production is still the one with which it compares. None to call `verdict_on`.
         gate: The gate; None for the installed one.
 
     Raises:
@@ -125,7 +125,7 @@ def promote(
     if production_id == release_id:
         return Promotion(store.promote(release_id, why=why, by=by), None)
     if verdict is None or verdict.production_id != production_id:
-        verdict = judge(store, release_id, require_approval=require_approval, gate=gate)
+        verdict = verdict_on(store, release_id, require_approval=require_approval, gate=gate)
     if not _is_agreed(verdict, approve):
         return Promotion(None, verdict)
     decision = f"the gate decided {verdict.decision.value}"
@@ -175,7 +175,7 @@ def promote_with_ranking(
         verdict = None
         if not force:
             candidates, folder = stage(Path(name) / "staged", folder, manifest)
-            verdict = judge(
+            verdict = verdict_on(
                 store,
                 manifest.release_id,
                 candidates=candidates,
@@ -202,7 +202,7 @@ def _is_agreed(verdict: Verdict, approve: bool) -> bool:
     return verdict.decision is Decision.PROMOTE or (verdict.decision is Decision.ASK and approve)
 
 
-def judge(
+def verdict_on(
     store: ReleaseStore,
     release_id: str,
     *,

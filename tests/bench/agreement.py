@@ -16,7 +16,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import Scorer
 from marquee_core.service_names import BACKENDS, CF, INFERENCE
 from marquee_services.cf.models import CF_SCORERS
-from marquee_services.gateway.ranking.filters import eligible_items
+from marquee_services.gateway.ranking.filters import filter_mask
 from marquee_services.gateway.ranking.own_models import own_outputs
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
 from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
@@ -72,7 +72,7 @@ class FullScoring:
         subject = resolve_subject(release, request.subject)
         outputs = self.outputs(subject)
         blends = release.ensemble.blends(sorted(release.backends))
-        eligible, _ = eligible_items(release, request.options.filter)
+        eligible, _ = filter_mask(release, request.options.filter)
         eligible[subject.profile.items] = False
         pool = np.flatnonzero(eligible)
         ranking = blends.ranking.apply(outputs)[pool]

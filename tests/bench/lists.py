@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from marquee_services.lists.output import Output
+from marquee_services.lists.output import ListFiles
 from marquee_services.lists.request import ListRequest
 from marquee_services.lists.worker import ListWorker, Part
 
@@ -28,7 +28,7 @@ def measure(store: str, release_id: str, page_size: int, user_ids: list[str]) ->
     with tempfile.TemporaryDirectory(prefix="marquee-bench-") as folder:
         cache = str(Path(folder) / "cache")
         request = ListRequest(store, release_id, page_size, cache_dir=cache)
-        worker = ListWorker(request, Output.parse(f"{folder}/lists"))
+        worker = ListWorker(request, ListFiles.parse(f"{folder}/lists"))
         # Loads the release and prepares everything that is needed only once.
         worker(Part(0, 0, 1, tuple(user_ids[:1])), lambda _: None)
         part = Part(1, 0, len(user_ids), tuple(user_ids))

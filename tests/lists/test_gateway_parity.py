@@ -16,7 +16,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_services.lists.blocks import BlockRanker
-from marquee_services.lists.output import Output
+from marquee_services.lists.output import ListFiles
 from marquee_services.lists.release import load_release
 from marquee_services.lists.run import cut_parts, write_lists
 from marquee_services.lists.table import METADATA
@@ -103,7 +103,7 @@ def test_lists_equal_the_answers_of_a_gateway(
     users = [*(f"u{n}" for n in range(0, USERS, 2)), "nobody", "x" * 300]
     summary = write_lists(
         request,
-        Output.parse(str(tmp_path / "lists")),
+        ListFiles.parse(str(tmp_path / "lists")),
         cut_parts(len(users), users, 100),
         run_here,
         lambda _: None,
@@ -155,7 +155,7 @@ async def test_lists_of_large_catalogues_equal_those_of_a_gateway(
     await asyncio.to_thread(
         write_lists,
         request,
-        Output.parse(str(tmp_path / "lists")),
+        ListFiles.parse(str(tmp_path / "lists")),
         cut_parts(USERS, None, 100),
         run_here,
         lambda _: None,

@@ -14,9 +14,9 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.tasks.processes import run_in_processes
-from marquee_services.lists.output import Output, OutputError
+from marquee_services.lists.output import ListFiles, OutputError
 from marquee_services.lists.request import ListRequest
-from marquee_services.lists.run import Summary, cut_parts, partition_size, write_lists
+from marquee_services.lists.run import Progress, cut_parts, default_part_size, write_lists
 from toy.lists import list_request, rows_of, run_here
 from toy.release import USERS, publish_toy
 
@@ -38,11 +38,11 @@ def request_for_lists(released: tuple[ReleaseStore, Manifest, Path]) -> ListRequ
 
 def write(
     request: ListRequest, out: Path | str, size: int = 10, users: Sequence[str] | None = None
-) -> Summary:
+) -> Progress:
     """Write lists in this process."""
     count = USERS if users is None else len(users)
     parts = cut_parts(count, users, size)
-    return write_lists(request, Output.parse(str(out)), parts, run_here, lambda _: None)
+    return write_lists(request, ListFiles.parse(str(out)), parts, run_here, lambda _: None)
 
 
 def test_a_run_resumes_where_an_earlier_one_stopped(
@@ -54,7 +54,7 @@ def test_a_run_resumes_where_an_earlier_one_stopped(
     """
     out = tmp_path / "lists"
     first = write(request_for_lists, out)
-    assert (first.parts, first.computed, first.found) == (4, USERS, 0)
+    assert (first.parts, first.computed, first.reused) == (4, USERS, 0)
     paths = sorted(out.iterdir())
     assert [path.name for path in paths] == [f"part-0000{n}.parquet" for n in range(4)]
     contents = [path.read_bytes() for path in paths]
@@ -65,7 +65,7 @@ def test_a_run_resumes_where_an_earlier_one_stopped(
     paths[2].write_bytes(damaged)
     modified = paths[3].stat().st_mtime_ns
     second = write(request_for_lists, out)
-    assert (second.computed, second.found, second.items) == (30, 10, first.items)
+    assert (second.computed, second.reused, second.items) == (30, 10, first.items)
     assert [path.read_bytes() for path in paths] == contents
     assert paths[3].stat().st_mtime_ns == modified
     assert sorted(out.iterdir()) == paths
@@ -79,7 +79,7 @@ def test_parts_of_other_lists_are_replaced(
     out, users = tmp_path / "lists", [f"u{n}" for n in range(10)]
     plain = list_request(store.url, manifest.release_id, cache)
     assert write(plain, out, users=users).computed == 10
-    assert write(plain, out, users=users).found == 10
+    assert write(plain, out, users=users).reused == 10
     short = list_request(store.url, manifest.release_id, cache, page_size=5)
     assert write(short, out, users=users).computed == 10
     seen = list_request(
@@ -113,7 +113,7 @@ def test_a_single_file_contains_the_parts_in_order(
     assert rows_of(content) == [row for part in parts for row in part]
     assert pq.ParquetFile(io.BytesIO(content)).num_row_groups == 4
     assert sorted(p.name for p in tmp_path.iterdir()) == ["all.parquet", "parts"]
-    assert write(request_for_lists, path).found == USERS
+    assert write(request_for_lists, path).reused == USERS
     path.write_bytes(content[:-100])
     assert write(request_for_lists, path).computed == USERS
     assert path.read_bytes() == content
@@ -125,13 +125,13 @@ def test_the_folder_may_be_a_url_with_a_pattern(
     """Object storage is written through fsspec, here with files in memory."""
     out = f"memory://lists-{tmp_path.name}/*.parquet"
     assert write(request_for_lists, out, size=20).computed == USERS
-    storage = Output.parse(out).storage
+    storage = ListFiles.parse(out).storage
     assert storage.names("") == ["00000.parquet", "00001.parquet"]
     assert len({row["user_id"] for row in rows_of(storage.read("00001.parquet"))}) == 20
-    assert write(request_for_lists, out, size=20).found == USERS
+    assert write(request_for_lists, out, size=20).reused == USERS
     single = f"memory://lists-{tmp_path.name}/all/one.parquet"
     assert write(request_for_lists, single, size=20).computed == USERS
-    assert Output.parse(single).file_storage.names("") == ["one.parquet"]
+    assert ListFiles.parse(single).file_storage.names("") == ["one.parquet"]
 
 
 def test_several_processes_write_the_same_as_one(
@@ -140,14 +140,14 @@ def test_several_processes_write_the_same_as_one(
     """Progress counts every user once, and the bytes do not depend on the processes."""
     write(request_for_lists, tmp_path / "one")
     seen: list[int] = []
-    summary = write_lists(
+    progress = write_lists(
         request_for_lists,
-        Output.parse(str(tmp_path / "two")),
+        ListFiles.parse(str(tmp_path / "two")),
         cut_parts(USERS, None, 10),
         partial(run_in_processes, processes=2),
         lambda so_far: seen.append(so_far.computed),
     )
-    assert (summary.computed, summary.parts) == (USERS, 4)
+    assert (progress.computed, progress.parts) == (USERS, 4)
     assert seen == sorted(seen)
     assert seen[-1] == USERS
     for part in (tmp_path / "one").iterdir():
@@ -168,7 +168,7 @@ def test_several_processes_write_the_same_as_one(
 )
 def test_an_output_is_a_folder_pattern_or_file(out: str, folder: str, name: str, file: str) -> None:
     """The star stands for the number of a part."""
-    output = Output.parse(out)
+    output = ListFiles.parse(out)
     assert (output.folder, output.name(7), output.file) == (folder, name, file)
 
 
@@ -176,12 +176,12 @@ def test_an_output_is_a_folder_pattern_or_file(out: str, folder: str, name: str,
 def test_invalid_patterns_are_refused(out: str) -> None:
     """Only the name of Parquet files may contain a star."""
     with pytest.raises(OutputError, match=r"\*|must end"):
-        Output.parse(out)
+        ListFiles.parse(out)
 
 
 def test_parts_depend_only_on_the_number_of_users() -> None:
     """A run can be resumed on a machine with another number of cores."""
-    assert [partition_size(users) for users in (1, 6_040, 1_000_000, 10**8)] == [
+    assert [default_part_size(users) for users in (1, 6_040, 1_000_000, 10**8)] == [
         500,
         500,
         3_907,

@@ -88,7 +88,7 @@ def observe(keep: bool, minutes: float, draw: str) -> None:
                     time.sleep(_INTERVAL_S)
             except KeyboardInterrupt:
                 click.echo("stopping")
-            click.echo(f"{load.calls} calls")
+            click.echo(f"{load.answered} calls")
             for message, failures in load.failures.items():
                 click.echo(f"{failures} failed: {message}")
     if missing:

@@ -1,4 +1,4 @@
-"""Measures the figures of CAPACITY.md for a release of yours: `make capacity ARGS=STORE`.
+"""Measures the figures of CAPACITY.md for your own release: `make capacity ARGS=STORE`.
 
 CPU time and memory are measured per process, so other load on the machine has little effect.
 """
@@ -106,14 +106,14 @@ def _cpu_s(pid: int) -> float:
 @click.option("--calls", default=2000, help="Number of calls of each kind.")
 def run(store: str, calls: int) -> None:
     """Prints the memory and the CPU per call of each service, for the release in production."""
-    found = ReleaseStore(store)
-    production = found.production()
+    releases = ReleaseStore(store)
+    production = releases.production()
     if production is None:
         raise click.ClickException(f"no release is in production in {store}")
-    manifest = found.manifest(production.release_id)
+    manifest = releases.manifest(production.release_id)
     data, size = manifest.data, sum(entry.size for entry in manifest.files.values())
     with tempfile.TemporaryDirectory(prefix="marquee-capacity-") as made:
-        users = load_users(found, manifest, Path(made) / "users")
+        users = load_users(releases, manifest, Path(made) / "users")
         ids = users.ids(range(len(users)))
         options: dict[str, str | None] = {"cache-dir": str(Path(made) / "cache")}
         # A long timeout, so that answers are not degraded on a busy machine.

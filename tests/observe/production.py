@@ -1,4 +1,4 @@
-"""Runs the production overlay on this machine, under light load with every kind of call."""
+"""Runs the production overlay on this machine, under a light load of typical calls."""
 
 from __future__ import annotations
 
@@ -131,10 +131,10 @@ def end_on_sigterm() -> None:
 
 
 class Load:
-    """A thread that makes every kind of call until `stop`; a context manager.
+    """A thread that makes typical calls until `stop`; a context manager.
 
     Attributes:
-        calls: Number of calls that were answered.
+        answered: Number of calls that were answered.
         failures: Number of failed calls by error message.
     """
 
@@ -145,7 +145,7 @@ class Load:
             system: The system to call.
             pause: Seconds between two rounds of calls.
         """
-        self.calls = 0
+        self.answered = 0
         self.failures: Counter[str] = Counter()
         self._system, self._pause = system, pause
         self._random = random.Random(0)  # noqa: S311 - load, not secrets
@@ -185,12 +185,12 @@ class Load:
                         return
                     try:
                         call()
-                        self.calls += 1
+                        self.answered += 1
                     except MarqueeError as error:
                         self.failures[str(error)] += 1
 
     def _calls(self, client: Client) -> list[Callable[[], object]]:
-        """Returns one call of each kind, for random users and items."""
+        """Returns one round of calls, for random users and items."""
         user = self._random.choice(USER_IDS)
         known = self._random.choice(USER_IDS[:20])
         item = self._random.choice(ITEM_IDS)

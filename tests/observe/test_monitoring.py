@@ -60,8 +60,8 @@ def test_the_drill_causes_every_alert() -> None:
     assert caused == {rule["alert"] for rule in alert_rules(rules())}
 
 
-def test_every_runbook_entry_helps() -> None:
-    """An entry has a symptom, three commands, a mitigation and an end, or refers to another."""
+def test_runbook_entries_are_complete() -> None:
+    """Each has a symptom, three commands, a mitigation and when it is resolved, or a reference."""
     for entry in re.split(r"^## ", RUNBOOK.read_text(), flags=re.M)[2:]:
         if "more slowly" in entry:
             continue

@@ -22,7 +22,7 @@ from marquee_services import promotion
 from marquee_services.commands.experiments import experiments
 from marquee_services.commands.releases import releases
 from marquee_services.standalone.verification import Verification
-from marquee_trainer.commands.promotion import write_metrics
+from marquee_trainer.commands.gate_submission import write_metrics
 from toy.bare_release import make_release
 from toy.release import publish_toy
 
@@ -109,13 +109,13 @@ def test_a_refused_release_is_judged_again(store: ReleaseStore) -> None:
     record_verdict(store.storage, verdict_on(store, "second", Decision.REFUSE))
     calls: list[str] = []
     gate = gate_with(Decision.PROMOTE, calls)
-    assert promotion.judge(store, "second", gate=gate).decision is Decision.PROMOTE
+    assert promotion.verdict_on(store, "second", gate=gate).decision is Decision.PROMOTE
     assert calls == ["second"]
     newest = latest_verdict(store.storage, store.manifest("second"))
     assert newest is not None
     assert newest.decision is Decision.PROMOTE
     # It is not judged a third time.
-    assert promotion.judge(store, "second", gate=gate) == newest
+    assert promotion.verdict_on(store, "second", gate=gate) == newest
     assert calls == ["second"]
 
 
@@ -130,7 +130,7 @@ def test_a_verdict_from_publication_is_used_while_production_is_unchanged(
     manifest = replace(make_release(tmp_path / "third", "third", "third"), gate=agreed)
     store.publish(tmp_path / "third", manifest)
     assert store.manifest("third").gate == agreed
-    assert promotion.judge(store, "third", gate=gate) == agreed
+    assert promotion.verdict_on(store, "third", gate=gate) == agreed
     store.promote("second")
     done = promotion.promote(store, "third", verdict=agreed, gate=gate)
     assert (done.production, done.decision, calls) == (None, Decision.REFUSE, ["third"])

@@ -2,7 +2,7 @@
 
 A fork copies the memory of a process but only one of its threads. If another thread is executing
 gRPC code at that moment, the child gets inconsistent gRPC state and crashes when it uses it. A fork
-therefore waits for the calls in progress, and new calls wait for the fork.
+therefore waits for the calls in progress, for up to ten seconds, and new calls wait for the fork.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import threading
 import time
 from types import TracebackType
 
-# The maximum time that a fork waits, in seconds. A call lasts no longer than its deadline.
+# The maximum time that a fork waits, in seconds. After that, the process forks while calls are in
+# progress, and gRPC may crash in the child.
 MAX_WAIT_S = 10.0
 # gRPC's internal threads finish a call shortly after it has returned.
 _SETTLE_S = 0.03
@@ -50,7 +51,7 @@ class ForkGate:
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
-        """Blocks other threads from entering, and waits until all have left."""
+        """Blocks other threads from entering, and waits up to `MAX_WAIT_S` until all have left."""
         with self._changed:
             # Two threads may fork at the same time.
             while self._is_forking:

@@ -65,7 +65,7 @@ class Call:
 
 
 class FakeGateway:
-    """A gateway with configurable answers. It listens immediately, until `close`.
+    """A gateway with configurable answers. It listens from construction until `close`.
 
     An RPC that has not been configured with `on` returns an empty response.
 
@@ -113,8 +113,9 @@ class FakeGateway:
 
         Args:
             method: The name of the RPC, for example `Recommend`.
-            behaviour: A response message, an iterable of responses for `BatchRecommend`, a
-                `MarqueeError`, or a function from the request to one of these.
+            behaviour: A response message, a list of responses for `BatchRecommend`, a
+                `MarqueeError`, or a function from the request to one of these. The first call
+                exhausts an iterator; a list answers every call.
 
         Raises:
             ValueError: No service has an RPC of that name.

@@ -20,7 +20,8 @@ _T = TypeVar("_T")
 class Database:
     """The database of a feedback log. Its tables are created or migrated on first use.
 
-    Methods raise `LogUnavailable` if the database cannot be reached or rejects a statement.
+    Methods raise `LogUnavailable` if the database cannot be reached, or fails for a reason other
+    than the data.
     """
 
     def __init__(self, url: str, timeout: float) -> None:
@@ -55,7 +56,8 @@ class Database:
             work: Executes the statements. It is called again if the connection was closed.
 
         Raises:
-            LogUnavailable: The database does not respond.
+            DataError: The database cannot represent a value in a statement.
+            LogUnavailable: The database does not respond, or fails for another reason.
         """
 
         def run() -> _T:
@@ -72,6 +74,7 @@ class Database:
 
         Raises:
             IntegrityError: A statement violates a constraint; nothing was written.
+            DataError: The database cannot represent a value in a statement; nothing was written.
             LogUnavailable: Nothing was written, or the connection was lost while the transaction
                 was committed.
         """

@@ -111,7 +111,7 @@ class Appended:
         recorded: The number of new events.
         duplicates: The number of events whose key was recorded before.
         ignored: The number of events that occurred before their user was forgotten.
-        position: A position that includes the batch.
+        position: A log position; a reader that has read up to it has seen the batch.
         entries: The entries of the batch, so that a follower in the same process need not read
             them. Empty unless all events are new and their positions are consecutive.
     """
@@ -129,7 +129,7 @@ class Deleted:
 
     Attributes:
         count: The number of events that were deleted.
-        position: A position that includes the deletion.
+        position: A log position; a reader that has read up to it has seen the deletion.
     """
 
     count: int
@@ -181,7 +181,7 @@ class EventIdReused(Exception):
 
 
 class LogUnavailable(Exception):
-    """The database of the log cannot be reached, or rejected a statement."""
+    """The database of the log cannot be reached, or failed for a reason other than the data."""
 
 
 class LogTooNew(LogUnavailable):
@@ -193,5 +193,8 @@ Batch = Sequence[FeedbackEvent]
 
 
 def user_digest(user_id: str) -> bytes:
-    """Returns the digest (32 bytes) that identifies a forgotten user without storing the id."""
+    """Returns the SHA-256 digest (32 bytes) that stands for a user where the id must not be stored.
+
+    It is used for forgotten users, for counts of lists and for outcomes of experiments.
+    """
     return hashlib.sha256(b"marquee forgotten user\0" + user_id.encode()).digest()

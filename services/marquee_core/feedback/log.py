@@ -41,7 +41,7 @@ class EventLog:
     """A durable log of events in SQLite or PostgreSQL, which threads and processes may share.
 
     Methods return when their changes are durable, and raise `LogUnavailable` if the database
-    cannot be reached or rejects a statement. All writes are idempotent.
+    cannot be reached, or fails for a reason other than the data. All writes are idempotent.
 
     The tables are created, or migrated from an older version, on first use.
     """

@@ -14,7 +14,11 @@ MAX_TEXT = 4096
 
 
 class Fields:
-    """The fields of a JSON object. Each method reads one field; errors name its path."""
+    """The fields of a JSON object. Each method reads one field; errors name its path.
+
+    Attributes:
+        raw: The object as it was parsed, unchecked.
+    """
 
     def __init__(self, raw: object, where: str) -> None:
         """Takes the object, and its path in the document for error messages.
@@ -65,7 +69,7 @@ class Fields:
         return value
 
     def time(self, name: str) -> str:
-        """Returns an RFC 3339 timestamp.
+        """Returns an ISO 8601 timestamp.
 
         Raises:
             ArtifactError: The field is missing or not a timestamp.

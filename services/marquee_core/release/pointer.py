@@ -9,8 +9,8 @@ the change in the audit, the next process to change the pointer does so first. T
 therefore complete, and a damaged `production` can be restored from it.
 
 If trusted keys are configured, one of them must have signed the pointer, and a pointer that is
-older than the audit, or older than one that was read before on this machine, is refused. Otherwise
-anyone with write access to the store could choose among the signed releases.
+older than the audit, or older than one that was read before on this machine, is refused. Without
+these checks, anyone with write access to the store could choose among the signed releases.
 """
 
 from __future__ import annotations

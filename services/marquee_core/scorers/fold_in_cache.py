@@ -29,7 +29,7 @@ class FoldInCache:
         return len(self._vectors)
 
     def get(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> Float32:
-        """Returns the vectors of users (float32, B × d).
+        """Returns the vectors of users (float32, B × d); computes and caches the missing ones.
 
         Args:
             profiles: The profiles of B users.

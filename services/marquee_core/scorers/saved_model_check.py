@@ -62,7 +62,7 @@ _REGISTERED_NAMES = frozenset({"", "tf.TrackableConstant"})
 
 
 def check_saved_model(folder: Path) -> None:
-    """Checks that a SavedModel only computes.
+    """Checks that a SavedModel contains only allowed operations and objects.
 
     Args:
         folder: The folder of the SavedModel.

@@ -65,10 +65,10 @@ def write_batch(
     from marquee_core.tasks.task import RunTasks, TaskError
     from marquee_services.errors import ServiceError
     from marquee_services.gateway.settings import GatewaySettings
-    from marquee_services.lists.output import Output, OutputError
+    from marquee_services.lists.output import ListFiles, OutputError
     from marquee_services.lists.progress import ListProgress
     from marquee_services.lists.request import ListRequest
-    from marquee_services.lists.run import cut_parts, partition_size, write_lists
+    from marquee_services.lists.run import cut_parts, default_part_size, write_lists
 
     progress = ListProgress(sys.stderr)
     try:
@@ -85,8 +85,8 @@ def write_batch(
                 GatewaySettings.candidates if candidates is None else candidates,
             )
             lists.check()
-            parts = cut_parts(users, user_ids, part_users or partition_size(users))
-            output = Output.parse(_absolute(out))
+            parts = cut_parts(users, user_ids, part_users or default_part_size(users))
+            output = ListFiles.parse(_absolute(out))
             if (
                 output.file
                 and output.file_storage.is_local
@@ -118,7 +118,7 @@ def write_batch(
     if len(summary.errors) > _MAX_ERRORS:
         click.echo(f"and {len(summary.errors) - _MAX_ERRORS:,} more users", err=True)
     listed = summary.users - len(summary.errors)
-    found = f", of which {summary.found:,} already existed" if summary.found else ""
+    found = f", of which {summary.reused:,} already existed" if summary.reused else ""
     click.echo(
         f"wrote {out}: {summary.items:,} recommendations for {listed:,} users{found}", err=True
     )

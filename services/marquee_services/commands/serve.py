@@ -107,7 +107,10 @@ def _run(
     with errors_as_one_line():
         # Before tracing and the server start threads: a process with threads must not be forked.
         fork_server = start_fork_server() if settings.trial else None
-        tracing.configure(service)
+        try:
+            tracing.configure(service)
+        except tracing.TracingError as error:
+            raise click.ClickException(str(error)) from error
         try:
             run(main(fork_server))
         finally:

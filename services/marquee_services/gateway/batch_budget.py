@@ -58,6 +58,9 @@ class BatchBudget:
         """Waits until the budget allows a subject, and returns a context in which it is computed.
 
         A subject that costs more than the whole budget is computed with no other at the same time.
+
+        Args:
+            cost: The cost of the subject, in the unit of `subject_cost`.
         """
         await self._queue.enter(cost, max_wait_s=math.inf)
         try:
@@ -67,7 +70,10 @@ class BatchBudget:
             self._queue.leave(cost)
 
     async def give_way(self) -> None:
-        """Lets other tasks run, and pauses while there are single calls."""
+        """Lets other tasks run. After a single call in the last second, also pauses once.
+
+        The pause is as long as the other tasks took, but at most 50 ms.
+        """
         loop = asyncio.get_running_loop()
         start = loop.time()
         await asyncio.sleep(0)

@@ -58,7 +58,9 @@ class FeedbackRuntime:
         self._fresh = fresh
         self._log = EventLog(settings.feedback_url, settings.feedback_timeout)
         self._follower = FeedbackFollower(self._log, fresh, settings.feedback_poll_interval)
-        self._writer = FeedbackWriter(self._log, settings.feedback_timeout, self._follower.take)
+        self._writer = FeedbackWriter(
+            self._log, settings.feedback_timeout, self._follower.queue_written
+        )
         self.servicer = FeedbackServicer(
             self._log,
             self._writer,

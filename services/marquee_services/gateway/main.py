@@ -123,7 +123,9 @@ async def start(
     page_scorer = PageScorer(router, list_cache, settings.dense_limit, settings.candidates)
     answer_metrics = AnswerMetrics(metrics)
     fresh = FreshFeedback(settings.feedback_memory_mib * _MIB)
-    metrics.read_on_scrape(release_metrics((follower, *local_followers), releases.published_at))
+    metrics.read_on_scrape(
+        release_metrics((follower, *local_followers), releases.serving_publication)
+    )
     gate_watch = GateWatch(store)
     metrics.read_on_scrape(gate_watch.metrics)
     if certificates is not None:

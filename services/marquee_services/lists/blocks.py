@@ -15,7 +15,7 @@ import numpy as np
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.ratings import Profiles
-from marquee_services.gateway.ranking.filters import EligibleItems, eligible_items
+from marquee_services.gateway.ranking.filters import EligibleItems, filter_mask
 from marquee_services.gateway.ranking.own_models import own_best, own_outputs, own_ranking
 from marquee_services.gateway.ranking.pages import cut_page
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
@@ -52,7 +52,7 @@ class BlockRanker:
         self._size = request.size
         self._best_count = max(request.size, DEFAULT_PAGE_SIZE)
         self._include_seen = options.include_seen
-        self._eligible, _ = eligible_items(release, options.filter)
+        self._eligible, _ = filter_mask(release, options.filter)
         if not options.filter.allowed_item_ids:
             self._eligible[release.unrated_items] = False
         self._blends = release.ensemble.by_backends[release.backends]

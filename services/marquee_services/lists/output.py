@@ -18,7 +18,7 @@ class OutputError(ValueError):
 
 
 @dataclass(frozen=True)
-class Output:
+class ListFiles:
     """The files of a run.
 
     Attributes:
@@ -35,7 +35,7 @@ class Output:
     file: str = ""
 
     @classmethod
-    def parse(cls, out: str) -> Output:
+    def parse(cls, out: str) -> ListFiles:
         """Parses the argument of `--out`.
 
         Args:
@@ -71,11 +71,11 @@ class Output:
 
     @cached_property
     def file_storage(self) -> Storage:
-        """The storage of the single file."""
+        """The storage of the single file; meaningless if `file` is ""."""
         return Storage(self.folder.rpartition("/")[0] or "/")
 
     def name(self, number: int) -> str:
-        """Returns the name of a part."""
+        """Returns the name of a part; the first has the number 0."""
         return f"{self.prefix}{number:05d}{self.suffix}"
 
     def others(self, count: int) -> list[str]:

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from typing import TextIO
 
-from marquee_services.lists.run import Summary
+from marquee_services.lists.run import Progress
 
 # The intervals at which the line is redrawn on a terminal, and repeated in a log.
 _REDRAW_S, _LOG_S = 0.2, 30.0
@@ -34,18 +34,18 @@ class ListProgress:
         self._drawn = time.monotonic()
         self._width = 0
 
-    def __call__(self, summary: Summary) -> None:
+    def __call__(self, progress: Progress) -> None:
         """Updates the progress, and redraws the line when that is due."""
-        verb = "part is" if summary.all_parts == 1 else "parts are"
-        self.parts = f"{summary.parts} of {summary.all_parts} {verb}"
+        verb = "part is" if progress.total_parts == 1 else "parts are"
+        self.parts = f"{progress.parts} of {progress.total_parts} {verb}"
         now = time.monotonic()
-        self._samples.append((now, summary.computed))
+        self._samples.append((now, progress.computed))
         while now - self._samples[0][0] > _WINDOW_S:
             self._samples.popleft()
         if now - self._drawn < (_REDRAW_S if self._is_terminal else _LOG_S):
             return
         self._drawn = now
-        line = self._line(summary)
+        line = self._line(progress)
         if self._is_terminal:
             self._stream.write(f"\r{line:<{self._width}}")
             self._width = len(line)
@@ -60,16 +60,15 @@ class ListProgress:
             self._stream.flush()
             self._width = 0
 
-    def _line(self, summary: Summary) -> str:
-        done = summary.computed + summary.found
-        text = f"{done:,} of {summary.users:,} users"
+    def _line(self, progress: Progress) -> str:
+        done = progress.computed + progress.reused
+        text = f"{done:,} of {progress.users:,} users"
         (first, before), (last, computed) = self._samples[0], self._samples[-1]
         if last - first < _FIRST_S or computed <= before:
             return text
         rate = (computed - before) / (last - first)
-        return (
-            f"{text}, {rate:,.0f} per second, about {_duration((summary.users - done) / rate)} left"
-        )
+        left = _duration((progress.users - done) / rate)
+        return f"{text}, {rate:,.0f} per second, about {left} left"
 
 
 def _duration(seconds: float) -> str:

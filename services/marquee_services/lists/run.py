@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from marquee_core.release.storage import PARTIAL
 from marquee_core.tasks.task import RunTasks
-from marquee_services.lists.output import Output, OutputError
+from marquee_services.lists.output import ListFiles, OutputError
 from marquee_services.lists.request import ListRequest
 from marquee_services.lists.table import METADATA, errors_as_json, read_metadata
 from marquee_services.lists.user_list import UserError
@@ -27,29 +27,29 @@ _PARTS, _MIN_USERS, _MAX_USERS = 256, 500, 50_000
 
 
 @dataclass
-class Summary:
+class Progress:
     """The progress of a run.
 
     Attributes:
         users: The total number of users.
         computed: The number of users whose lists this run has computed.
-        found: The number of users whose lists an earlier run has written.
+        reused: The number of users whose lists an earlier run has written.
         items: The number of rows in finished parts.
         parts: The number of finished parts.
-        all_parts: The total number of parts.
+        total_parts: The total number of parts.
         errors: The errors of users without a list.
     """
 
     users: int
     computed: int = 0
-    found: int = 0
+    reused: int = 0
     items: int = 0
     parts: int = 0
-    all_parts: int = 0
+    total_parts: int = 0
     errors: list[UserError] = field(default_factory=list)
 
 
-def partition_size(users: int) -> int:
+def default_part_size(users: int) -> int:
     """Returns the default number of users of a part."""
     return min(_MAX_USERS, max(_MIN_USERS, math.ceil(users / _PARTS)))
 
@@ -75,11 +75,11 @@ def cut_parts(users: int, user_ids: Sequence[str] | None, size: int) -> list[Par
 
 def write_lists(
     request: ListRequest,
-    output: Output,
+    output: ListFiles,
     parts: Sequence[Part],
     run: RunTasks,
-    on_progress: Callable[[Summary], None],
-) -> Summary:
+    on_progress: Callable[[Progress], None],
+) -> Progress:
     """Computes and writes all parts, except those that an earlier run has finished.
 
     Args:
@@ -88,6 +88,9 @@ def write_lists(
         parts: The parts.
         run: Runs the tasks.
         on_progress: Called whenever users have been computed, or a part has been finished.
+
+    Returns:
+        The final progress.
 
     Raises:
         OutputError: The folder contains other files that look like parts.
@@ -100,19 +103,19 @@ def write_lists(
             f"{output.folder} contains {others[0]}, which is not a part of these lists: remove it, "
             "or choose another folder"
         )
-    summary = Summary(parts[-1].end if parts else 0, all_parts=len(parts))
+    progress = Progress(parts[-1].end if parts else 0, total_parts=len(parts))
     expected = _whole_file(request, parts)
     if output.file and (found := _finished_file(output, expected)):
-        summary.found, summary.parts = summary.users, len(parts)
-        summary.items = found["items"]
-        summary.errors = [UserError(*error) for error in found["errors"]]
-        return summary
+        progress.reused, progress.parts = progress.users, len(parts)
+        progress.items = found["items"]
+        progress.errors = [UserError(*error) for error in found["errors"]]
+        return progress
     computing = [0] * len(parts)
 
     def on_report(number: int, users: int) -> None:
         computing[number] += users
-        summary.computed += users
-        on_progress(summary)
+        progress.computed += users
+        on_progress(progress)
 
     # Copies without cached properties, which other processes compute themselves.
     worker = ListWorker(replace(request), replace(output))
@@ -122,20 +125,20 @@ def write_lists(
             for number, result in results:
                 # A part is restarted if its process dies, so users may have been counted twice.
                 actual = 0 if result.was_written else result.users
-                summary.computed += actual - computing[number]
-                summary.found += result.users - actual
-                summary.items += result.items
-                summary.parts += 1
-                summary.errors += result.errors
-                on_progress(summary)
+                progress.computed += actual - computing[number]
+                progress.reused += result.users - actual
+                progress.items += result.items
+                progress.parts += 1
+                progress.errors += result.errors
+                on_progress(progress)
     finally:
         for name in output.unfinished() - left_before:
             with suppress(FileNotFoundError):
                 output.remove(name)
     if output.file:
-        errors = errors_as_json(summary.errors)
-        _join(output, len(parts), {**expected, "items": summary.items, "errors": errors})
-    return summary
+        errors = errors_as_json(progress.errors)
+        _join(output, len(parts), {**expected, "items": progress.items, "errors": errors})
+    return progress
 
 
 def _whole_file(request: ListRequest, parts: Sequence[Part]) -> dict[str, str]:
@@ -145,7 +148,7 @@ def _whole_file(request: ListRequest, parts: Sequence[Part]) -> dict[str, str]:
     return {"lists": request.digest, "users": users}
 
 
-def _finished_file(output: Output, expected: Mapping[str, str]) -> dict[str, Any] | None:
+def _finished_file(output: ListFiles, expected: Mapping[str, str]) -> dict[str, Any] | None:
     """Returns the metadata of the single file if an earlier run has finished it, else None."""
     try:
         found = read_metadata(output.file_storage.read(output.file))
@@ -154,7 +157,7 @@ def _finished_file(output: Output, expected: Mapping[str, str]) -> dict[str, Any
     return found if found is not None and expected.items() <= found.items() else None
 
 
-def _join(output: Output, parts: int, metadata: Mapping[str, Any]) -> None:
+def _join(output: ListFiles, parts: int, metadata: Mapping[str, Any]) -> None:
     """Joins the parts into one file, with a row group for each, and removes them."""
     file_storage, storage = output.file_storage, output.storage
     unfinished = file_storage.path(f"{PARTIAL}{output.file}")

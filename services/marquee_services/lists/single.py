@@ -1,7 +1,7 @@
 """Computes lists user by user, with the gateway's `Recommender` and the engines of this process.
 
-It supports everything that a gateway does: reasons, diversity, a minimum of stars, single models,
-catalogues that are too large to be ranked completely, and users without training ratings.
+It supports everything that a gateway does: reasons, diversity, `min_predicted_stars`, single
+models, catalogues that are too large to be ranked completely, and users without training ratings.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ def source(release: GatewayRelease, request: ListRequest) -> dict[str, Any]:
     else:
         blends = release.ensemble.by_backends[release.backends]
     found: dict[str, Any] = MessageToDict(
-        source_message(Route(release), blends, ()), preserving_proto_field_name=True
+        source_message(Route(release), blends), preserving_proto_field_name=True
     )
     return found
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from marquee_core.tasks.task import Report
 from marquee_services.lists.blocks import BlockRanker
-from marquee_services.lists.output import Output
+from marquee_services.lists.output import ListFiles
 from marquee_services.lists.release import LoadedRelease, load_release
 from marquee_services.lists.request import ListRequest
 from marquee_services.lists.single import SingleLists
@@ -76,7 +76,7 @@ class ListWorker:
     """
 
     request: ListRequest
-    output: Output
+    output: ListFiles
 
     def __call__(self, part: Part, report: Report, /) -> PartResult:
         """Computes and writes a part, unless it has already been written.

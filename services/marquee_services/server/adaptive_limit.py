@@ -99,7 +99,7 @@ class AdaptiveLimit:
     Attributes:
         limit: The cost that may be in progress at the same time under overload.
         refused: The number of refusals.
-        refused_at: The time of the last refusal by the clock; minus infinity if there was none.
+        refused_at: When a call was last refused, as read from `clock`; minus infinity if never.
     """
 
     def __init__(
@@ -139,12 +139,12 @@ class AdaptiveLimit:
         self._window_start = clock()
         self._window_calls = 0
         self._window_refused = 0
-        # Of incomplete answers: the sums of latency / latency without load, and of the latencies.
+        # For incomplete answers, the sums of latency / latency without load, and of the latencies.
         self._partial_ratios = self._partial_s = 0.0
         self._most_in_progress = 0.0
         self._calls = 0
         self._loaded_at = -math.inf
-        # Since when every window would have moved the limit below its lower bound.
+        # The time since which every window would have moved the limit below its lower bound.
         self._slow_since = math.inf
         self._is_exhausted = False
 
@@ -160,7 +160,10 @@ class AdaptiveLimit:
 
     @property
     def is_overloaded(self) -> bool:
-        """Whether the limit is enforced, newest calls first, and the oldest calls are refused."""
+        """Whether there is overload.
+
+        The limit is then enforced, the newest calls are admitted first, and the oldest are refused.
+        """
         return self._overload.is_overloaded
 
     @property

@@ -81,9 +81,10 @@ def current() -> CallScope | None:
 
 
 def enter(scopes: Sequence[CallScope | None]) -> None:
-    """Makes the current task, which works for the calls of a micro-batch, part of their scopes.
+    """Sets the current task's scope to that of all calls in a micro-batch.
 
-    Its logs and calls carry the request ids of all calls, and the trace of the first traced one.
+    Its logs and calls carry the request ids of the first eight calls, and the trace of the first
+    traced one.
     """
     present = [scope for scope in scopes if scope is not None]
     if not present:

@@ -19,7 +19,7 @@ from marquee_services.errors import (
     DeadlineExceeded,
     FieldViolation,
     InvalidFields,
-    NotRead,
+    ResponsesNotRead,
     ServiceError,
 )
 from marquee_services.server.access import AccessControl, caller_name
@@ -48,8 +48,8 @@ _INTERNAL_MESSAGE = (
     "internal error; find it in the server's log by the request id in the error details"
 )
 _NO_LIMITS = RequestLimits()
-# How many calls may wait for their requests, for each call that may be in progress. Ending one
-# costs more than letting it wait, and it times out soon.
+# The limit on calls whose request has not arrived, as a multiple of the limit on calls in progress.
+# Ending such a call costs more than letting it wait, and it times out soon.
 _PENDING_PER_CALL = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -217,7 +217,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return ObservedCall(self.calls, name, CallScope.begin(method, context), context, peer)
 
     def _after_receiving(self, seconds: float) -> float:
-        """Returns the seconds from the latest arrival of the request to the call's deadline."""
+        """Returns the call's remaining seconds after the time allowed for receiving the request."""
         return max(0.0, seconds - self._limits.receive_s)
 
     def _seconds(self, context: Context) -> float:
@@ -261,7 +261,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self, context: Context, task: asyncio.Task[Any], observed: ObservedCall
     ) -> None:
         """Ends a call whose caller does not read the responses, and frees its resources."""
-        error = NotRead(f"{self._limits.stall_s:g}")
+        error = ResponsesNotRead(f"{self._limits.stall_s:g}")
         observed.code = error.code.name
         self._metrics.errors.labels(reason_name(error)).inc()
 

@@ -40,7 +40,7 @@ _BATCH_PRIORITY_WEIGHT = 4
 
 # A batch is expected to take as long as the fastest of the recent ones. The estimate is lowered by
 # this factor for each call that is dropped because of it, so that it cannot exclude calls forever.
-_DOUBT = 0.9
+_ESTIMATE_DECAY = 0.9
 _FASTEST_OF = 8
 # gRPC hands over the next call within this many turns of the event loop. Without a call, they take
 # about 50 µs.
@@ -100,7 +100,8 @@ class MicroBatcher(Generic[_K, _Q, _A]):
             max_waiting: Largest number of queued calls per priority, not counting the batch in
                 progress.
             meter: Measures the queues; None to measure nothing.
-            gathers: Whether calls arrive from the network, one after the other.
+            gathers: Whether an idle batcher first collects the calls that gRPC is about to hand
+                over.
         """
         small = min(max_batch, _BATCH_PRIORITY_WEIGHT)
         self._queues = {
@@ -226,7 +227,7 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
                 continue
             if call.deadline < now + self._expected_s:
                 call.answer.set_exception(TimeoutError())
-                self._expected_s *= _DOUBT
+                self._expected_s *= _ESTIMATE_DECAY
                 continue
             if not batch or (call.key == batch[0].key and call.weight <= remaining):
                 batch.append(call)

@@ -32,7 +32,7 @@ class OverloadDetector:
         """
         self._min_in_flight = min_in_flight
         self._clock = clock
-        # Since when every call has had to wait.
+        # The time since which every call has had to wait.
         self._full_since = math.inf
         # When overload ends unless it is detected again, and by how much each detection extends it.
         self._until = -math.inf

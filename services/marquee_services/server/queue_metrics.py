@@ -60,8 +60,13 @@ class QueueMetrics:
         for meter, (length, limit) in list(self._queues.items()):
             lengths[meter.labels] = lengths.get(meter.labels, 0) + length()
             limits[meter.labels] = limits.get(meter.labels, 0) + limit
-        yield gauge("marquee_queue_users", "Queued calls.", lengths, _LABELS)
-        yield gauge("marquee_queue_limit_users", "Limit of queued calls.", limits, _LABELS)
+        yield gauge(
+            "marquee_queue_users",
+            "Queued queries; in the gateway, each is one user.",
+            lengths,
+            _LABELS,
+        )
+        yield gauge("marquee_queue_limit_users", "Limit of queued queries.", limits, _LABELS)
 
 
 class QueueMeter:

@@ -17,7 +17,8 @@ _MAX_REASON = 120
 
 
 def release_metrics(
-    followers: Sequence[ReleaseFollower[Any]], published_at: Callable[[], tuple[str, str] | None]
+    followers: Sequence[ReleaseFollower[Any]],
+    serving_publication: Callable[[], tuple[str, str] | None],
 ) -> Callable[[], Iterable[Metric]]:
     """Returns a function that computes the metrics of the releases that a server follows.
 
@@ -27,7 +28,7 @@ def release_metrics(
 
     Args:
         followers: The followers that load the releases, one for each part of the server.
-        published_at: Returns the release in service and the RFC 3339 time at which it was
+        serving_publication: Returns the release in service and the RFC 3339 time at which it was
             published; None if there is none.
     """
 
@@ -71,7 +72,7 @@ def release_metrics(
             "When the release store was last polled successfully.",
             {(): min(each.last_poll for each in followers)},
         )
-        found = published_at()
+        found = serving_publication()
         if found is not None:
             release_id, text = found
             yield gauge(

@@ -9,7 +9,7 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
 from marquee.v1 import errors_pb2
-from marquee_services.errors import InvalidFields, Overloaded, RateLimited, ServiceError
+from marquee_services.errors import InvalidFields, RateLimited, Retryable, ServiceError
 
 DOMAIN = "marquee.v1"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -40,7 +40,7 @@ def status_details(error: ServiceError, request_id: str = "") -> bytes:
         error: The error.
         request_id: The request id of the call, by which it is found in the logs; "" for none.
     """
-    if isinstance(error, Overloaded):
+    if isinstance(error, Retryable):
         # Refusals must be cheap, and there are few different ones.
         key = str(error), error.retry_after_s
         if key not in _refusals:
@@ -89,7 +89,7 @@ def _encode(error: ServiceError) -> bytes:
                 ]
             )
         )
-    if isinstance(error, Overloaded | RateLimited):
+    if isinstance(error, Retryable | RateLimited):
         delay = duration_pb2.Duration()
         delay.FromNanoseconds(int(error.retry_after_s * 1e9))
         details.append(error_details_pb2.RetryInfo(retry_delay=delay))

@@ -12,8 +12,6 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from marquee_services.server.reloading import UnusableFile
-
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace.export import SpanExporter
 
@@ -29,7 +27,7 @@ _SERVER_ERRORS = frozenset(
 _CLOSE_TIMEOUT_S = 3.0
 
 
-class TracingError(UnusableFile):
+class TracingError(Exception):
     """Tracing is configured, but OpenTelemetry is not installed."""
 
 

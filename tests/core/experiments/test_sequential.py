@@ -1,7 +1,7 @@
 """Intervals and verdicts stay valid under repeated looks at the data.
 
-The simulations have fixed seeds. With 600 experiments of 3,000 users instead of 100 of 600, which
-take minutes, between 0 and 3 % of the experiments find a difference between equal arms.
+The simulations have fixed seeds. The tests run 100 experiments of 600 users. With 600 experiments
+of 3,000 users, which take minutes, between 0 and 3 % find a difference between equal arms.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def intervals_over_time(values: Float64, treated: Bool, every: int = 1) -> Itera
 
 
 def likes_per_list(random: np.random.Generator, users: int) -> Float64:
-    """Draw likes per list of users who differ widely in how much they like and in their lists."""
+    """Draw likes per list; users differ widely in how many items they like and lists they get."""
     lists = random.geometric(0.2, users)
     return random.binomial(5 * lists, random.beta(0.3, 1.5, users)) / lists
 

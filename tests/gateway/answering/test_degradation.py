@@ -14,7 +14,7 @@ from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.release.ensemble import Blend
 from marquee_core.service_names import BACKENDS
-from marquee_services.gateway.answering.degraded import DEGRADED_REASONS, degraded_reasons
+from marquee_services.gateway.answering.degradation import DEGRADED_REASONS, degraded_reasons
 from marquee_services.gateway.backends.failures import BackendError, Failure
 
 

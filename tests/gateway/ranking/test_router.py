@@ -15,7 +15,7 @@ from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.arrays import Bool, Float32
 from marquee_core.release.ensemble import Blend
 from marquee_services.gateway.backends.replica import Replica
-from marquee_services.gateway.ranking.filters import eligible_items
+from marquee_services.gateway.ranking.filters import filter_mask
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
 from toy.services import Services
 
@@ -97,7 +97,7 @@ async def test_a_page_equals_that_of_scoring_every_item(
                 )
                 resolved = resolve_subject(release, subject)
                 outputs = all_scores(services, resolved)
-                eligible, _ = eligible_items(release, options.filter)
+                eligible, _ = filter_mask(release, options.filter)
                 if not options.include_seen:
                     eligible[resolved.profile.items] = False
                 ranking = blends.ranking.apply(outputs)

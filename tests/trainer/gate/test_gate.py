@@ -22,7 +22,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_core.release.verdicts import recorded_verdicts
 from marquee_services.promotion import promote
-from marquee_trainer.commands.promotion import gate_for
+from marquee_trainer.commands.gate_submission import gate_for
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import last_split_per_user

@@ -12,8 +12,8 @@ from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import packaged_configuration, read_searches
 from marquee_trainer.models.model import Epoch, Fit
 from marquee_trainer.reporting.report import write_evaluation_report
-from marquee_trainer.studies.cold_start import ColdStart
 from marquee_trainer.studies.known_day import KnownDay
+from marquee_trainer.studies.new_users import NewUsersResult
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.results import TrainingResult
@@ -39,7 +39,7 @@ def report(
         small_split,
         trained,
         TrainingConfig(),
-        ColdStart(12, (0, 10), curves, curves, 10, retrained),
+        NewUsersResult(12, (0, 10), curves, curves, 10, retrained),
         KnownDay({ENSEMBLE: row}, trained.evaluation.predictions[ENSEMBLE]),
         read_searches(file),
     )

@@ -17,13 +17,13 @@ from marquee_trainer.commands.train import train_all
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.models.configurations import configuration_file, read_searches
-from marquee_trainer.studies.cold_start import ColdStart, ColdStartConfig, cold_start
 from marquee_trainer.studies.known_day import (
     KnownDay,
     KnownDayConfig,
     evaluate_with_day,
     require_days,
 )
+from marquee_trainer.studies.new_users import NewUsersConfig, NewUsersResult, study_new_users
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import Evaluation
 
@@ -33,8 +33,8 @@ def run_evaluation(settings: EvaluateSettings) -> None:
 
     Raises:
         RatingsError: The ratings cannot be read, there are too few of them, no user has enough
-            ratings for a requested cold-start evaluation, `with_day` is set but the ratings have no
-            timestamps, or a study of predicted ratings is requested for implicit feedback.
+            ratings for a requested evaluation of new users, `with_day` is set but the ratings have
+            no timestamps, or a study of predicted ratings is requested for implicit feedback.
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         OSError: A file cannot be written.
     """
@@ -54,15 +54,15 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     trained = train_all(dataset, split, settings.seed, settings.config, selection)
     click.echo(metrics_table(trained.evaluation))
     config = TrainingConfig.for_dataset(dataset, settings.seed)
-    new_users: ColdStart | None = None
+    new_users: NewUsersResult | None = None
     if settings.cold_start:
         # The same models, so that the curves are comparable; a budget could admit others.
         same = ModelSelection(tuple(model.name for model in trained.models))
-        new_users = cold_start(
+        new_users = study_new_users(
             dataset,
             dataset.file_order,
             lambda data, part: train_all(data, part, settings.seed, settings.config, same),
-            ColdStartConfig(),
+            NewUsersConfig(),
             config.relevant_stars,
             settings.seed,
         )
@@ -93,7 +93,9 @@ def run_evaluation(settings: EvaluateSettings) -> None:
 
 
 def metrics_json(
-    evaluation: Evaluation, new_users: ColdStart | None = None, known_day: KnownDay | None = None
+    evaluation: Evaluation,
+    new_users: NewUsersResult | None = None,
+    known_day: KnownDay | None = None,
 ) -> str:
     """The metrics as JSON text.
 
@@ -102,7 +104,7 @@ def metrics_json(
 
     Args:
         evaluation: The metrics of every model, the baselines and the ensemble.
-        new_users: The cold-start evaluation, written as `cold_start`; None to leave it out.
+        new_users: The evaluation of new users, written as `cold_start`; None to leave it out.
         known_day: The metrics with a known day, written as `with_day`; None to leave them out.
     """
     content: dict[str, Mapping[str, object]] = {"models": evaluation.metrics}

@@ -7,7 +7,7 @@ import click
 from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision
 from marquee_services.promotion import EXIT_CODES
-from marquee_trainer.commands.promotion import OTHER_RATINGS
+from marquee_trainer.commands.gate_submission import OTHER_RATINGS
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.gate.drift import COUNTS

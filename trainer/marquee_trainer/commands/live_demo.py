@@ -28,10 +28,10 @@ from marquee_core.service_names import GATEWAY
 from marquee_services.processes import PATIENCE, ServiceGroup, ServiceProcess, ServiceProcessError
 from marquee_services.promotion import promote
 from marquee_trainer.commands.demo import is_fully_served
+from marquee_trainer.commands.gate_submission import gate_for
 from marquee_trainer.commands.interrupt import InterruptHandler
 from marquee_trainer.commands.live_users import SimulatedUsers
 from marquee_trainer.commands.loading import load_with_feedback, open_store
-from marquee_trainer.commands.promotion import gate_for
 from marquee_trainer.commands.selection import select_models
 from marquee_trainer.commands.settings import DemoSettings, TrainSettings
 from marquee_trainer.commands.train import train_all

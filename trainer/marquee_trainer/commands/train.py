@@ -6,11 +6,11 @@ import click
 
 from marquee_core.release.lease import Lease
 from marquee_trainer.commands.fit_workers import FitWorkers, without_fit_steps
+from marquee_trainer.commands.gate_submission import gate_for, promote_through_gate
 from marquee_trainer.commands.input_report import check_inputs
 from marquee_trainer.commands.interrupt import set_outcome
 from marquee_trainer.commands.loading import load_with_feedback, open_store
 from marquee_trainer.commands.progress import ProgressBar, training_plan
-from marquee_trainer.commands.promotion import gate_for, promote_through_gate
 from marquee_trainer.commands.selection import ModelSelection, select_models
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.tables import metrics_table

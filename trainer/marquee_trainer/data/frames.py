@@ -29,6 +29,9 @@ def from_frame(
         options: How to interpret the frame, such as the names of its columns.
         name: A name for the frame, for the source of the data set and error messages.
 
+    Returns:
+        The data set, and how the frame was interpreted.
+
     Raises:
         RatingsError: An argument is not a frame, or the frame cannot be interpreted.
     """

@@ -99,7 +99,7 @@ def learn_rating_blend(predictions: Mapping[str, Float32], ratings: Float32, rid
         predictions: By model, predictions of the validation ratings, in stars (float32, n); must
             include the baseline.
         ratings: The validation ratings, in stars (float32, n).
-        ridge: λ, in ratings.
+        ridge: λ; see `BlendConfig.rating_ridge` for its unit.
     """
     base = predictions[BASELINE].astype(np.float64)
     names = [name for name in predictions if name != BASELINE]
@@ -126,8 +126,8 @@ def prune_rating_blend(
     Every model of the rating blend predicts the stars of each answer, so a model that does not
     measurably improve predictions only costs time. Models are tried in the order of their weights,
     the smallest first, relearning the blend of the others. A model is left out if the mean squared
-    error rises by at most the share `max_loss` relative to all models, and a one-sided paired test
-    over the ratings finds no loss at the 5 % level.
+    error exceeds that of the blend of all models by at most the share `max_loss`, and a one-sided
+    paired test over the ratings finds no loss at the 5 % level.
 
     Args:
         predictions: See `learn_rating_blend`.
@@ -219,9 +219,9 @@ def learn_listwise_blend(lists: RankingLists, models: Sequence[str], ridge: floa
 def learn_ranking_blend(lists: RankingLists, models: Sequence[str], config: BlendConfig) -> Blend:
     """Learns the ranking blend by searching for the weights with the highest NDCG.
 
-    The search starts once from the best single model and once from the listwise blend, so its
-    result is at least as good as both on these lists. Models that do not measurably improve the
-    result are then left out; see `prune_weights`.
+    The search starts once from the best single model and once from the listwise blend, so what it
+    finds is at least as good as both on these lists. Models that do not measurably improve that
+    blend are then left out, which may lower its NDCG slightly; see `prune_weights`.
 
     Args:
         lists: The candidate lists of validation users.

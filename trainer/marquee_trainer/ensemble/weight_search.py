@@ -181,9 +181,9 @@ def prune_weights(pool: RankingPool, weights: Float64, config: SearchConfig) -> 
 
     Every model in the ranking blend scores the whole catalogue for each answer, so a model that
     does not measurably improve rankings only costs time. Models are tried in the order of their
-    weights, the smallest first. A model is left out if the mean NDCG falls by at most the share
-    `max_pruning_loss` relative to all models, and a one-sided paired test over the users finds no
-    loss at the 5 % level.
+    weights, the smallest first. A model is left out if the mean NDCG is lower than that of the
+    blend of all models by at most the share `max_pruning_loss`, and a one-sided paired test over
+    the users finds no loss at the 5 % level.
 
     Args:
         pool: The candidates to rank.

@@ -128,7 +128,9 @@ class Model(ABC):
         """The configuration, for the manifest."""
 
     def without_users(self) -> Self:
-        """Returns the model without data of known users, if its scorer `FoldsOnRequest`.
+        """Returns the model without data of known users if its scorer implements `FoldsOnRequest`.
+
+        Otherwise returns the model itself.
 
         Raises:
             RuntimeError: The model is not fitted.

@@ -19,7 +19,7 @@ from marquee_trainer.reporting.charts import (
     bubbles,
     curves,
 )
-from marquee_trainer.studies.cold_start import ColdStart
+from marquee_trainer.studies.new_users import NewUsersResult
 from marquee_trainer.training.evaluate import ENSEMBLE
 
 _BINS = 10  # quantile bins of the number of training ratings
@@ -151,11 +151,11 @@ def ranking_bars(intervals: Mapping[str, Interval]) -> Chart:
     )
 
 
-def cold_start_curves(study: ColdStart, names: Sequence[str]) -> list[Chart]:
+def new_users_curves(study: NewUsersResult, names: Sequence[str]) -> list[Chart]:
     """Test MSE and NDCG@10 by the number of ratings that a new user gives.
 
     Args:
-        study: The cold-start evaluation.
+        study: The evaluation of new users.
         names: The models to draw. A model that lacks a metric is omitted from its plot.
     """
     charts = []

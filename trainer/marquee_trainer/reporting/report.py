@@ -13,9 +13,9 @@ from marquee_trainer.models.configurations import Searches
 from marquee_trainer.reporting import plots
 from marquee_trainer.reporting.charts import Chart
 from marquee_trainer.reporting.page import Section, write_report
-from marquee_trainer.reporting.sections.cold_start import cold_start_section
 from marquee_trainer.reporting.sections.errors import error_section
 from marquee_trainer.reporting.sections.known_day import known_day_section
+from marquee_trainer.reporting.sections.new_users import new_users_section
 from marquee_trainer.reporting.sections.rankings import ranking_section
 from marquee_trainer.reporting.sections.ratings import (
     ablation_section,
@@ -25,8 +25,8 @@ from marquee_trainer.reporting.sections.ratings import (
 from marquee_trainer.reporting.sections.search import chosen_section, search_section
 from marquee_trainer.reporting.sections.unknown_users import unknown_users_section
 from marquee_trainer.reporting.summary import summarise
-from marquee_trainer.studies.cold_start import ColdStart
 from marquee_trainer.studies.known_day import KnownDay
+from marquee_trainer.studies.new_users import NewUsersResult
 from marquee_trainer.studies.unknown_users import study_unknown_users
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
@@ -40,7 +40,7 @@ def write_evaluation_report(
     split: Split,
     trained: TrainingResult,
     config: TrainingConfig,
-    new_users: ColdStart | None = None,
+    new_users: NewUsersResult | None = None,
     known_day: KnownDay | None = None,
     searches: Searches | None = None,
 ) -> Path:
@@ -52,7 +52,7 @@ def write_evaluation_report(
         split: Their training and test part.
         trained: The models, the ensemble and the evaluation.
         config: The configuration of the training.
-        new_users: The cold-start evaluation; None to leave its section out.
+        new_users: The evaluation of new users; None to leave its section out.
         known_day: The metrics with a known day; None to leave their section out.
         searches: How the models' hyperparameters were found; None if they are the defaults.
 
@@ -78,7 +78,7 @@ def write_evaluation_report(
         if unknown_users is not None:
             sections.append(unknown_users_section(unknown_users))
     if new_users is not None:
-        sections.append(cold_start_section(new_users))
+        sections.append(new_users_section(new_users))
     if known_day is not None:
         sections.append(known_day_section(known_day, evaluation.metrics))
     curves = plots.learning_curves(trained.fits)

@@ -99,7 +99,9 @@ class _DegradedReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Degrad
     """
 
 class DegradedReason(_DegradedReason, metaclass=_DegradedReasonEnumTypeWrapper):
-    """Why an answer is degraded, that is, computed without a part of the release's ensemble."""
+    """Why an answer is degraded: a backend did not answer, or models or reasons were omitted because of
+    overload.
+    """
 
 DEGRADED_REASON_UNSPECIFIED: DegradedReason.ValueType  # 0
 """Default value. Servers never send it."""
@@ -406,7 +408,9 @@ class AnswerSource(_message.Message):
     release_id: _builtins.str
     """The id of the release."""
     degraded: _builtins.bool
-    """Whether the answer was computed without a part of the release's ensemble."""
+    """Whether the answer is degraded: a backend did not answer, or models or reasons were omitted
+    because of overload.
+    """
     server_time_us: _builtins.int
     """The time that the gateway spent on the answer, in microseconds."""
     experiment: _builtins.str

@@ -11,8 +11,6 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Float64
 from marquee_core.release.ensemble import BlendPair
-from marquee_services.gateway.answering.degraded import degraded_reasons
-from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.experiments.route import Route
 from marquee_services.gateway.releases.release import GatewayRelease
 
@@ -34,7 +32,7 @@ def item_message(release: GatewayRelease, index: int) -> types_pb2.Item:
 def source_message(
     route: Route,
     blends: BlendPair,
-    failures: Sequence[BackendError],
+    degraded_reasons: Sequence[types_pb2.DegradedReason.ValueType] = (),
     abstaining: Sequence[str] = (),
 ) -> types_pb2.AnswerSource:
     """Returns the source of an answer; `server_time_us` is set when the answer is complete.
@@ -42,14 +40,14 @@ def source_message(
     Args:
         route: The release that answered, and the arm of an experiment.
         blends: The blends that the answer is based on.
-        failures: The failures of backends that did not answer.
+        degraded_reasons: Why the answer is degraded, from `degradation.py`; empty if it is not.
         abstaining: The names of models that could not score the subject.
     """
     return types_pb2.AnswerSource(
         release_id=route.release.release_id,
         models=model_weights(route.release, blends),
-        degraded=bool(failures),
-        degraded_reasons=degraded_reasons(failures),
+        degraded=bool(degraded_reasons),
+        degraded_reasons=degraded_reasons,
         abstaining_models=abstaining,
         experiment=route.experiment_name,
         arm=route.arm_name,
@@ -59,36 +57,21 @@ def source_message(
 def serialized_source(
     route: Route,
     blends: BlendPair,
-    failures: Sequence[BackendError] = (),
+    degraded_reasons: Sequence[types_pb2.DegradedReason.ValueType] = (),
     abstaining: Sequence[str] = (),
-    left_out: Sequence[types_pb2.DegradedReason.ValueType] = (),
 ) -> bytes:
     """Returns a serialised AnswerSource: the same bytes object for all complete answers.
 
-    The arguments are those of `source_message`, and the `left_out_reasons` of the answer.
+    The arguments are those of `source_message`.
     """
 
     def compute() -> bytes:
-        source = source_message(route, blends, failures, abstaining)
-        source.degraded = bool(failures or left_out)
-        source.degraded_reasons.extend(left_out)
-        return source.SerializeToString()
+        return source_message(route, blends, degraded_reasons, abstaining).SerializeToString()
 
-    if failures or abstaining or left_out:
+    if degraded_reasons or abstaining:
         return compute()
     what = "source", route.experiment_name, route.arm_name
     return route.release.cached((blends.rating, blends.ranking), what, compute)
-
-
-def left_out_reasons(
-    without_reasons: bool, without_models: bool
-) -> list[types_pb2.DegradedReason.ValueType]:
-    """Returns why an answer is degraded, if parts of it are left out because of overload."""
-    left_out = {
-        types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT: without_reasons,
-        types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT: without_models,
-    }
-    return [reason for reason, is_left_out in left_out.items() if is_left_out]
 
 
 def model_weights(release: GatewayRelease, blends: BlendPair) -> Sequence[types_pb2.ModelWeight]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.errors import NoPredictedStars
+from marquee_services.gateway.answering.degradation import degraded_reasons
 from marquee_services.gateway.answering.messages import source_message
 from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
@@ -57,6 +58,8 @@ class Predictor:
                 for item_id, is_known in zip(request.item_ids, known.tolist(), strict=True)
             ],
             subject_kind=subject.kind,
-            source=source_message(route, scored.blends, scored.failures, scored.abstaining),
+            source=source_message(
+                route, scored.blends, degraded_reasons(scored.failures), scored.abstaining
+            ),
             unknown_item_ids=subject.unknown_items,
         )

@@ -11,7 +11,7 @@ from marquee.v1 import types_pb2
 from marquee_core.arrays import Float64
 from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering import messages
-from marquee_services.gateway.answering.degraded import degraded_reasons as degraded_by
+from marquee_services.gateway.answering.degradation import degraded_reasons
 from marquee_services.gateway.answering.item_bytes import serialized_items
 from marquee_services.gateway.answering.page_scorer import PageScorer, ScoredPage
 from marquee_services.gateway.answering.reasons import Explainer
@@ -147,9 +147,9 @@ class Recommender:
                 ranked.proposers(page.positions),
                 resolved.offset + 1,
             )
-        left_out_reasons = messages.left_out_reasons(leave_out_reasons, bool(left_out))
+        degraded_by = degraded_reasons(failures, leave_out_reasons, bool(left_out))
         source = messages.serialized_source(
-            resolved.route, scored.blends, failures, scored.abstaining, left_out_reasons
+            resolved.route, scored.blends, degraded_by, scored.abstaining
         )
         unknown = pb.RecommendResponse(
             subject_kind=kind, unknown_item_ids=resolved.unknown_items
@@ -169,7 +169,6 @@ class Recommender:
                 tuple(sorted(left_out)),
             ).encode()
         self._metrics.count(release, kind, shown, stars)
-        degraded_reasons = [*degraded_by(failures), *left_out_reasons]
         if token is None and not _may_match_nothing(options):
             self._releases.count_answer(release, not len(shown) and not failures)
         if token is None:
@@ -180,10 +179,10 @@ class Recommender:
                 key,
                 answer,
                 kind,
-                bool(degraded_reasons),
+                bool(degraded_by),
                 0 if adds_ratings else resolved.feedback.cache_version,
             )
-        return ComputedAnswer(answer, resolved.list_id, next_token, degraded_reasons)
+        return ComputedAnswer(answer, resolved.list_id, next_token, degraded_by)
 
     async def _detailed_items(
         self,

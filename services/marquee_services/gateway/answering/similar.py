@@ -6,12 +6,13 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.arrays import Float32
 from marquee_core.retrieval.top import top_indexes
 from marquee_services.errors import ItemNotFound
+from marquee_services.gateway.answering.degradation import degraded_reasons
 from marquee_services.gateway.answering.messages import item_message, source_message
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.experiments.route import Route
 from marquee_services.gateway.ranking.content import content_similarities
 from marquee_services.gateway.ranking.deadline import Deadline
-from marquee_services.gateway.ranking.filters import eligible_items
+from marquee_services.gateway.ranking.filters import filter_mask
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.ranking.similar import blend_similarities, equal_weights
 from marquee_services.gateway.releases.serving import Releases
@@ -46,7 +47,7 @@ class SimilarItemsFinder:
         item = release.catalogue.items.index(request.item_id)
         if item < 0:
             raise ItemNotFound(request.item_id)
-        eligible, unknown_ids = eligible_items(release, request.filter)
+        eligible, unknown_ids = filter_mask(release, request.filter)
         eligible[item] = False
         size = request.page_size or DEFAULT_PAGE_SIZE
         if release.rating_counts[item] == 0 and not request.model:
@@ -72,6 +73,6 @@ class SimilarItemsFinder:
                 )
                 for rank, index in enumerate(best.tolist(), start=1)
             ],
-            source=source_message(Route(release), equal_weights(rows), failures),
+            source=source_message(Route(release), equal_weights(rows), degraded_reasons(failures)),
             unknown_item_ids=unknown_ids,
         )

@@ -12,7 +12,7 @@ from marquee_core.redaction import redact
 class Failure(StrEnum):
     """The reason for which a backend did not answer.
 
-    `answering/degraded.py` maps each backend and failure to the protocol's `DegradedReason`.
+    `answering/degradation.py` maps each backend and failure to the protocol's `DegradedReason`.
     """
 
     UNAVAILABLE = "unavailable"  # no replica is healthy, or the call failed

@@ -19,7 +19,7 @@ def add_users(
 
 
 def user_message(query: Query) -> pb.UserQuery:
-    """Returns the message of a user."""
+    """Encodes a query as a `UserQuery`."""
     return pb.UserQuery(**_fields(query))
 
 

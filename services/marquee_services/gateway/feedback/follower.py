@@ -72,7 +72,7 @@ class FeedbackFollower:
         self._fresh = fresh
         self._interval = interval
         self._lock = threading.Lock()
-        # The lock guards both: the event loop sets the manifests and reads the position.
+        # `_lock` guards the next two fields: the event loop sets the first and reads the second.
         self._manifests: Sequence[Manifest] = ()
         self._complete_from: int | None = None
         self._checked_marks: frozenset[str] = frozenset()
@@ -97,7 +97,7 @@ class FeedbackFollower:
 
     @property
     def ready(self) -> bool:
-        """Whether the end of the log has been reached once, or the database does not respond.
+        """Whether the end of the log has been reached once, or a read has failed.
 
         A gateway waits for this before it serves, so that its answers include the feedback that
         other gateways use.
@@ -117,11 +117,12 @@ class FeedbackFollower:
             self.wake()
 
     def has_read_for(self, manifest: Manifest) -> bool:
-        """Returns whether all feedback since a release's training has been read.
+        """Returns whether a release may answer: its feedback is read, or the log is unavailable.
 
-        A release may answer only then. An older release that comes back needs feedback that was
-        dropped because newer releases include it. The result is also True while the database does
-        not respond, because releases must not wait for it.
+        The result is True once all feedback since the release's training has been read, and while
+        the most recent read has failed, because releases must not wait for the database. If the
+        gateway returns to an older release, the result is False until the feedback that was dropped
+        because newer releases include it has been reread.
         """
         if not self.healthy and self.last_error.text:
             return True
@@ -142,7 +143,7 @@ class FeedbackFollower:
         self._next_read = 0.0
         self._wake.set()
 
-    def take(self, entries: Sequence[LogEntry]) -> None:
+    def queue_written(self, entries: Sequence[LogEntry]) -> None:
         """Queues the entries that this process wrote in a transaction. Thread-safe.
 
         Args:
@@ -189,7 +190,7 @@ class FeedbackFollower:
         fresh = self._fresh
         self._check_log()
         self._move_start()
-        if self._take_written() and time.monotonic() < self._next_read:
+        if self._apply_written() and time.monotonic() < self._next_read:
             return
         self._next_read = time.monotonic() + self._interval
         while True:
@@ -203,7 +204,7 @@ class FeedbackFollower:
         self.healthy = True
         self._caught_up_at = started
 
-    def _take_written(self) -> bool:
+    def _apply_written(self) -> bool:
         """Applies the entries that this process wrote.
 
         Returns:

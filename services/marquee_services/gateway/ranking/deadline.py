@@ -31,7 +31,7 @@ class Deadline:
     def left_after_failure(self) -> float:
         """Returns the seconds left for the other backends after one has failed.
 
-        A backend that does not answer uses up all the time. The others then get half of the
-        reserve, to answer with the blend of the remaining models.
+        A backend that times out leaves no time. The retry of the remaining backends, with the blend
+        of their models, therefore gets half of the reserve.
         """
         return self.left() + self._extension

@@ -44,17 +44,24 @@ class EligibleItems:
         return mask
 
     @property
-    def new_only(self) -> bool:
-        """Whether a backend can determine the eligible items from `allowed` and the profile."""
+    def derivable_by_backend(self) -> bool:
+        """Whether a backend can derive the eligible items from `allowed` and the profile.
+
+        The query then has `new_only` set: the backend excludes items without training ratings, and
+        items that the user has rated.
+        """
         return self.only_rated and self.only_unseen
 
     @property
     def for_backend(self) -> Bool | None:
-        """The mask to send to a backend in addition to `new_only` (bool, items); None for none."""
-        return self.allowed if self.new_only else self.mask
+        """The mask to send to a backend (bool, items); None for none.
+
+        It is `allowed` if the backend can derive the rest, otherwise `mask`.
+        """
+        return self.allowed if self.derivable_by_backend else self.mask
 
 
-def eligible_items(
+def filter_mask(
     release: GatewayRelease, item_filter: types_pb2.ItemFilter
 ) -> tuple[Bool, tuple[str, ...]]:
     """Applies a filter to the whole catalogue.
@@ -66,8 +73,8 @@ def eligible_items(
         item_filter: The validated filter.
 
     Returns:
-        Whether each item is eligible (bool, items), and the filter's item ids that are not in the
-        release.
+        Whether the filter allows each item (bool, items; a new array), and the filter's item ids
+        that are not in the release.
     """
     allowed, unknown = allowed_items(release, item_filter)
     return np.ones(release.item_count, np.bool_) if allowed is None else allowed.copy(), unknown
@@ -76,7 +83,11 @@ def eligible_items(
 def allowed_items(
     release: GatewayRelease, item_filter: types_pb2.ItemFilter
 ) -> tuple[Bool | None, tuple[str, ...]]:
-    """Applies a filter like `eligible_items`, for callers that do not modify the array.
+    """Applies a filter like `filter_mask`, for callers that do not modify the array.
+
+    Args:
+        release: The release whose catalogue is filtered.
+        item_filter: The validated filter.
 
     Returns:
         Whether the filter allows each item (bool, items; read-only), None to allow all; and the

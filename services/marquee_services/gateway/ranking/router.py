@@ -84,8 +84,8 @@ class Router:
             deadline: The time that the backends have.
             stars_count: The number of best items that the ranking backends also score with their
                 rating predictors. This saves a call if these items are shown.
-            top_count: The number of best candidates that is enough, if the whole catalogue is
-                ranked; 0 for all.
+            top_count: How many of the best candidates suffice when the whole catalogue is ranked;
+                0 to return all.
 
         Raises:
             ModelNotFound: The release does not have the selected model.
@@ -96,7 +96,7 @@ class Router:
         """
         calls = EnsembleCalls(self.backends, release, subject, selection, deadline)
         if items is None:
-            query = subject.query(None, eligible.for_backend, eligible.new_only)
+            query = subject.query(None, eligible.for_backend, eligible.derivable_by_backend)
         else:
             query = subject.query(items)
         rankings: dict[tuple[str, RankingPlan], BackendRanking] = {}

@@ -142,7 +142,8 @@ def resolve_subject(
         items, ratings = _without(release, user, withdrawn, items, ratings)
         user, kind = -1, _kind(user, 1) if len(items) else _kind(-1, 0)
     if not release.predicts_stars:
-        # Entries that are not interactions come first, so that they do not age the others.
+        # Entries that are not interactions come first, so that the
+        # others do not count as older because of them.
         order = np.argsort(ratings >= low, kind="stable")
         items, ratings = items[order], ratings[order]
     return ResolvedSubject(

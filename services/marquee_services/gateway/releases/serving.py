@@ -88,7 +88,7 @@ class Releases:
             raise NoRelease("no release is in service yet")
         return self._serving
 
-    def published_at(self) -> tuple[str, str] | None:
+    def serving_publication(self) -> tuple[str, str] | None:
         """Returns the release in service and its time of publication (RFC 3339), or None."""
         if self._serving is None:
             return None
@@ -151,6 +151,9 @@ class Releases:
 
         Args:
             storage: The files of the store.
+
+        Raises:
+            NoRelease: No release is in service yet.
         """
         release = self.serving
         try:

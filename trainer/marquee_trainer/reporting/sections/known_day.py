@@ -12,7 +12,7 @@ def known_day_section(known_day: KnownDay, metrics: Mapping[str, Mapping[str, fl
     """The test errors with and without the day of the rating.
 
     Args:
-        known_day: The metrics of predictions that know the day.
+        known_day: The metrics of predictions made with the day of the rating.
         metrics: By model, its metrics without the day.
     """
     rows = [

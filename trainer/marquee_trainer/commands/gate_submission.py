@@ -42,7 +42,7 @@ def gate_for(
         on_start()
         verdict = None
         try:
-            verdict = promotion.judge(
+            verdict = promotion.verdict_on(
                 store,
                 release_id,
                 candidates=candidates,

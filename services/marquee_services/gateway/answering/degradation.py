@@ -23,7 +23,22 @@ DEGRADED_REASONS: Mapping[tuple[str, Failure], types_pb2.DegradedReason.ValueTyp
 
 def degraded_reasons(
     failures: Sequence[BackendError],
+    without_reasons: bool = False,
+    without_models: bool = False,
 ) -> list[types_pb2.DegradedReason.ValueType]:
-    """Returns the protocol's reasons for backend failures, in their order without duplicates."""
-    reasons = (DEGRADED_REASONS[failure.backend, failure.failure] for failure in failures)
+    """Returns why an answer is degraded; an answer is degraded if and only if there is a reason.
+
+    Args:
+        failures: The failures of backends that did not answer.
+        without_reasons: Whether the requested reasons are left out because of overload.
+        without_models: Whether models are left out because of overload.
+
+    Returns:
+        The reasons without duplicates, those of `failures` first and in their order.
+    """
+    reasons = [DEGRADED_REASONS[failure.backend, failure.failure] for failure in failures]
+    if without_reasons:
+        reasons.append(types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT)
+    if without_models:
+        reasons.append(types_pb2.DEGRADED_REASON_MODELS_LEFT_OUT)
     return list(dict.fromkeys(reasons))

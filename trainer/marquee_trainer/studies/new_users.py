@@ -1,4 +1,4 @@
-"""Cold start: the quality of recommendations for new users, by the number of ratings they give.
+"""New users: the quality of recommendations for new users, by the number of ratings they give.
 
 New users are simulated by holding users out of training. Some of their ratings are folded in at
 request time, as for a visitor, and the models are tested on the rest.
@@ -31,7 +31,7 @@ _TIES_SEED = 0
 
 
 @dataclass(frozen=True)
-class ColdStartConfig:
+class NewUsersConfig:
     """How users are held out and how many of their ratings are folded in.
 
     Attributes:
@@ -49,7 +49,7 @@ class ColdStartConfig:
 
 
 @dataclass(frozen=True)
-class ColdStart:
+class NewUsersResult:
     """Metrics of held-out users, by the number of ratings they gave.
 
     Attributes:
@@ -94,14 +94,14 @@ class _HeldOutUsers:
         return np.concatenate([self.rows[int(user)][self.max_given :] for user in self.users])
 
 
-def cold_start(
+def study_new_users(
     dataset: RatingsDataset,
     rows: Int64,
     train: Callable[[RatingsDataset, Split], TrainingResult],
-    config: ColdStartConfig,
+    config: NewUsersConfig,
     relevant_stars: float,
     seed: int,
-) -> ColdStart:
+) -> NewUsersResult:
     """Trains without some users, folds in some of their ratings, and tests on the rest.
 
     Training runs twice: without the held-out users, and with `config.retrained` ratings of each.
@@ -142,7 +142,7 @@ def cold_start(
             ndcg.setdefault(name, []).append(ranking_metrics(task, score_users, TOP).ndcg)
     retrain_rows = np.sort(np.concatenate([other_rows, held_out.given(config.retrained)]))
     retrained = train(dataset, Split(retrain_rows, np.sort(test_rows), "held-out users, retrained"))
-    return ColdStart(
+    return NewUsersResult(
         len(held_out.users),
         config.given,
         {name: tuple(values) for name, values in mse.items()},
@@ -157,7 +157,7 @@ def cold_start(
 
 
 def _hold_out(
-    dataset: RatingsDataset, rows: Int64, config: ColdStartConfig, seed: int
+    dataset: RatingsDataset, rows: Int64, config: NewUsersConfig, seed: int
 ) -> _HeldOutUsers:
     """Chooses the held-out users at random, and shuffles their ratings."""
     random = np.random.default_rng(seed)
@@ -166,7 +166,7 @@ def _hold_out(
     counts = np.bincount(dataset.users[rows], minlength=len(dataset.user_ids))
     eligible = np.flatnonzero(counts >= needed)
     if not len(eligible):
-        raise RatingsError(f"no user has the {needed} ratings that a cold-start study needs")
+        raise RatingsError(f"no user has the {needed} ratings that a study of new users needs")
     count = max(1, round(config.user_fraction * len(eligible)))
     users = np.sort(random.permutation(eligible)[:count])
     shuffled = rows[random.permutation(len(rows))]

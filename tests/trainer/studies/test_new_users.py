@@ -1,4 +1,4 @@
-"""Cold start: users held out of training are folded in from some of their ratings."""
+"""New users: users held out of training are folded in from some of their ratings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marquee_trainer.data.split import Split
 from marquee_trainer.models.linear.ease import EASE
 from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neighbours.user_cf import UserCF
-from marquee_trainer.studies.cold_start import ColdStartConfig, cold_start
+from marquee_trainer.studies.new_users import NewUsersConfig, study_new_users
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import ENSEMBLE
 from marquee_trainer.training.progress import Progress
@@ -30,11 +30,11 @@ def train_quickly(dataset: RatingsDataset, split: Split) -> TrainingResult:
 
 def test_more_given_ratings_make_better_predictions(small_dataset: RatingsDataset) -> None:
     """The error of the ensemble falls, and with 10 ratings it is close to that of retraining."""
-    found = cold_start(
+    found = study_new_users(
         small_dataset,
         small_dataset.file_order,
         train_quickly,
-        ColdStartConfig(user_fraction=0.3),
+        NewUsersConfig(user_fraction=0.3),
         CONFIG.relevant_stars,
         0,
     )
@@ -45,11 +45,11 @@ def test_more_given_ratings_make_better_predictions(small_dataset: RatingsDatase
     # Without ratings, both models fall back to the baseline of a user without ratings.
     assert found.mse["item_cf"][0] == pytest.approx(found.mse["user_cf"][0])
     with pytest.raises(RatingsError, match="no user has"):
-        cold_start(
+        study_new_users(
             small_dataset,
             small_dataset.file_order,
             train_quickly,
-            ColdStartConfig(min_test_ratings=500),
+            NewUsersConfig(min_test_ratings=500),
             4.0,
             0,
         )
@@ -69,8 +69,8 @@ def test_visitors_without_ratings_are_ranked_by_the_gateways_baselines(
         }
         return replace(trained, ensemble=Ensemble(pairs))
 
-    config = ColdStartConfig(user_fraction=0.3, given=(0, 10))
-    found = cold_start(
+    config = NewUsersConfig(user_fraction=0.3, given=(0, 10))
+    found = study_new_users(
         small_dataset, small_dataset.file_order, train_with_given_blends, config, 4.0, 0
     )
     assert found.ndcg[ENSEMBLE] == (found.ndcg["popularity"][0], found.ndcg["ease"][1])

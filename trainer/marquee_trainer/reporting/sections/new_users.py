@@ -1,14 +1,21 @@
-"""Cold start: the quality of recommendations for new users, by the number of ratings they give."""
+"""New users: the quality of recommendations for new users, by the number of ratings they give."""
 
 from __future__ import annotations
 
 from marquee_trainer.reporting import plots
 from marquee_trainer.reporting.page import Section
-from marquee_trainer.studies.cold_start import ColdStart
+from marquee_trainer.studies.new_users import NewUsersResult
 
 
-def cold_start_section(study: ColdStart) -> Section:
-    """The test errors of held-out users, by fold-in and after retraining with their ratings."""
+def new_users_section(study: NewUsersResult) -> Section:
+    """Builds the section with the test errors of held-out users.
+
+    The last column compares fold-in with retraining on as many ratings of each user: positive if
+    the error of fold-in is larger.
+
+    Args:
+        study: The errors of the models, by the number of ratings that are folded in.
+    """
     position = study.given.index(study.retrained) if study.retrained in study.given else None
     rows = []
     for name, curve in study.mse.items():
@@ -22,5 +29,5 @@ def cold_start_section(study: ColdStart) -> Section:
         f"ratings that are folded in, and after retraining with {study.retrained} ratings of each.",
         ("model", *counts, f"{study.retrained}, retrained", "fold-in against retrained"),
         rows,
-        plots.cold_start_curves(study, list(study.ndcg)),
+        plots.new_users_curves(study, list(study.ndcg)),
     )
