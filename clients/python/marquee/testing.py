@@ -55,7 +55,8 @@ class Call:
         method: The name of the RPC, for example `Recommend`.
         request: The request message.
         metadata: The metadata of the call, such as its `authorization`.
-        time_remaining: Seconds until the call's deadline when it arrived.
+        time_remaining: Seconds until the call's deadline when it arrived; for a call without a
+            deadline, a value above 10¹⁸.
     """
 
     method: str

@@ -66,7 +66,7 @@ class Tracer:
         """Starts the span of an incoming call, as a child of the caller's span.
 
         Args:
-            method: The method's full name, `/package.Service/Method`.
+            method: The method's full name as gRPC passes it, `/package.Service/Method`.
             metadata: The metadata of the call.
         """
         parent = self._propagator.extract(
@@ -80,7 +80,7 @@ class Tracer:
         """Starts the span of a call to a backend.
 
         Args:
-            method: The method's full name, `package.Service/Method`.
+            method: The method's full name without the leading slash, `package.Service/Method`.
             parent: The span of the incoming call; None for none.
             address: The backend's address.
         """

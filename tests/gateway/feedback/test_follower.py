@@ -69,7 +69,7 @@ async def test_own_entries_are_applied_without_reading_the_log(
     """The result in memory equals that of reading the log."""
     start = time.monotonic()
     for items in (["i1", "i2"], ["i3"]):
-        follower.take(append(log, *items))
+        follower.queue_written(append(log, *items))
     await until(lambda: fresh.position == log.position())
     assert fresh.of("u", 0) == reread(log)
     assert follower.lag is not None
@@ -82,10 +82,10 @@ async def test_entries_of_other_processes_in_between_are_read(
     """If own entries do not follow directly on those in memory, the follower reads all of them."""
     append(log, "of-another-gateway")
     own = append(log, "i1")
-    follower.take(own)
+    follower.queue_written(own)
     await until(lambda: fresh.position == log.position())
-    follower.take(own)
-    follower.take(append(log, "i2"))
+    follower.queue_written(own)
+    follower.queue_written(append(log, "i2"))
     await until(lambda: fresh.position == log.position())
     assert fresh.of("u", 0) == reread(log)
     assert [event.item_id for event in fresh.of("u", 0).events] == [
@@ -99,8 +99,8 @@ async def test_changes_that_are_not_passed_on_are_read(
     log: EventLog, follower: FeedbackFollower, fresh: FreshFeedback
 ) -> None:
     """Deletions, for example, are read from the log."""
-    follower.take(append(log, "i1", "i2"))
+    follower.queue_written(append(log, "i1", "i2"))
     deleted = log.delete_item("u", "i1")
-    follower.take(())
+    follower.queue_written(())
     await until(lambda: fresh.position == deleted.position)
     assert [event.item_id for event in fresh.of("u", 0).events] == ["i2"]

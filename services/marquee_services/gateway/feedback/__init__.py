@@ -1,7 +1,7 @@
-"""Recorded feedback: written to the log, read by every gateway, and folded into answers.
+"""Recorded feedback: written to the log, read by every gateway, and used in answers.
 
 `writer.py` records events, `follower.py` reads the log in a separate thread, and `fresh.py` holds
-the feedback in memory for answers, which never wait for the database. `ranking/subjects.py` folds
-in a user's feedback. May import `server`. Start with `../feedback_servicer.py`, which has the
-methods of the API.
+the feedback in memory for answers, which never wait for the database. `ranking/subjects.py` adds a
+user's feedback to the profile. May import `server`. Start with `../feedback_servicer.py`, which has
+the methods of the API.
 """
