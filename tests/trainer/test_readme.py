@@ -31,10 +31,7 @@ BLOCKS = blocks("python")
 def test_the_example_adds_a_model_that_is_better_than_popularity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The blocks run one after another, and the scorer that they define can be saved and loaded.
-
-    The remaining time of a training run is estimated although the model's cost is not measured.
-    """
+    """The blocks run in order, the cost of the model is estimated, and its scorer can be saved."""
     (tmp_path / "readme_example.py").write_text("\n".join(BLOCKS))
     monkeypatch.syspath_prepend(tmp_path)
     example = importlib.import_module("readme_example")

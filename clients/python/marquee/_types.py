@@ -27,7 +27,10 @@ class SubjectKind(StrEnum):
 
 
 class DegradedReason(StrEnum):
-    """Why an answer is degraded, that is, computed without a part of the ensemble."""
+    """Why an answer is degraded.
+
+    A backend did not answer, or models or reasons were omitted because of overload.
+    """
 
     UNSPECIFIED = "UNSPECIFIED"
     """Not set, or a value that is newer than this client."""
@@ -104,7 +107,8 @@ class AnswerSource:
     Attributes:
         release_id: The id of the release.
         models: The models that contributed, largest absolute ranking weight first.
-        degraded: Whether the answer was computed without a part of the release's ensemble.
+        degraded: Whether a backend did not answer, or models or reasons were omitted because of
+            overload.
         degraded_reasons: Why the answer is degraded; empty if it is not.
         abstaining_models: The names of models that had no scores for this subject, for example
             because they cannot fold in new ratings.

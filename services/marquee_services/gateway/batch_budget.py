@@ -19,8 +19,8 @@ from marquee_services.server.admission_queue import AdmissionQueue
 # Assembling a page of this many items costs about as much as ranking the catalogue.
 _ITEMS_PER_COST = 50
 _REASONS_COST = 4
-# While there are single calls, a batch pauses for this multiple of the time that the event loop
-# took for its last turn, up to the longest pause.
+# After a recent single call, a batch pauses for this multiple of the time that the event loop took
+# for its last turn, up to the longest pause.
 _PAUSE_PER_TURN = 1.0
 _MAX_PAUSE_S = 0.05
 # A single call in the last second suggests that more will follow.

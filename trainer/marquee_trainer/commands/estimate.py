@@ -29,7 +29,7 @@ class PlannedStep:
         is_search: Whether it also chooses epochs or hyperparameters. If its kind has no expected
             times, its time is an upper bound for steps that use the choice.
         expected_s: The seconds that it is expected to take on the reference machine; None if
-            unknown, as for models that are not in the package.
+            unknown.
     """
 
     name: str

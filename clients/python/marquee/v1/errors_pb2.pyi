@@ -52,8 +52,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     service. Example metadata: {}
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 6
-    """RESOURCE_EXHAUSTED. The server rejected the call because too many calls are in progress. Retry
-    after the delay in the RetryInfo, or against another server. Example metadata: {"limit": "1024"}
+    """RESOURCE_EXHAUSTED. The server rejected the call because too many calls are in progress, or ended
+    it because its caller does not read the responses. Retry after the delay in the RetryInfo, or
+    against another server. Example metadata: {"limit": "1024"}
     """
     ERROR_REASON_PAGE_TOKEN_MISMATCH: _ErrorReason.ValueType  # 7
     """FAILED_PRECONDITION. The page token is damaged, or it belongs to a different request.
@@ -146,8 +147,9 @@ ERROR_REASON_NO_RELEASE: ErrorReason.ValueType  # 5
 service. Example metadata: {}
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 6
-"""RESOURCE_EXHAUSTED. The server rejected the call because too many calls are in progress. Retry
-after the delay in the RetryInfo, or against another server. Example metadata: {"limit": "1024"}
+"""RESOURCE_EXHAUSTED. The server rejected the call because too many calls are in progress, or ended
+it because its caller does not read the responses. Retry after the delay in the RetryInfo, or
+against another server. Example metadata: {"limit": "1024"}
 """
 ERROR_REASON_PAGE_TOKEN_MISMATCH: ErrorReason.ValueType  # 7
 """FAILED_PRECONDITION. The page token is damaged, or it belongs to a different request.

@@ -1,7 +1,8 @@
 """The neural models: simple, deep and residual MF, and item- and user-based AutoRec.
 
-They are saved as SavedModels with the signatures of `marquee_core.scorers.saved_model`. May import
-TensorFlow, `models.neighbours` and `models.model`. Start with `mf.py`.
+They are saved as SavedModels, with the signatures of `marquee_core.scorers.saved_model`, and as
+arrays, from which the inference service scores if there are any. May import TensorFlow,
+`models.neighbours` and `models.model`. Start with `mf.py`.
 """
 
 from marquee_core.scorers.quiet_tensorflow import import_tensorflow

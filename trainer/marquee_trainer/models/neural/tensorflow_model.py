@@ -1,4 +1,4 @@
-"""The base class of the models that are trained in epochs and served from a SavedModel."""
+"""The base class of the models that are trained in epochs with TensorFlow."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class RestoredScorer:
 
 
 class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]):
-    """A model that is trained in epochs and served from a SavedModel by the inference service.
+    """A model that is trained in epochs with TensorFlow and served by the inference service.
 
     Subclasses implement `fit` with `run_epochs` and `serve`.
     """
