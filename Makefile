@@ -85,7 +85,7 @@ observe: $(VENV)/ready $(PROMETHEUS)/ready ## Run the system with Prometheus, ev
 	PYTHONPATH=tests $(BIN)/python -m observe $(ARGS)
 
 .PHONY: drill
-drill: $(VENV)/ready $(PROMETHEUS)/ready ## Inject the fault behind every alert, and time the alerts
+drill: $(VENV)/ready $(PROMETHEUS)/ready $(POSTGRESQL)/ready ## Inject the fault behind every alert, and time the alerts
 	PYTHONPATH=tests $(BIN)/python -m observe.drill $(ARGS)
 
 .PHONY: capacity

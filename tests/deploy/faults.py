@@ -18,6 +18,7 @@ from deploy.seeding import (
 )
 
 _OTHER = {"app.kubernetes.io/name": "marquee-other"}
+_OF_CF = {"selector": {"matchLabels": {"app.kubernetes.io/name": "marquee-cf"}}}
 S, P, L = "staging", "production", "local"
 
 MANIFEST_FAULTS = (
@@ -58,12 +59,17 @@ MANIFEST_FAULTS = (
     ManifestFault(
         "a disruption budget blocks every drain",
         S,
-        set_field("PodDisruptionBudget", "marquee-cf", "spec/minAvailable", 2),
+        set_field("PodDisruptionBudget", "marquee-cf", "spec", {**_OF_CF, "minAvailable": 2}),
+    ),
+    ManifestFault(
+        "a disruption budget allows no disruption",
+        S,
+        set_field("PodDisruptionBudget", "marquee-cf", "spec/maxUnavailable", 0),
     ),
     ManifestFault(
         "a disruption budget of 100 % blocks every drain",
         S,
-        set_field("PodDisruptionBudget", "marquee-cf", "spec/minAvailable", "100%"),
+        set_field("PodDisruptionBudget", "marquee-cf", "spec", {**_OF_CF, "minAvailable": "100%"}),
     ),
     ManifestFault(
         "a disruption budget selects no pods",

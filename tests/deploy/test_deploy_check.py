@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from deploy.agreement_faults import AGREEMENT_FAULTS
 from deploy.api_faults import API_FAULTS
 from deploy.connection_faults import CONNECTION_FAULTS
 from deploy.faults import IMAGE_FAULTS, MANIFEST_FAULTS
@@ -57,9 +58,9 @@ def test_production_names_images_by_digest(rendered: Rendered) -> None:
 
 
 @pytest.mark.parametrize("component", COMPONENTS)
-@pytest.mark.parametrize("overlay", ["production", "staging"])
+@pytest.mark.parametrize("overlay", OVERLAYS)
 def test_components_fit_an_overlay(overlay: str, component: str, rendered: Rendered) -> None:
-    """Each component works in an overlay that denies traffic by default, and in one without."""
+    """Each component works in each overlay: one denies by default, and one has no CronJob."""
     assert check_objects(rendered(overlay, (component,))) == []
 
 
@@ -69,7 +70,9 @@ def test_components_fit_each_other(rendered: Rendered) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [*MANIFEST_FAULTS, *API_FAULTS, *CONNECTION_FAULTS], ids=lambda fault: fault.name
+    "fault",
+    [*MANIFEST_FAULTS, *API_FAULTS, *CONNECTION_FAULTS, *AGREEMENT_FAULTS],
+    ids=lambda fault: fault.name,
 )
 def test_faults_in_manifests_are_found(fault: ManifestFault, rendered: Rendered) -> None:
     """The checks find each fault seeded into the manifests, without a cluster."""

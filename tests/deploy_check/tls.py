@@ -32,7 +32,7 @@ def check_tls(objects: list[Object], settings: Settings) -> list[Finding]:
     """
     servers = {w.name.removeprefix("marquee-"): w for w in workloads(objects)}
     certificates = {c["spec"]["secretName"]: c for c in kinds(objects, "Certificate").values()}
-    findings = list(_issuers(objects, certificates))
+    findings = [*_issuers(objects, certificates), *_renewals(certificates)]
     for service, values in settings.items():
         workload = servers[service]
         problems = [
@@ -44,7 +44,9 @@ def check_tls(objects: list[Object], settings: Settings) -> list[Finding]:
         for backend in {CF, INFERENCE} & settings.keys():
             findings += [
                 Finding(servers[GATEWAY].where, problem)
-                for problem in _call(settings, backend, servers[GATEWAY], certificates)
+                for problem in _call(
+                    settings, backend, servers[GATEWAY], servers[backend], certificates
+                )
             ]
     return findings
 
@@ -61,6 +63,19 @@ def _issuers(objects: list[Object], certificates: Mapping[str, Object]) -> Itera
             yield Finding(
                 where(issuer), f"signs with {secret}, which is not the Secret of an authority"
             )
+
+
+def _renewals(certificates: Mapping[str, Object]) -> Iterator[Finding]:
+    for certificate in certificates.values():
+        spec = certificate["spec"]
+        if "renewBefore" in spec and _hours(spec["renewBefore"]) >= _hours(spec["duration"]):
+            yield Finding(
+                where(certificate), "is renewed continuously: renewBefore is not less than duration"
+            )
+
+
+def _hours(duration: str) -> int:
+    return int(duration.removesuffix("h"))
 
 
 def _secret_of(workload: Workload, path: str) -> Object | None:
@@ -108,12 +123,20 @@ def _served(
         yield f"its certificate is for {spec.get('dnsNames')}, not for marquee-{service}"
     if "server auth" not in spec.get("usages", ["server auth"]):
         yield "its certificate lacks the usage `server auth`"
+    if service == GATEWAY and values["tls_client_ca"]:
+        others = [c["spec"] for c in certificates.values() if c["spec"] != spec]
+        if not any(
+            "client auth" in s.get("usages", ()) and s["issuerRef"] == spec["issuerRef"]
+            for s in others
+        ):
+            yield "requires certificates from callers, but its authority issues none for callers"
 
 
 def _call(
     settings: Settings,
     backend: str,
     gateway: Workload,
+    backend_pods: Workload,
     certificates: Mapping[str, Object],
 ) -> Iterator[str]:
     """Checks that the gateway can call a backend."""
@@ -129,6 +152,9 @@ def _call(
     spec = _certificate_of(gateway, own["backend_cert"], certificates)
     if spec is None:
         return
+    theirs = _certificate_of(backend_pods, other["tls_certificate"], certificates)
+    if theirs is not None and theirs["issuerRef"] != spec["issuerRef"]:
+        yield f"its certificate and that of {backend} are issued by different authorities"
     if "client auth" not in spec.get("usages", ()):
         yield "its client certificate lacks the usage `client auth`"
     allowed = {n.strip() for n in other["tls_allowed_clients"].split(",") if n.strip()}

@@ -114,7 +114,7 @@ class Cluster:
         self._numbers = itertools.count(1)
 
     def of(self, service: str) -> list[Pod]:
-        """The pods of a service, oldest first."""
+        """Returns the pods of a service, oldest first."""
         return [pod for pod in self.pods if pod.service == service]
 
     def replicas(self, service: str) -> int:

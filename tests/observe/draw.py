@@ -26,7 +26,8 @@ _HEIGHTS, _LINES_HEIGHT, _TITLE_HEIGHT = {"stat": 1.2, "table": 1.2}, 2.6, 0.5
 # Labels of at most so many characters fit side by side.
 _SHORT = 24
 _WHOLE = 100.0
-_COLOURS = 48
+# With fewer colours, lines become hard to tell apart.
+_COLOURS = 128
 # The lines of a panel: the label, times and values of each.
 Series = Sequence[tuple[str, Sequence[tuple[float, float]]]]
 _SCALES: Mapping[str, tuple[float, str]] = {
@@ -120,6 +121,7 @@ def _draw_lines(axes: Axes, series: Series) -> None:
         axes.plot(times, heights, label=label, linewidth=1.5)
         highest = max(highest, *heights)
     axes.tick_params(labelsize=10)
+    axes.set_xlabel("seconds", fontsize=9)
     labels = [label for label, _ in series if label]
     columns = 2 if all(len(label) <= _SHORT for label in labels) else 1
     lines = -(-len(labels) // columns)

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
+
 from deploy_check.system import ITEM_IDS, USER_IDS
 from marquee import Client, FeedbackEvent
 from marquee_core.release.contents import ENSEMBLE, PRECOMPUTED
@@ -74,6 +76,11 @@ def _visitor(client: Client) -> object:
     return client.recommend(ratings={item: random.randint(1, 5) for item in items})  # noqa: S311
 
 
+def _lowest_visitor(client: Client) -> object:
+    """Makes a call for a visitor who gives only the lowest rating."""
+    return client.recommend(ratings=dict.fromkeys(random.sample(ITEM_IDS, 5), 1.0))
+
+
 def _killed(service: str) -> Cause:
     @contextmanager
     def cause(context: DrillContext) -> Iterator[str]:
@@ -93,6 +100,8 @@ def _frozen(service: str) -> Cause:
         process.send_signal(signal.SIGSTOP)
         try:
             yield ""
+            if psutil.Process(process.pid).status() != psutil.STATUS_STOPPED:
+                raise RuntimeError(f"somebody else let the {service} service run on")
         finally:
             process.send_signal(signal.SIGCONT)
 
@@ -207,7 +216,8 @@ def _broken_feed(context: DrillContext) -> Iterator[str]:
 
     bad = context.train(lowest)
     output = context.refusal(bad)
-    with context.forced(bad):
+    # Users' new ratings come through the same broken feed; their earlier ratings would be correct.
+    with context.forced(bad), context.load.paused(), context.calling(2, _lowest_visitor):
         yield output
 
 

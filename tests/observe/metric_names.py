@@ -78,3 +78,21 @@ AFTER_AN_ANSWER: Mapping[str, frozenset[str]] = {
     STANDALONE: frozenset(_STARS | _MODELS),
 }
 """Names of the additional samples by server, after an answer that had to be computed."""
+
+EVENTUALLY = frozenset(
+    {
+        "marquee_certificate_expiry_timestamp_seconds",
+        "marquee_feedback_events_total",
+        "marquee_feedback_evicted_users",
+        "marquee_feedback_lag_seconds",
+        "marquee_feedback_memory_bytes",
+        "marquee_feedback_users",
+        "marquee_release_held_back",
+        "marquee_release_refused",
+        "process_max_fds",
+        "process_start_time_seconds",
+        "up",
+    }
+)
+"""Names of samples that alerts read and that exist only with TLS, with feedback, after a fault, or
+with the process collector."""

@@ -247,7 +247,7 @@ def check_target(target: str) -> None:
                 f"the target {target!r} has no port: write host:port, for example localhost:50051"
             )
         if port.isdecimal() and not 0 < int(port) < 65536:
-            raise ValueError(f"the port of the target {target!r} is out of range: {port}")
+            raise ValueError(f"the target {target!r} has no valid port: {port}")
         if not port:
             raise ValueError(f"the target {target!r} has no port after the colon")
 

@@ -6,13 +6,11 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import structlog
 
 from marquee_services.server import tracing
-
-Pairs: TypeAlias = tuple[tuple[str, str], ...]
 
 REQUEST_ID_KEY = "x-request-id"
 # Request ids that are safe to log; others are replaced with new ones.

@@ -1,4 +1,7 @@
-"""A time limit on a block of code that costs less than `asyncio.timeout`."""
+"""A time limit on a block of code that costs less than `asyncio.timeout`.
+
+The interceptor enforces the deadlines of calls with it.
+"""
 
 from __future__ import annotations
 

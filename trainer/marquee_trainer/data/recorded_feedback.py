@@ -36,14 +36,12 @@ class RecordedFeedback:
     Attributes:
         mark: The position up to which the log was read.
         events: By user id, the event that counts for each item, oldest first.
-        event_count: The total number of events up to the mark.
         forgotten: The times at which users were forgotten, in microseconds since 1970, by
             `user_digest` of the user's id.
     """
 
     mark: Mark
     events: Mapping[str, Sequence[RecordedEvent]]
-    event_count: int
     forgotten: Mapping[bytes, int]
 
 
@@ -64,19 +62,17 @@ def read_feedback(url: str, timeout: float, up_to: Mark | None = None) -> Record
     """
     events: dict[str, dict[int, RecordedEvent]] = {}
     forgotten: dict[bytes, int] = {}
-    count = 0
     with EventLog(url, timeout) as log:
         is_known = up_to is not None and not log.missing_marks([up_to.token])
         mark = up_to if up_to is not None and is_known else log.mark()
         for entry in log.entries(0, mark.position):
-            count += entry.type is EntryType.EVENT
             _take(entry, events, forgotten)
         for entry in log.entries(mark.position):
             if entry.type is not EntryType.EVENT:
                 _take(entry, events, forgotten)
     by_user = {user: latest_by_item(found.values()) for user, found in events.items()}
     return RecordedFeedback(
-        mark, {user: found for user, found in by_user.items() if found}, count, forgotten
+        mark, {user: found for user, found in by_user.items() if found}, forgotten
     )
 
 

@@ -36,13 +36,11 @@ class Circuit:
 
     Attributes:
         is_open: Whether the replica must not be called, except on trial.
-        trips: The number of times that the circuit has opened.
     """
 
     def __init__(self) -> None:
         """Creates a closed circuit."""
         self.is_open = False
-        self.trips = 0
         self._calls: deque[tuple[float, bool]] = deque(maxlen=_WINDOW_CALLS)
         self._pause_s = _FIRST_PAUSE_S
         self._next_trial_at = math.inf
@@ -83,7 +81,6 @@ class Circuit:
         if now - self._closed_at > _MAX_PAUSE_S:
             self._pause_s = _FIRST_PAUSE_S
         self.is_open = True
-        self.trips += 1
         self._pause(now)
 
     def begin_trial(self, now: float) -> bool:
