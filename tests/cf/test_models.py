@@ -38,9 +38,9 @@ FittedModel: TypeAlias = CFModel[ModelConfig, SavableScorer]
 USERS, ITEMS = 50, 35
 MODELS: list[type[FittedModel]] = [UserCF, ItemCF, EASE, SLIT, BayesianMF, IALS]
 QUICK = BayesianMFConfig(factors=3, sweeps=30, burn_in=10, samples=10)
-# A product of matrices is rounded differently for one row than for many.
+# Matrix products round differently for one row than for many.
 PRODUCT_ERROR = {"bayesian_mf": 1e-5, "ials": 1e-5}
-# The neighbours of a few items are summed in another order than those of all items.
+# The neighbours of a few items are summed in a different order than those of all items.
 SUM_ERROR = {"user_cf": 1e-6, "item_cf": 1e-6}
 
 
@@ -65,20 +65,22 @@ def model(request: pytest.FixtureRequest, data: ReleaseData) -> FittedModel:
     return fitted
 
 
-def test_the_service_knows_every_model() -> None:
-    """The CF service can load each model of the trainer, by its name."""
+def test_the_service_has_a_loader_for_every_model() -> None:
+    """The CF service can load each model of the trainer by its name."""
     assert list(CF_SCORERS) == [kind.name for kind in MODELS]
     assert {kind.backend for kind in MODELS} == {"cf"}
 
 
-def test_a_model_is_not_used_before_it_is_fitted() -> None:
-    """The scorer of an unfitted model raises an error that says so."""
+def test_an_unfitted_model_has_no_scorer() -> None:
+    """The error says that the model has not been fitted."""
     for kind in MODELS:
         with pytest.raises(RuntimeError, match="not fitted"):
             _ = kind().scorer
 
 
-def test_scores_are_finite_and_of_the_promised_shape(model: FittedModel, data: ReleaseData) -> None:
+def test_scores_are_finite_and_have_the_documented_shape(
+    model: FittedModel, data: ReleaseData
+) -> None:
     """All users, with and without ratings, get finite float32 scores for all items."""
     scores = model.scorer.score(data.matrix.profiles(range(USERS)))
     assert scores.shape == (USERS, ITEMS)
@@ -86,7 +88,7 @@ def test_scores_are_finite_and_of_the_promised_shape(model: FittedModel, data: R
     assert np.isfinite(scores).all()
 
 
-def test_without_ratings_the_answer_is_the_baseline_or_zero(
+def test_without_ratings_scores_are_the_baseline_or_zero(
     model: FittedModel, data: ReleaseData
 ) -> None:
     """A visitor and a known user without ratings get μ + b_i, or 0 from a ranker.
@@ -104,9 +106,7 @@ def test_without_ratings_the_answer_is_the_baseline_or_zero(
     assert np.abs(scores[0] - neutral).mean() <= mean_gap
 
 
-def test_some_items_get_the_scores_they_have_among_all(
-    model: FittedModel, data: ReleaseData
-) -> None:
+def test_scoring_a_few_items_equals_scoring_all(model: FittedModel, data: ReleaseData) -> None:
     """Scoring given items selects their columns, in the given order."""
     profiles = data.matrix.profiles([4, 9])
     items = np.array([20, 3, 34], np.int32)
@@ -116,7 +116,7 @@ def test_some_items_get_the_scores_they_have_among_all(
     np.testing.assert_allclose(scores, whole[:, items], rtol=0, atol=error)
 
 
-def test_a_batch_scores_as_its_users_alone(model: FittedModel, data: ReleaseData) -> None:
+def test_a_batch_has_the_scores_of_its_single_users(model: FittedModel, data: ReleaseData) -> None:
     """Known users, a known user with fresh ratings, and visitors can share a batch."""
     fresh = np.array([2, 30], np.int32), np.array([5, 1], np.float32)
     parts = [
@@ -131,8 +131,8 @@ def test_a_batch_scores_as_its_users_alone(model: FittedModel, data: ReleaseData
         np.testing.assert_allclose(row, model.scorer.score(part)[0], rtol=0, atol=error)
 
 
-def test_scores_do_not_touch_what_they_are_made_of(model: FittedModel, data: ReleaseData) -> None:
-    """Scoring twice gives the same scores, and does not change the ratings."""
+def test_scoring_does_not_modify_its_input(model: FittedModel, data: ReleaseData) -> None:
+    """Scoring twice gives the same scores and does not change the ratings."""
     before = data.matrix.ratings.copy()
     profiles = data.matrix.profiles(range(USERS))
     first = model.scorer.score(profiles).copy()
@@ -140,8 +140,8 @@ def test_scores_do_not_touch_what_they_are_made_of(model: FittedModel, data: Rel
     np.testing.assert_array_equal(data.matrix.ratings, before)
 
 
-def test_similarities_are_those_of_one_item_to_all(model: FittedModel) -> None:
-    """If a model has item similarities, they are in -1 to 1, and 1 for the item itself."""
+def test_item_similarities_are_within_minus_one_and_one(model: FittedModel) -> None:
+    """If a model has item similarities, they are in [-1, 1], and 1 for the item itself."""
     scorer = model.scorer
     assert isinstance(scorer, ComparesItems) == (model.name not in ("user_cf", "slit"))
     if not isinstance(scorer, ComparesItems):
@@ -157,7 +157,7 @@ def test_similarities_are_those_of_one_item_to_all(model: FittedModel) -> None:
 def test_a_saved_model_scores_the_same(
     model: FittedModel, data: ReleaseData, tmp_path: Path
 ) -> None:
-    """The service loads a scorer with the same scores, to the last bit, and configuration."""
+    """The service loads a scorer with the same configuration and bit-identical scores."""
     model.save(tmp_path)
     served = CF_SCORERS[model.name](tmp_path, data)
     profiles = join_profiles(
@@ -172,10 +172,10 @@ def test_a_saved_model_scores_the_same(
 
 
 @pytest.mark.parametrize("kind", [UserCF, BayesianMF])
-def test_a_model_may_do_without_what_it_keeps_for_known_users(
+def test_a_model_may_be_saved_without_its_known_users(
     kind: type[FittedModel], data: ReleaseData, tmp_path: Path
 ) -> None:
-    """Known users are then folded in on request: the same scores from files a part of the size."""
+    """Known users are then folded in on request, with the same scores and much smaller files."""
     kept: FittedModel = BayesianMF(QUICK) if kind is BayesianMF else kind()
     kept.fit(Training(data))
     folding = kept.without_users()
@@ -193,14 +193,14 @@ def test_a_model_may_do_without_what_it_keeps_for_known_users(
     np.testing.assert_array_equal(served.score(profiles), folding.scorer.score(profiles))
 
 
-def test_other_models_keep_nothing_for_known_users(model: FittedModel) -> None:
-    """Without their users they are the same."""
+def test_other_models_store_nothing_for_known_users(model: FittedModel) -> None:
+    """A model without stored users is unchanged when they are dropped."""
     if model.name not in ("user_cf", "bayesian_mf"):
         assert model.without_users() is model
 
 
 def test_fitting_again_gives_the_same_model(model: FittedModel, data: ReleaseData) -> None:
-    """Only sampling depends on the seed; a refit keeps the configuration."""
+    """A refit keeps the configuration, and only sampling depends on the seed."""
     again = model.for_refit()
     again.fit(Training(data, seed=0 if model.name == "bayesian_mf" else 99))
     profiles = data.matrix.profiles(range(USERS))
@@ -209,7 +209,7 @@ def test_fitting_again_gives_the_same_model(model: FittedModel, data: ReleaseDat
 
 
 def test_parameters_can_be_recorded(model: FittedModel) -> None:
-    """The parameters survive JSON, and are all numbers."""
+    """The parameters are numbers and can be written as JSON."""
     recorded = json.loads(json.dumps(model.parameters))
     assert recorded == model.parameters
     assert all(isinstance(value, (int, float)) for value in recorded.values())
@@ -226,7 +226,7 @@ def test_a_damaged_configuration_is_refused(
         CF_SCORERS[model.name](tmp_path, data)
 
 
-def test_a_missing_or_cut_file_is_refused(
+def test_a_missing_or_truncated_file_is_refused(
     model: FittedModel, data: ReleaseData, tmp_path: Path
 ) -> None:
     """A scorer is not loaded if any of its files is missing or truncated."""
@@ -254,7 +254,7 @@ def test_artifacts_of_other_data_are_refused(
 
 
 def test_every_model_explains_by_items_or_by_users(model: FittedModel) -> None:
-    """User-based filtering explains by similar users, all other models by rated items."""
+    """User-based filtering explains by similar users, and all other models by rated items."""
     explains = (
         isinstance(model.scorer, ExplainsByItems),
         isinstance(model.scorer, ExplainsByNeighbours),
@@ -283,7 +283,7 @@ EXPLAINED = {
 def test_contributions_of_rated_items_add_up_to_the_score(
     model: FittedModel, data: ReleaseData, who: str
 ) -> None:
-    """The contributions of all rated items and the remainder are the score, for every item."""
+    """For every item, the contributions of all rated items and the remainder sum to the score."""
     if not isinstance(model.scorer, ExplainsByItems):
         assert model.name == "user_cf"
         return

@@ -1,4 +1,4 @@
-"""Batches that a server ends early go on at another call, from where they stopped."""
+"""Batches that a server ends early are resumed by another call."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DEADLINE_S = 60.0
 
 @pytest.fixture
 def gateway() -> Iterator[FakeGateway]:
-    """A gateway that is stopped after the test."""
+    """A fake gateway that is stopped after the test."""
     with FakeGateway() as running:
         yield running
 
 
 def answer_to(position: int, subject: Any) -> pb.BatchRecommendResponse:
-    """A message with the answer to one subject, whose list is named after the user."""
+    """Return the answer to one subject, whose list is named after the user."""
     recommendations = pb.BatchRecommendResponse.Recommendations(recommendation_id=subject.user_id)
     return pb.BatchRecommendResponse(
         answers=[
@@ -37,7 +37,7 @@ def answer_to(position: int, subject: Any) -> pb.BatchRecommendResponse:
 def ending_after(
     count: int, error: marquee.MarqueeError
 ) -> Callable[[pb.BatchRecommendRequest], Iterator[pb.BatchRecommendResponse]]:
-    """Answers the last subjects of each call first, and ends it after so many answers."""
+    """Return a behaviour that answers the last subjects first and fails after `count` answers."""
 
     def behaviour(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
         subjects = list(enumerate(request.subjects))[::-1]
@@ -50,7 +50,7 @@ def ending_after(
 
 
 def collect(asynchronous: bool, address: str, users: list[str]) -> list[tuple[int, str, str]]:
-    """The index, the subject and the list of each answer, in the order in which they came."""
+    """Return the index, the subject and the list of each answer in the order of arrival."""
 
     def shown(answer: Any) -> tuple[int, str, str]:
         return answer.index, answer.subject.user_id, answer.unwrap().recommendation_id
@@ -67,7 +67,7 @@ def collect(asynchronous: bool, address: str, users: list[str]) -> list[tuple[in
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_batch_goes_on_from_where_it_stopped(gateway: FakeGateway, asynchronous: bool) -> None:
+def test_a_batch_resumes_where_it_stopped(gateway: FakeGateway, asynchronous: bool) -> None:
     """Each subject is answered once, with its index in the caller's list."""
     gateway.on("BatchRecommend", ending_after(3, marquee.Unavailable("lost")))
     users = [f"u{n}" for n in range(8)]
@@ -77,8 +77,8 @@ def test_a_batch_goes_on_from_where_it_stopped(gateway: FakeGateway, asynchronou
     assert asked == [users, users[:5], users[:2]]
 
 
-def test_a_drained_gateway_is_left_before_the_first_answer(gateway: FakeGateway) -> None:
-    """A gateway that shuts down says so, and the batch is asked of another at once."""
+def test_a_batch_leaves_a_draining_gateway(gateway: FakeGateway) -> None:
+    """If a gateway shuts down before its first answer, the batch is sent to another immediately."""
     calls = 0
 
     def behaviour(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
@@ -92,8 +92,8 @@ def test_a_drained_gateway_is_left_before_the_first_answer(gateway: FakeGateway)
     assert collect(False, gateway.address, ["u1"]) == [(0, "u1", "u1")]
 
 
-def test_a_batch_that_gets_no_further_ends_with_the_error(gateway: FakeGateway) -> None:
-    """After some calls in turn without an answer the error is raised, with its cause."""
+def test_a_batch_without_progress_ends_with_the_error(gateway: FakeGateway) -> None:
+    """After several consecutive calls without an answer, the error is raised with its cause."""
     calls = 0
 
     def behaviour(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
@@ -113,7 +113,7 @@ def test_a_batch_that_gets_no_further_ends_with_the_error(gateway: FakeGateway) 
     assert 2 < calls < 10
 
 
-def test_a_server_lost_after_the_last_answer_is_no_error(gateway: FakeGateway) -> None:
+def test_losing_the_server_after_the_last_answer_is_not_an_error(gateway: FakeGateway) -> None:
     """A batch whose subjects have all been answered is complete."""
 
     def behaviour(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:

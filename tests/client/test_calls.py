@@ -17,7 +17,7 @@ from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 
-# A generous deadline in seconds, so that no verdict depends on the speed of the machine.
+# A generous deadline in seconds, so that no result depends on the speed of the machine.
 DEADLINE_S = 60.0
 
 STAR_WARS = types_pb2.Item(
@@ -85,7 +85,7 @@ def gateway() -> Iterator[FakeGateway]:
 
 @pytest.fixture(params=[marquee.Client, Blocking], ids=["sync", "async"])
 def client(request: pytest.FixtureRequest, gateway: FakeGateway) -> Iterator[Any]:
-    """A client of the gateway: first a `Client`, then an `AsyncClient`."""
+    """A client of the gateway, once a `Client` and once an `AsyncClient`."""
     with request.param(gateway.address, timeout=DEADLINE_S, batch_timeout=DEADLINE_S) as opened:
         yield opened
 
@@ -157,7 +157,7 @@ def test_recommend_without_options_sends_the_defaults_of_the_api(
     )
 
 
-def test_recommend_returns_the_whole_answer(client: Any, gateway: FakeGateway) -> None:
+def test_recommend_returns_every_field_of_the_answer(client: Any, gateway: FakeGateway) -> None:
     """The result has each field of the response, and is a sequence of its items."""
     reasons = [
         pb.Reason(model_share=pb.Reason.ModelShare(model="mf", output=4.0, contribution=2.0)),
@@ -241,8 +241,8 @@ def test_recommend_returns_the_whole_answer(client: Any, gateway: FakeGateway) -
     assert source.abstaining_models == ("mf",)
 
 
-def test_a_subject_object_replaces_its_parts(client: Any, gateway: FakeGateway) -> None:
-    """A `Subject` gives the same request as its parts, and cannot be combined with them."""
+def test_a_subject_may_be_given_as_an_object(client: Any, gateway: FakeGateway) -> None:
+    """A `Subject` makes the same request as its parts, and cannot be combined with them."""
     visitor = marquee.Subject(ratings={"1": 4.0}, liked_item_ids=("2",))
     client.recommend(visitor)
     client.recommend(ratings={"1": 4.0}, liked_item_ids=["2"])
@@ -287,10 +287,10 @@ def test_a_subject_object_replaces_its_parts(client: Any, gateway: FakeGateway) 
         ({"subject": "42", "timeout": float("nan")}, "positive number of seconds"),
     ],
 )
-def test_meaningless_arguments_are_refused_before_a_request_is_sent(
+def test_invalid_arguments_are_refused_before_a_request_is_sent(
     client: Any, gateway: FakeGateway, arguments: dict[str, Any], error: str
 ) -> None:
-    """Arguments that would turn into a different request raise `TypeError` or `ValueError`."""
+    """Arguments that would become a different request raise `TypeError` or `ValueError`."""
     with pytest.raises((TypeError, ValueError), match=error):
         client.recommend(**arguments)
     assert not gateway.calls
@@ -305,22 +305,22 @@ def test_meaningless_arguments_are_refused_before_a_request_is_sent(
         ("search_items", (50,), "query must be a string, not int"),
     ],
 )
-def test_integers_are_no_ids(
+def test_integer_ids_are_refused(
     client: Any, gateway: FakeGateway, method: str, arguments: tuple[Any, ...], error: str
 ) -> None:
-    """Every method names the argument that should be a string."""
+    """The error of every method names the argument that must be a string."""
     with pytest.raises(TypeError, match=error):
         getattr(client, method)(*arguments)
     assert not gateway.calls
 
 
-def test_the_longest_deadline_is_one_that_grpc_can_count(client: Any) -> None:
-    """A deadline of 1e9 seconds is not over at once, as longer ones would be for gRPC."""
+def test_the_longest_allowed_deadline_works(client: Any) -> None:
+    """A deadline of 1e9 seconds does not expire immediately, as longer ones would in gRPC."""
     assert client.status(timeout=1e9) is not None
 
 
 def test_the_pager_requests_all_pages(client: Any, gateway: FakeGateway) -> None:
-    """Each page is requested with the token of the one before; all other fields stay the same."""
+    """Each page is requested with the token of the previous one; other fields stay the same."""
     pages = {"": ("a", "1"), "1": ("b", "2"), "2": ("c", "")}
 
     def answer(request: pb.RecommendRequest) -> pb.RecommendResponse:
@@ -337,7 +337,7 @@ def test_the_pager_requests_all_pages(client: Any, gateway: FakeGateway) -> None
         assert call.request == gateway.calls[0].request
 
 
-def test_the_pager_requests_no_page_ahead(client: Any, gateway: FakeGateway) -> None:
+def test_the_pager_does_not_request_pages_ahead(client: Any, gateway: FakeGateway) -> None:
     """Reading one page makes one call."""
     gateway.on("Recommend", pb.RecommendResponse(next_page_token="more"))
     next(iter(client.recommend_pages("42")))
@@ -395,7 +395,7 @@ def test_batch_answers_arrive_in_any_order(client: Any, gateway: FakeGateway) ->
 
 
 def test_a_batch_of_one_string_is_refused(client: Any) -> None:
-    """A single user id instead of a list is an error; it is not split into its letters."""
+    """A single user id instead of a list is an error rather than a list of its letters."""
     with pytest.raises(TypeError, match="iterable of subjects"):
         client.batch_recommend("42")
 
@@ -432,8 +432,10 @@ def test_predict_ratings_keeps_the_order(client: Any, gateway: FakeGateway) -> N
     assert answer.source.release_id == "r1"
 
 
-def test_similar_items(client: Any, gateway: FakeGateway) -> None:
-    """The request has the filter; each returned item has its similarity and metadata."""
+def test_similar_items_sends_the_filter_and_returns_items(
+    client: Any, gateway: FakeGateway
+) -> None:
+    """The request has the filter, and each item has its similarity and metadata."""
     gateway.on(
         "SimilarItems",
         pb.SimilarItemsResponse(
@@ -469,8 +471,10 @@ def test_similar_items(client: Any, gateway: FakeGateway) -> None:
     assert answer.unknown_item_ids == ("u",)
 
 
-def test_search_items(client: Any, gateway: FakeGateway) -> None:
-    """The request has the query and the page token; items and the next token are returned."""
+def test_search_items_returns_items_and_the_next_page_token(
+    client: Any, gateway: FakeGateway
+) -> None:
+    """The request has the query and the page token; the items and the next token are returned."""
     gateway.on(
         "SearchItems",
         pb.SearchItemsResponse(items=[STAR_WARS], next_page_token="more", release_id="r1"),
@@ -486,8 +490,8 @@ def test_search_items(client: Any, gateway: FakeGateway) -> None:
     )
 
 
-def test_get_item(client: Any, gateway: FakeGateway) -> None:
-    """The item is returned; unknown fields are None."""
+def test_get_item_returns_the_item(client: Any, gateway: FakeGateway) -> None:
+    """The item is returned, and fields that the server does not know are None."""
     gateway.on("GetItem", pb.GetItemResponse(item=STAR_WARS, release_id="r1"))
     item = client.get_item("50")
     assert gateway.calls[0].request == pb.GetItemRequest(item_id="50")
@@ -500,8 +504,8 @@ def test_get_item(client: Any, gateway: FakeGateway) -> None:
     assert client.get_item("52").attributes == {"director": "Zoë", "minutes": "90"}
 
 
-def test_status(client: Any, gateway: FakeGateway) -> None:
-    """Every field of the gateway's state is returned; without a release it is None."""
+def test_status_returns_every_field(client: Any, gateway: FakeGateway) -> None:
+    """Every field of the gateway's state is returned; the release is None if there is none."""
     gateway.on(
         "GetStatus",
         pb.GetStatusResponse(
@@ -605,8 +609,8 @@ def test_status(client: Any, gateway: FakeGateway) -> None:
     assert client.status().release is None
 
 
-def test_what_an_older_server_does_not_say_is_absent(client: Any, gateway: FakeGateway) -> None:
-    """A release without a recorded evaluation, and an item without predicted stars."""
+def test_fields_that_an_older_server_lacks_are_none(client: Any, gateway: FakeGateway) -> None:
+    """The evaluation of a release and the predicted stars of an item may be missing."""
     gateway.on("GetStatus", pb.GetStatusResponse(release=pb.ReleaseStatus(release_id="r1")))
     release = client.status().release
     assert release.evaluation is None
@@ -616,7 +620,7 @@ def test_what_an_older_server_does_not_say_is_absent(client: Any, gateway: FakeG
     assert client.recommend("42")[0].predicted_stars is None
 
 
-def test_values_of_a_newer_server_are_unspecified(client: Any, gateway: FakeGateway) -> None:
+def test_unknown_enum_values_are_unspecified(client: Any, gateway: FakeGateway) -> None:
     """Enum values that the client does not know become UNSPECIFIED."""
     gateway.on(
         "Recommend",
@@ -630,7 +634,7 @@ def test_values_of_a_newer_server_are_unspecified(client: Any, gateway: FakeGate
     assert answer.source.degraded_reasons == (marquee.DegradedReason.UNSPECIFIED,)
 
 
-def test_a_closed_client_says_so(client: Any, gateway: FakeGateway) -> None:
+def test_a_closed_client_refuses_calls(client: Any, gateway: FakeGateway) -> None:
     """After `close` a call raises `RuntimeError` and sends nothing."""
     client.status()
     client.close()
@@ -640,7 +644,7 @@ def test_a_closed_client_says_so(client: Any, gateway: FakeGateway) -> None:
 
 
 async def test_closing_an_async_client_ends_its_calls_as_cancelled() -> None:
-    """A call that `close` interrupts raises `Cancelled`; its task is not cancelled."""
+    """A call that `close` interrupts raises `Cancelled`, and its task is not cancelled."""
     called = asyncio.Event()
     loop = asyncio.get_running_loop()
     release = threading.Event()
@@ -662,7 +666,7 @@ async def test_closing_an_async_client_ends_its_calls_as_cancelled() -> None:
 
 
 async def test_cancelling_a_task_cancels_its_call() -> None:
-    """A cancelled task raises `CancelledError`; the client does not replace it."""
+    """A cancelled task raises `CancelledError`, which the client does not replace."""
     with FakeGateway() as gateway:
         gateway.serving = False
         async with marquee.AsyncClient(

@@ -15,7 +15,7 @@ from marquee import _rpc_errors
 from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
 
-# A generous deadline in seconds, so that no verdict depends on the speed of the machine.
+# A generous deadline in seconds, so that no result depends on the speed of the machine.
 DEADLINE_S = 60.0
 
 CLASSES = {
@@ -46,7 +46,7 @@ def gateway() -> Iterator[FakeGateway]:
 
 
 def test_the_table_covers_every_status() -> None:
-    """Every gRPC status code has an expected class, so that a new one is noticed."""
+    """Every gRPC status code has an expected class, so a new code is noticed."""
     assert set(CLASSES) == {code.name for code in grpc.StatusCode} - {"OK"}
 
 
@@ -54,7 +54,7 @@ def test_the_table_covers_every_status() -> None:
 async def test_each_status_has_its_class(
     gateway: FakeGateway, code: str, expected: type[marquee.MarqueeError]
 ) -> None:
-    """Both clients raise the same class, with code, message and the gRPC error as its cause."""
+    """Both clients raise the same class, with code, message and the gRPC error as the cause."""
     gateway.on("SearchItems", marquee.MarqueeError("a message", code=code))
     with (
         marquee.Client(gateway.address, timeout=DEADLINE_S) as client,
@@ -72,7 +72,7 @@ async def test_each_status_has_its_class(
 
 
 async def test_details_of_a_status_reach_the_caller(gateway: FakeGateway) -> None:
-    """Both clients read reason, metadata and violations from the google.rpc details."""
+    """Both clients read the reason, metadata and violations from the google.rpc details."""
     sent = marquee.InvalidArgument(
         "page_size: at most 1,000",
         reason="INVALID_FIELD",
@@ -98,7 +98,7 @@ async def test_details_of_a_status_reach_the_caller(gateway: FakeGateway) -> Non
         assert str(raised) == "INVALID_FIELD: page_size: at most 1,000"
 
 
-class _Foreign(grpc.RpcError):
+class _ProxyError(grpc.RpcError):
     """A gRPC error as a proxy might send it."""
 
     def __init__(self, details: bytes) -> None:
@@ -115,18 +115,18 @@ class _Foreign(grpc.RpcError):
 
 
 def test_details_of_another_domain_are_ignored() -> None:
-    """With details of another domain, or damaged ones, only code and message are used."""
+    """If the details are damaged or of another domain, only code and message are used."""
     info = error_details_pb2.ErrorInfo(reason="THEIRS", domain="example.com")
     status = status_pb2.Status(code=5)
     status.details.add().Pack(info)
     for details in (status.SerializeToString(), b"\xff\xff"):
-        error = _rpc_errors.from_rpc_error(_Foreign(details))
+        error = _rpc_errors.from_rpc_error(_ProxyError(details))
         assert isinstance(error, marquee.NotFound)
         assert (error.reason, error.message) == ("", "by a proxy")
 
 
 def test_an_address_without_a_server_is_unavailable() -> None:
-    """If nothing listens at the address, the error is `Unavailable`, and names the address."""
+    """If nothing listens at the address, the error is `Unavailable` and names the address."""
     with FakeGateway() as gateway:
         address = gateway.address
     with (
@@ -139,7 +139,7 @@ def test_an_address_without_a_server_is_unavailable() -> None:
 
 
 def test_a_server_without_the_service_is_unimplemented() -> None:
-    """A gRPC server that is not a gateway raises `Unimplemented`."""
+    """Calling a gRPC server that is not a gateway raises `Unimplemented`."""
     server = grpc.server(ThreadPoolExecutor(1))
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
@@ -153,8 +153,8 @@ def test_a_server_without_the_service_is_unimplemented() -> None:
         server.stop(None).wait()
 
 
-def test_errors_travel_between_processes() -> None:
-    """Errors can be pickled without loss, for multiprocessing and task queues."""
+def test_errors_can_be_pickled() -> None:
+    """Pickling loses no part of an error, for multiprocessing and task queues."""
     error = marquee.InvalidArgument(
         "m", reason="R", metadata={"k": "v"}, violations=[marquee.Violation("f", "d")]
     )
@@ -163,8 +163,8 @@ def test_errors_travel_between_processes() -> None:
     assert vars(copy) == vars(error)
 
 
-def test_a_refusal_says_when_to_try_again(gateway: FakeGateway) -> None:
-    """`Overloaded` carries the delay that the server asks for; other errors carry none."""
+def test_an_overload_error_has_the_retry_delay(gateway: FakeGateway) -> None:
+    """`Overloaded` has the delay that the server requests; other errors have none."""
     gateway.on("Recommend", marquee.Overloaded("busy", reason="OVERLOADED", retry_after=0.25))
     gateway.on("GetItem", marquee.NotFound("no such item", reason="ITEM_NOT_FOUND"))
     with marquee.Client(gateway.address, timeout=DEADLINE_S) as client:
@@ -177,7 +177,7 @@ def test_a_refusal_says_when_to_try_again(gateway: FakeGateway) -> None:
 
 
 def test_an_error_midway_ends_a_batch(gateway: FakeGateway) -> None:
-    """Answers that arrive before an error are returned; then the error is raised."""
+    """Answers that arrive before an error are returned before it is raised."""
 
     def answer(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
         good = pb.BatchRecommendResponse.SubjectAnswer(

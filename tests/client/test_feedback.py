@@ -1,4 +1,4 @@
-"""`client.feedback`: what it sends and returns, and that it is safe to repeat."""
+"""`client.feedback`: what it sends and returns, and that calls are safe to repeat."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marquee import FeedbackEvent, FeedbackKind
 from marquee.testing import FakeGateway
 from marquee.v1 import feedback_service_pb2 as pb
 
-# A generous deadline in seconds, so that no verdict depends on the speed of the machine.
+# A generous deadline in seconds, so that no result depends on the speed of the machine.
 DEADLINE_S = 60.0
 
 
@@ -26,7 +26,7 @@ def gateway() -> Iterator[FakeGateway]:
 
 @pytest.fixture
 def client(gateway: FakeGateway) -> Iterator[marquee.Client]:
-    """A client of it."""
+    """A client of the fake gateway."""
     with marquee.Client(gateway.address, timeout=DEADLINE_S) as opened:
         yield opened
 
@@ -57,7 +57,7 @@ def test_an_event_arrives_with_all_its_fields(client: marquee.Client, gateway: F
 
 
 def test_each_event_has_its_own_key_and_time() -> None:
-    """Two events are never taken for copies of each other."""
+    """Two events are never mistaken for copies of each other."""
     events = [FeedbackEvent(user_id="u", item_id="i", stars=1) for _ in range(100)]
     assert len({event.event_id for event in events}) == 100
     assert all(event.time.utcoffset() is not None for event in events)
@@ -66,7 +66,7 @@ def test_each_event_has_its_own_key_and_time() -> None:
 def test_a_time_without_a_time_zone_is_refused(
     client: marquee.Client, gateway: FakeGateway
 ) -> None:
-    """It would be understood as another time; nothing is sent."""
+    """A time without a time zone would be ambiguous, so nothing is sent."""
     event = FeedbackEvent(user_id="u", item_id="i", stars=1, time=datetime(2024, 1, 1))
     with pytest.raises(ValueError, match="time zone"):
         client.feedback.record([event])
@@ -74,7 +74,7 @@ def test_a_time_without_a_time_zone_is_refused(
 
 
 def failing_twice() -> Callable[[Any], Any]:
-    """A behaviour that answers from the third attempt on."""
+    """Return a behaviour that answers from the third attempt on."""
     errors = iter([marquee.Unavailable("restarting")] * 2)
     return lambda _request: next(errors, ())
 
@@ -91,7 +91,7 @@ def failing_twice() -> Callable[[Any], Any]:
 async def test_every_call_is_retried_with_the_same_request(
     gateway: FakeGateway, method: str, call: Callable[[Any], Any]
 ) -> None:
-    """The keys of the events are the same in each attempt, so that none is recorded twice."""
+    """The keys of the events are the same in each attempt, so none is recorded twice."""
     for client in (
         marquee.Client(gateway.address, timeout=DEADLINE_S),
         marquee.AsyncClient(gateway.address, timeout=DEADLINE_S),
@@ -108,10 +108,10 @@ async def test_every_call_is_retried_with_the_same_request(
         assert len({made.request.SerializeToString() for made in gateway.calls}) == 1
 
 
-def test_a_kind_of_a_newer_server_is_unspecified(
+def test_an_unknown_kind_of_event_is_unspecified(
     client: marquee.Client, gateway: FakeGateway
 ) -> None:
-    """The event is still listed."""
+    """An event whose kind the client does not know is still listed."""
     gateway.on(
         "ListFeedback",
         pb.ListFeedbackResponse(

@@ -1,4 +1,4 @@
-"""Reads whose gateway does not answer are sent to another one."""
+"""Hedging: reads whose gateway does not answer are sent to another one."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from marquee._hedging import HedgeBudget
 from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
 
-# No verdict depends on the speed of the machine: nothing takes as long as this.
+# Generous, so that no result depends on the speed of the machine.
 DEADLINE_S = 120.0
 
 
 @pytest.fixture
 def gateways() -> Iterator[tuple[FakeGateway, FakeGateway]]:
-    """Two gateways, of which the first never answers Recommend, like one that is frozen."""
+    """Two gateways, of which the first never answers Recommend, as if it were frozen."""
     release = threading.Event()
 
     def hang(_: object) -> tuple[()]:
@@ -35,17 +35,17 @@ def gateways() -> Iterator[tuple[FakeGateway, FakeGateway]]:
 
 
 def target_of(*gateways: FakeGateway) -> str:
-    """The target of a client that balances over gateways."""
+    """Return the target of a client that balances over gateways."""
     return "ipv4:" + ",".join(gateway.address for gateway in gateways)
 
 
 def received(gateway: FakeGateway, method: str) -> int:
-    """How many calls of a method a gateway has received."""
+    """Return how many calls of a method a gateway has received."""
     return sum(call.method == method for call in gateway.calls)
 
 
 def test_a_read_is_answered_by_another_gateway(gateways: tuple[FakeGateway, FakeGateway]) -> None:
-    """A frozen gateway costs a blocking client some time, but no call."""
+    """A frozen gateway costs a blocking client some time, but no failed call."""
     frozen, well = gateways
     with marquee.Client(target_of(*gateways), timeout=DEADLINE_S, hedge_after=0.05) as client:
         while not (received(frozen, "GetStatus") and received(well, "GetStatus")):
@@ -58,7 +58,7 @@ def test_a_read_is_answered_by_another_gateway(gateways: tuple[FakeGateway, Fake
 async def test_an_awaited_read_is_answered_by_another_gateway(
     gateways: tuple[FakeGateway, FakeGateway],
 ) -> None:
-    """The same holds for tasks that share an asyncio client."""
+    """Hedging works the same for tasks that share an asyncio client."""
     frozen, well = gateways
     target = target_of(*gateways)
     async with marquee.AsyncClient(target, timeout=DEADLINE_S, hedge_after=0.05) as client:
@@ -72,7 +72,7 @@ async def test_an_awaited_read_is_answered_by_another_gateway(
 async def test_an_error_about_the_request_is_final(
     gateways: tuple[FakeGateway, FakeGateway],
 ) -> None:
-    """A second gateway's refusal of the request ends the call as the first one's would have."""
+    """If the second gateway refuses the request, the call ends as if the first had refused it."""
     _, well = gateways
     well.on("Recommend", marquee.InvalidArgument("no such field"))
     with (
@@ -88,7 +88,7 @@ async def test_an_error_about_the_request_is_final(
 
 
 def test_writes_are_not_hedged(gateways: tuple[FakeGateway, FakeGateway]) -> None:
-    """A record that is late is sent once, so the answer says what it did."""
+    """A write that is late is sent only once, so its answer says what it did."""
     slow, other = gateways
     slow.close()
     released = threading.Timer(0.5, lambda: None)

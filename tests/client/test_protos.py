@@ -23,7 +23,7 @@ GENERATED = Path("clients/python/marquee/v1")
     reason="needs the code generator's environment, which `make protos` and `make test` create",
 )
 def test_generated_code_is_up_to_date(tmp_path: Path) -> None:
-    """`make protos` would not change the generated code that is checked in."""
+    """`make protos` would not change the generated code in the repository."""
     (tmp_path / "out").mkdir()
     subprocess.run(
         ["make", "protos", f"GENERATED={tmp_path / 'out'}"],
@@ -56,7 +56,7 @@ def test_every_definition_has_a_comment() -> None:
 
 
 def test_a_batch_answer_has_the_fields_of_a_single_answer() -> None:
-    """The gateway uses the serialised bytes of one message for the other."""
+    """Both messages have the same fields, since the gateway reuses the bytes of either."""
 
     def fields(message: type[Message]) -> dict[str, FieldDescriptorProto]:
         descriptor = DescriptorProto()
@@ -70,7 +70,7 @@ def test_a_batch_answer_has_the_fields_of_a_single_answer() -> None:
 
 
 def test_the_readme_describes_every_method_and_error() -> None:
-    """Each method has a valid request as an example, and each reason a row of the table."""
+    """Each method has an example with a valid request, and each reason has a row in the table."""
     text = (ROOT / "protos/README.md").read_text()
     for service in (
         recommender_service_pb2.DESCRIPTOR.services_by_name["RecommenderService"],

@@ -22,6 +22,7 @@ from marquee import _feedback_calls, _requests
 from marquee.testing import FakeGateway
 from marquee.v1 import feedback_service_pb2, types_pb2
 from marquee.v1 import recommender_service_pb2 as pb
+from toy.waiting import PROCESS_S
 
 # The names that users rely on. Removing one breaks their programs.
 PUBLIC = set(
@@ -40,7 +41,7 @@ PUBLIC = set(
 )
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names_are_pinned() -> None:
     """`__all__` has exactly the expected names, and each of them exists."""
     assert set(marquee.__all__) == PUBLIC
     for name in marquee.__all__:
@@ -49,18 +50,18 @@ def test_the_public_names_are_these() -> None:
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:
-    """Lazily imported names do not hide misspelt ones."""
+    """Lazy imports do not hide misspelt names."""
     with pytest.raises(AttributeError, match="Klient"):
         _ = marquee.Klient
 
 
-def test_the_version_is_the_distribution_s() -> None:
+def test_the_version_is_that_of_the_distribution() -> None:
     """`__version__` is the version of the installed distribution."""
     assert marquee.__version__ == version("marquee-recommender")
 
 
-def test_type_information_ships() -> None:
-    """The package is marked as typed, so that type checkers use its annotations."""
+def test_the_package_is_marked_as_typed() -> None:
+    """The package has the marker file that makes type checkers use its annotations."""
     assert files("marquee").joinpath("py.typed").is_file()
 
 
@@ -80,7 +81,7 @@ def _public_methods(client: type) -> dict[str, inspect.Signature]:
     ],
 )
 def test_both_clients_have_the_same_methods(clients: tuple[type, type]) -> None:
-    """Names, parameters, defaults and result types are the same, but for `async`."""
+    """Names, parameters, defaults and result types are the same apart from `async`."""
     sync, asynchronous = map(_public_methods, clients)
     for methods in (sync, asynchronous):
         methods["__init__"] = _without_annotations(methods["__init__"])
@@ -93,7 +94,7 @@ def test_both_clients_have_the_same_methods(clients: tuple[type, type]) -> None:
 
 
 def _without_annotations(signature: inspect.Signature) -> inspect.Signature:
-    """The constructors of the feedback calls take functions of different types."""
+    """Ignore annotations, since the constructors of the feedback calls take different functions."""
     parameters = [
         parameter.replace(annotation=inspect.Parameter.empty)
         for parameter in signature.parameters.values()
@@ -131,8 +132,8 @@ def test_options_are_those_of_the_protocol(options: Any, builder: Any, messages:
         ("similar_items", marquee.ItemFilter),
     ],
 )
-def test_options_are_parameters_of_their_own(method: str, options: Any) -> None:
-    """Signatures name each option with its type, so that editors and notebooks complete them."""
+def test_every_option_is_a_named_parameter(method: str, options: Any) -> None:
+    """Signatures list each option with its type, so that editors and notebooks complete them."""
     parameters = inspect.signature(getattr(marquee.Client, method)).parameters
     assert not any(parameter.kind == parameter.VAR_KEYWORD for parameter in parameters.values())
     for name, annotation in options.__annotations__.items():
@@ -142,7 +143,7 @@ def test_options_are_parameters_of_their_own(method: str, options: Any) -> None:
 
 
 def test_every_call_takes_a_timeout_and_metadata() -> None:
-    """All methods that make calls have both parameters."""
+    """Every method that makes a call has both parameters."""
     for name, signature in _public_methods(marquee.Client).items():
         if name not in ("__init__", "close"):
             assert {"timeout", "metadata"} <= set(signature.parameters), name
@@ -168,12 +169,12 @@ def _modules_after(code: str) -> set[str]:
         check=True,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PROCESS_S,
     )
     return set(result.stdout.split())
 
 
-def test_importing_marquee_imports_little() -> None:
+def test_importing_marquee_imports_no_heavy_packages() -> None:
     """`import marquee` imports neither gRPC, protobuf and click nor NumPy and TensorFlow."""
     heavy = {"grpc", "google.protobuf", "click", "numpy", "tensorflow", "pandas", "scipy"}
     assert not heavy & _modules_after("import marquee")
@@ -203,7 +204,7 @@ def _answer() -> marquee.Recommendations:
         return client.recommend("42")
 
 
-def test_results_cannot_be_changed_and_travel_between_processes() -> None:
+def test_results_are_immutable_and_picklable() -> None:
     """Results are frozen, comparable, hashable and picklable, including `raw`."""
     answer = _answer()
     with pytest.raises(AttributeError):
@@ -216,8 +217,8 @@ def test_results_cannot_be_changed_and_travel_between_processes() -> None:
     assert copy.raw == answer.raw
 
 
-def test_to_frame_gives_pandas_a_row_for_each_item(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`to_frame` passes rows and column names to `pandas.DataFrame`, replaced by a stub here."""
+def test_to_frame_passes_rows_to_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`to_frame` passes rows and column names to `pandas.DataFrame`, which is a stub here."""
     pandas = SimpleNamespace(DataFrame=lambda rows, columns: (rows, columns))
     monkeypatch.setitem(sys.modules, "pandas", pandas)
     rows, columns = _answer().to_frame()
@@ -236,7 +237,7 @@ def test_to_frame_without_pandas_says_what_to_install(monkeypatch: pytest.Monkey
 
 
 def test_notebooks_show_a_table() -> None:
-    """Each item is a row; columns without any value are left out."""
+    """Each item is a row, and columns without any value are omitted."""
     answer = _answer()
     html = answer._repr_html_()
     assert html.count("<tr>") == 1 + len(answer)
@@ -249,7 +250,7 @@ def test_notebooks_show_a_table() -> None:
 
 
 class _Parser(HTMLParser):
-    """Collects the elements and the texts of a page."""
+    """Collects the elements and the text of a page."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -257,17 +258,17 @@ class _Parser(HTMLParser):
         self.texts: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Notes an element."""
+        """Record an element."""
         self.elements.append(tag)
 
     def handle_data(self, data: str) -> None:
-        """Notes a text."""
+        """Record a text."""
         self.texts.append(data)
 
 
 @given(st.text())
-def test_what_notebooks_show_is_escaped(title: str) -> None:
-    """A title cannot add markup: parsed as HTML, its cell has no element and gives it back."""
+def test_titles_are_escaped_in_notebooks(title: str) -> None:
+    """A title cannot add markup: its cell has no child elements and contains the exact title."""
     item = marquee.Item("<b>1</b>", title, None, ("<i>",), 0, None, types_pb2.Item())
     page = marquee.FoundItems((item,), "r1", "", pb.SearchItemsResponse())
     parser = _Parser()

@@ -16,7 +16,7 @@ from marquee._channel import is_loopback
 from marquee.testing import FakeGateway
 from marquee.v1 import recommender_service_pb2 as pb
 
-# A generous deadline in seconds, so that no verdict depends on the speed of the machine.
+# A generous deadline in seconds, so that no result depends on the speed of the machine.
 DEADLINE_S = 60.0
 
 
@@ -71,7 +71,7 @@ async def test_tls_and_mutual_tls(
 async def test_renewed_certificates_are_used_without_a_new_client(
     kind: Any, authority: Any, server_pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Later calls connect with them; a batch that is being read ends on the old connection."""
+    """Later calls use the new certificates, and a batch in progress keeps its connection."""
     monkeypatch.setattr("marquee._certificates._CHECK_INTERVAL_S", 0.0)
     cert, key = authority.issue("renewed-caller")
     credentials = grpc.ssl_server_credentials(
@@ -96,7 +96,9 @@ async def test_renewed_certificates_are_used_without_a_new_client(
         (old,) = client._connections.values()
         key.write_text("half a key")
         await _status(client)
-        assert list(client._connections.values()) == [old], "what cannot be used is not taken over"
+        assert list(client._connections.values()) == [old], (
+            "an unusable certificate must not replace the one in use"
+        )
         authority.issue("renewed-caller")
         await _status(client)
         (new,) = client._connections.values()
@@ -116,10 +118,10 @@ async def _status(client: Any) -> None:
         await answer
 
 
-def test_a_caller_without_its_certificate_is_turned_away(
+def test_mutual_tls_requires_a_client_certificate(
     secure_gateway: tuple[FakeGateway, bool], authority: Any
 ) -> None:
-    """Without a client certificate a call succeeds only if the server requires none."""
+    """Without a client certificate, a call succeeds only if the server requires none."""
     gateway, mutual = secure_gateway
     tls = marquee.TLS(ca=authority.certificate)
     with marquee.Client(gateway.address, tls=tls, timeout=DEADLINE_S) as client:
@@ -161,7 +163,7 @@ def test_the_expected_server_name_can_be_given(
 
 
 def test_certificates_are_read_when_the_client_is_made(tmp_path: Path) -> None:
-    """A wrong path raises an error at once, not on the first call."""
+    """A wrong path raises an error immediately rather than on the first call."""
     with pytest.raises(FileNotFoundError):
         marquee.Client("localhost:1", tls=marquee.TLS(ca=tmp_path / "none.pem"))
 
@@ -174,8 +176,8 @@ def test_a_certificate_needs_its_key() -> None:
         marquee.TLS(key=b"key")
 
 
-async def test_a_token_goes_with_every_call() -> None:
-    """A string is sent without surrounding white space; a function is called for each call."""
+async def test_a_token_is_sent_with_every_call() -> None:
+    """A string is sent without surrounding white space, and a function is called for each call."""
     tokens = iter(["one", "two"])
     with FakeGateway() as gateway:
         with marquee.Client(
@@ -202,8 +204,8 @@ def test_a_call_without_a_token_has_no_authorization() -> None:
 
 
 @pytest.mark.parametrize("token", ["se\ncret", "sécret", "se\x00cret"])
-def test_an_invalid_token_is_not_shown(token: str) -> None:
-    """The error for a token that no header can hold does not contain it, as it may be logged."""
+def test_the_error_for_an_invalid_token_does_not_contain_it(token: str) -> None:
+    """A token with invalid characters is not repeated in the error, which may be logged."""
     with (
         FakeGateway() as gateway,
         marquee.Client(gateway.address, token=token) as client,
@@ -215,14 +217,14 @@ def test_an_invalid_token_is_not_shown(token: str) -> None:
 
 @pytest.mark.parametrize("client", [marquee.Client, marquee.AsyncClient])
 def test_a_token_is_not_sent_in_plaintext(client: Any) -> None:
-    """For another machine, a token needs TLS or `allow_insecure_token`."""
+    """Sending a token to another machine requires TLS or `allow_insecure_token`."""
     with pytest.raises(ValueError, match="in plaintext"):
         client("gateway.example:50051", token="secret")  # noqa: S106 - no secret
     client("gateway.example:50051", token="secret", tls=True)  # noqa: S106 - no secret
     client("gateway.example:50051", token="secret", allow_insecure_token=True)  # noqa: S106
 
 
-def test_secrets_are_not_shown() -> None:
+def test_representations_hide_secrets() -> None:
     """No representation contains the token or the private key."""
     tls = marquee.TLS(cert=b"certificate", key=b"secret")
     client = marquee.Client("localhost:1", token="secret", tls=tls)  # noqa: S106 - no secret
@@ -253,8 +255,8 @@ def test_secrets_are_not_shown() -> None:
         ("xds:///gateway", False),
     ],
 )
-def test_which_targets_are_on_this_machine(target: str, loopback: bool) -> None:
-    """Only targets whose every address is a loopback address or a Unix socket."""
+def test_loopback_targets_are_recognised(target: str, loopback: bool) -> None:
+    """A target is local only if each of its addresses is a loopback address or a Unix socket."""
     assert is_loopback(target) is loopback
 
 
@@ -272,10 +274,10 @@ CALLS: list[tuple[str, tuple[Any, ...]]] = [
 
 
 @pytest.mark.parametrize(("method", "arguments"), CALLS, ids=[name for name, _ in CALLS])
-async def test_metadata_goes_with_its_call_and_the_token(
+async def test_metadata_is_sent_with_its_call_and_the_token(
     method: str, arguments: tuple[Any, ...]
 ) -> None:
-    """Both clients send the metadata of a call beside the token, and with no other call."""
+    """Both clients send the metadata of a call along with the token, and with no other call."""
     metadata = {"x-request-id": "7", "trace-bin": b"\x00\xff"}
     with FakeGateway() as gateway:
         with marquee.Client(gateway.address, timeout=DEADLINE_S, token="t") as client:  # noqa: S106
@@ -299,8 +301,8 @@ async def test_metadata_goes_with_its_call_and_the_token(
     assert {one["authorization"] for one in sent} == {"Bearer t"}
 
 
-def test_an_authorization_in_metadata_takes_the_place_of_the_token() -> None:
-    """The call has one authorization: its own."""
+def test_an_authorization_in_metadata_replaces_the_token() -> None:
+    """The call has a single authorization header, the one in its metadata."""
     with (
         FakeGateway() as gateway,
         marquee.Client(gateway.address, timeout=DEADLINE_S, token="t") as client,  # noqa: S106
@@ -310,7 +312,7 @@ def test_an_authorization_in_metadata_takes_the_place_of_the_token() -> None:
 
 
 def test_an_authorization_in_metadata_is_not_sent_in_plaintext() -> None:
-    """It is as secret as the token."""
+    """Authorization metadata is as secret as the token, so it needs TLS."""
     with (
         marquee.Client("gateway.example:1") as client,
         pytest.raises(ValueError, match=r"'authorization' would be sent to gateway\.example:1"),
@@ -333,8 +335,8 @@ def test_an_authorization_in_metadata_is_not_sent_in_plaintext() -> None:
         ({"x": "sécret"}, "the value of 'x' must be printable ASCII"),
     ],
 )
-def test_impossible_metadata_is_refused_without_showing_values(metadata: Any, error: str) -> None:
-    """The error names the key; the value may be a secret."""
+def test_invalid_metadata_is_refused_without_showing_values(metadata: Any, error: str) -> None:
+    """The error names the key only, since the value may be secret."""
     with (
         marquee.Client("localhost:1") as client,
         pytest.raises((TypeError, ValueError), match=error) as raised,
@@ -385,12 +387,12 @@ def test_a_target_needs_a_port(target: str) -> None:
         "ipv4:10.0.0.1:50051,10.0.0.2:50051",
     ],
 )
-def test_other_targets_are_accepted(target: str) -> None:
-    """Every form of gRPC name that leads to a port, or needs none."""
+def test_valid_targets_are_accepted(target: str) -> None:
+    """Every form of gRPC name that has a port, or needs none, is accepted."""
     marquee.Client(target).close()
 
 
-def test_a_target_is_a_string() -> None:
-    """A port alone is no target."""
+def test_a_target_must_be_a_string() -> None:
+    """A bare port number is not a target."""
     with pytest.raises(TypeError, match="the target must be a string, not int"):
         marquee.Client(50051)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ import pytest
 import marquee
 
 ROUTES = ("direct", "tls", "nginx", "haproxy")
-# Generous deadline of a call in seconds, so that no verdict depends on the speed of the machine.
+# Generous deadline of a call in seconds, so that no result depends on the speed of the machine.
 DEADLINE_S = 120.0
 _PROXIES = Path(__file__).parents[2] / ".proxies"
 
@@ -77,20 +77,20 @@ class Endpoint:
     user: str
 
     def client(self, **options: Any) -> marquee.Client:
-        """Returns a client with the default settings, except for the deadlines."""
+        """Return a client with the default settings, except for the deadlines."""
         tls = marquee.TLS(ca=self.ca) if self.ca else False
         deadlines = {"timeout": DEADLINE_S, "batch_timeout": DEADLINE_S}
         return marquee.Client(self.address, tls=tls, **(deadlines | options))
 
     def channel(self) -> grpc.Channel:
-        """Returns a plain gRPC channel."""
+        """Return a plain gRPC channel."""
         if self.ca is None:
             return grpc.insecure_channel(self.address)
         return grpc.secure_channel(self.address, grpc.ssl_channel_credentials(self.ca.read_bytes()))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs each test over every route, or once at the given address."""
+    """Run each test over every route, or once at the given address."""
     if "endpoint" in metafunc.fixturenames:
         given = metafunc.config.getoption("--address")
         metafunc.parametrize("endpoint", ("given",) if given else ROUTES, indirect=True)
@@ -108,7 +108,7 @@ def endpoints(
 
 
 class _Endpoints(dict[str, Endpoint]):
-    """Starts an endpoint on first use, and keeps it until the end of the session."""
+    """Starts an endpoint on first use, and stops it at the end of the session."""
 
     def __init__(
         self,
@@ -194,7 +194,7 @@ def channel(endpoint: Endpoint) -> Iterator[grpc.Channel]:
 
 
 def _program(name: str) -> Path:
-    """Returns the path of a proxy: one that `make test` unpacked, or an installed one."""
+    """Return the path of a proxy, either unpacked by `make test` or installed."""
     unpacked = _PROXIES / "usr" / "sbin" / name
     if unpacked.is_file():
         return unpacked
@@ -206,7 +206,7 @@ def _program(name: str) -> Path:
 
 @contextmanager
 def _running(command: list[str | Path], log: Path) -> Iterator[None]:
-    """Runs a program until the context ends."""
+    """Run a program until the context ends."""
     libraries = ":".join(map(str, (_PROXIES / "usr" / "lib").glob("*-linux-gnu*")))
     environment: Mapping[str, str] = os.environ | {"LD_LIBRARY_PATH": libraries}
     with (

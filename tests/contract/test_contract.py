@@ -1,6 +1,6 @@
-"""The promises of the API, one test each, checked at any address.
+"""The guarantees of the API, one test each, checked at any address.
 
-The tests know only a user's id of the release; they request everything else that they need.
+The tests are given only the id of a user; they request everything else from the API.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 SERVICE = "marquee.v1.RecommenderService"
 # An id that is neither a user's nor an item's.
 NOBODY = "contract-test-nobody"
-# Generous deadline of a call in seconds, so that no verdict depends on the speed of the machine.
+# Generous deadline of a call in seconds, so that no result depends on the speed of the machine.
 DEADLINE_S = 120.0
 
 
 def an_item(client: marquee.Client) -> marquee.Item:
-    """Returns an item of the release."""
+    """Return an item of the release."""
     return client.get_item(client.recommend(NOBODY)[0].item_id)
 
 
 def ids_of(answer: marquee.Recommendations) -> list[str]:
-    """Returns the item ids of an answer."""
+    """Return the item ids of an answer."""
     return [entry.item_id for entry in answer]
 
 
-def test_a_known_user_gets_a_full_page_best_first(client: marquee.Client, endpoint: Any) -> None:
-    """Ranks count up, scores go down, and the source names the release and its models."""
+def test_a_known_user_gets_a_full_page_in_order_of_score(
+    client: marquee.Client, endpoint: Any
+) -> None:
+    """Ranks increase, scores decrease, and the source names the release and its models."""
     answer = client.recommend(endpoint.user)
     assert answer.subject_kind is marquee.SubjectKind.KNOWN
     assert [entry.rank for entry in answer] == list(range(1, 21))
@@ -54,14 +56,14 @@ def test_a_known_user_gets_a_full_page_best_first(client: marquee.Client, endpoi
 
 
 def test_an_unknown_user_gets_the_cold_start_answer(client: marquee.Client) -> None:
-    """An unknown user id is not an error."""
+    """An unknown user id is not an error, and gets the answer for a cold start."""
     answer = client.recommend(NOBODY)
     assert answer.subject_kind is marquee.SubjectKind.COLD_START
     assert len(answer) == 20
 
 
 def test_a_visitor_is_folded_in(client: marquee.Client) -> None:
-    """Rated and liked items are folded in and not recommended; unknown ids are reported."""
+    """Rated and liked items are folded in and not recommended, and unknown ids are reported."""
     first = ids_of(client.recommend(NOBODY))
     visitor = client.recommend(
         ratings={first[0]: 5, first[1]: 1, NOBODY: 3}, liked_item_ids=[first[2]]
@@ -71,8 +73,8 @@ def test_a_visitor_is_folded_in(client: marquee.Client) -> None:
     assert not set(first[:3]) & set(ids_of(visitor))
 
 
-def test_fresh_ratings_of_a_known_user_count(client: marquee.Client, endpoint: Any) -> None:
-    """New ratings of a known user are folded in, and the rated item is not recommended."""
+def test_new_ratings_of_a_known_user_are_folded_in(client: marquee.Client, endpoint: Any) -> None:
+    """New ratings change the answer, and the rated item is not recommended."""
     best = ids_of(client.recommend(endpoint.user))[0]
     answer = client.recommend(endpoint.user, ratings={best: 1})
     assert answer.subject_kind is marquee.SubjectKind.KNOWN_WITH_FRESH_RATINGS
@@ -108,8 +110,8 @@ def test_seen_items_are_included_on_request(client: marquee.Client, endpoint: An
     assert len(all_items) == 1000 or len(all_items) > len(unseen)
 
 
-def test_diversity_changes_the_order_only(client: marquee.Client, endpoint: Any) -> None:
-    """With diversity the best item stays first, and no item is listed twice."""
+def test_diversity_only_reorders_the_list(client: marquee.Client, endpoint: Any) -> None:
+    """With diversity, the best item stays first and no item is listed twice."""
     plain, diverse = client.recommend(endpoint.user), client.recommend(endpoint.user, diversity=0.7)
     assert ids_of(diverse)[0] == ids_of(plain)[0]
     assert ids_of(diverse) != ids_of(plain)
@@ -117,7 +119,7 @@ def test_diversity_changes_the_order_only(client: marquee.Client, endpoint: Any)
 
 
 def test_reasons_add_up_to_the_score(client: marquee.Client, endpoint: Any) -> None:
-    """The contributions of the model shares of an item add up to its score."""
+    """The contributions of the models to an item add up to its score."""
     for entry in client.recommend(endpoint.user, include_reasons=True):
         shares = [r.contribution for r in entry.reasons if isinstance(r, marquee.ModelShare)]
         assert sum(shares) == pytest.approx(entry.score, abs=1e-4)
@@ -144,13 +146,15 @@ def test_a_page_token_of_another_request_is_refused(client: marquee.Client, endp
 
 
 def test_a_release_and_a_model_can_be_selected(client: marquee.Client, endpoint: Any) -> None:
-    """An existing release or model answers alone; an unknown one is named in the error."""
+    """A selected release or model answers exclusively, and an unknown one is named in the error."""
     answer = client.recommend(endpoint.user)
     model = answer.source.models[0].model
     release = answer.source.release_id
-    alone = client.recommend(endpoint.user, model=model, release_id=release)
-    # A ranker predicts no stars, so the baseline may have a weight for those.
-    assert [weight.model for weight in alone.source.models if weight.ranking_weight] == [model]
+    single_model = client.recommend(endpoint.user, model=model, release_id=release)
+    # A ranker predicts no stars, so the baseline may have a weight for them.
+    assert [weight.model for weight in single_model.source.models if weight.ranking_weight] == [
+        model
+    ]
     for option, reason in (("model", "MODEL_NOT_FOUND"), ("release_id", "RELEASE_NOT_FOUND")):
         with pytest.raises(marquee.NotFound) as caught:
             client.recommend(endpoint.user, **{option: NOBODY})  # type: ignore[arg-type]
@@ -159,7 +163,7 @@ def test_a_release_and_a_model_can_be_selected(client: marquee.Client, endpoint:
 
 
 def test_a_batch_answers_every_subject(client: marquee.Client, endpoint: Any) -> None:
-    """Each subject gets what a single call returns; an error concerns only its subject."""
+    """Each subject gets what a single call returns, and an error affects only its subject."""
     subjects = [endpoint.user, NOBODY, marquee.Subject(user_id="x" * 257), endpoint.user]
     answers = {answer.index: answer for answer in client.batch_recommend(subjects)}
     assert sorted(answers) == [0, 1, 2, 3]
@@ -171,7 +175,7 @@ def test_a_batch_answers_every_subject(client: marquee.Client, endpoint: Any) ->
 
 
 def test_a_large_batch_is_answered(client: marquee.Client, endpoint: Any) -> None:
-    """A batch of thousands of subjects answers each of them once."""
+    """A batch of thousands of subjects has one answer for each of them."""
     subjects = [endpoint.user if n % 2 else f"{NOBODY}-{n}" for n in range(2_000)]
     indexes = [answer.index for answer in client.batch_recommend(subjects)]
     assert sorted(indexes) == list(range(2_000))
@@ -186,7 +190,7 @@ def test_predictions_keep_the_order_of_the_request(client: marquee.Client, endpo
     assert all(entry.stars is not None for entry in predicted[1:])
 
 
-def test_similar_items_are_most_similar_first(client: marquee.Client) -> None:
+def test_similar_items_are_ordered_by_similarity(client: marquee.Client) -> None:
     """The item itself is left out, and filters apply."""
     item = an_item(client)
     similar = client.similar_items(item.item_id, include_metadata=True)
@@ -198,7 +202,7 @@ def test_similar_items_are_most_similar_first(client: marquee.Client) -> None:
     assert not set(excluded) & {entry.item_id for entry in rest}
 
 
-def test_items_are_found_by_their_titles(client: marquee.Client) -> None:
+def test_items_are_found_by_title(client: marquee.Client) -> None:
     """Search and `get_item` return the same item; an unknown id is named in the error."""
     item = an_item(client)
     pages = list(client.search_pages(item.title, page_size=7))
@@ -220,8 +224,8 @@ def test_status_names_release_models_and_backends(client: marquee.Client) -> Non
     assert status.release.release_id in status.loaded_release_ids
 
 
-def test_violations_are_reported_field_by_field(client: marquee.Client) -> None:
-    """The details of an error pass through proxies."""
+def test_violations_are_reported_for_each_field(client: marquee.Client) -> None:
+    """Proxies pass the details of an error through."""
     with pytest.raises(marquee.InvalidArgument) as caught:
         client.recommend("x" * 257, page_size=1001, diversity=2)
     fields = {violation.field for violation in caught.value.violations}
@@ -229,7 +233,7 @@ def test_violations_are_reported_field_by_field(client: marquee.Client) -> None:
     assert caught.value.reason == "INVALID_FIELD"
 
 
-def test_an_error_of_many_fields_fits_into_a_trailer(client: marquee.Client) -> None:
+def test_an_error_with_many_violations_fits_into_a_trailer(client: marquee.Client) -> None:
     """A request with a thousand invalid fields is still reported as `InvalidArgument`."""
     with pytest.raises(marquee.InvalidArgument) as caught:
         client.recommend(ratings={f"{'i' * 64}{n}": float("nan") for n in range(1_000)})
@@ -251,8 +255,8 @@ def test_the_largest_requests_are_answered(client: marquee.Client, endpoint: Any
 def test_a_deadline_ends_a_call(endpoint: Any) -> None:
     """A batch that takes many times longer than its deadline ends with `DeadlineExceeded`."""
     visitors = [marquee.Subject(liked_item_ids=[f"{NOBODY}-{n}"]) for n in range(5_000)]
-    with endpoint.client() as hasty, pytest.raises(marquee.DeadlineExceeded):
-        list(hasty.batch_recommend(visitors, timeout=0.02))
+    with endpoint.client() as impatient, pytest.raises(marquee.DeadlineExceeded):
+        list(impatient.batch_recommend(visitors, timeout=0.02))
 
 
 def test_many_threads_share_a_client(client: marquee.Client, endpoint: Any) -> None:
@@ -268,8 +272,8 @@ def test_many_threads_share_a_client(client: marquee.Client, endpoint: Any) -> N
         assert ids_of(answer) == expected[user == endpoint.user]
 
 
-def test_reflection_is_enough_to_call(channel: grpc.Channel, endpoint: Any) -> None:
-    """Services can be listed and called with nothing but reflection, as grpcurl does."""
+def test_reflection_suffices_for_calls(channel: grpc.Channel, endpoint: Any) -> None:
+    """Services can be listed and called using only reflection, as grpcurl does."""
     database = ProtoReflectionDescriptorDatabase(channel)
     assert {SERVICE, "grpc.health.v1.Health"} <= set(database.get_services())
     pool = descriptor_pool.DescriptorPool(database)
@@ -284,7 +288,7 @@ def test_reflection_is_enough_to_call(channel: grpc.Channel, endpoint: Any) -> N
     assert len(json_format.MessageToDict(call(request, timeout=DEADLINE_S))["items"]) == 3
 
 
-def test_health_says_serving(channel: grpc.Channel) -> None:
+def test_the_health_service_reports_serving(channel: grpc.Channel) -> None:
     """The health service reports SERVING for the server and for the recommender service."""
     health: Any = health_pb2_grpc.HealthStub(channel)
     for name in ("", SERVICE):
@@ -292,8 +296,8 @@ def test_health_says_serving(channel: grpc.Channel) -> None:
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
-def test_an_undecodable_request_is_an_invalid_argument(channel: grpc.Channel) -> None:
-    """A client without our library can read domain and reason from the google.rpc.Status."""
+def test_a_malformed_request_is_an_invalid_argument(channel: grpc.Channel) -> None:
+    """A client without our library can read the domain and reason from the google.rpc.Status."""
     call: Any = channel.unary_unary(f"/{SERVICE}/Recommend")
     with pytest.raises(grpc.RpcError) as caught:
         call(b"\xff\xff\xff", timeout=DEADLINE_S)
@@ -313,7 +317,7 @@ def test_every_route_gives_the_same_answer(
     endpoints: dict[str, Any],
     request: pytest.FixtureRequest,
 ) -> None:
-    """Answers have the same items and models as those of a direct call."""
+    """Answers through a proxy have the same items and models as a direct call."""
     if request.config.getoption("--address"):
         pytest.skip("a given address has only one route")
     with endpoints["direct"].channel() as direct:

@@ -1,4 +1,4 @@
-"""Free attributes of items survive a release, and damaged ones are refused."""
+"""Free-form attributes of items are stored in a release, and damaged ones are refused."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ ROWS = st.lists(st.lists(st.text(max_size=6), min_size=4, max_size=4), max_size=
 
 
 @given(st.sets(NAMES, min_size=4, max_size=4), ROWS)
-def test_attributes_are_read_as_they_were_written(names: set[str], rows: list[list[str]]) -> None:
-    """Any text, in any language; empty values are left out."""
+def test_attributes_are_loaded_as_they_were_saved(names: set[str], rows: list[list[str]]) -> None:
+    """Attributes may be any text in any language, and empty values are omitted."""
     order = sorted(names)
     columns = {name: [row[place] for row in rows] for place, name in enumerate(order)}
     with tempfile.TemporaryDirectory() as folder:
@@ -31,8 +31,8 @@ def test_attributes_are_read_as_they_were_written(names: set[str], rows: list[li
     assert [found.of_item(item) for item in range(len(found))] == expected
 
 
-def test_the_size_of_an_item_is_limited() -> None:
-    """An error names the item; the limit itself is allowed."""
+def test_the_size_of_the_attributes_of_an_item_is_limited() -> None:
+    """The error names the item, and a size equal to the limit is allowed."""
     fits = "x" * (MAX_ITEM_BYTES - len("plot"))
     assert Attributes.of({"plot": ["", fits]}, 2).of_item(1) == {"plot": fits}
     with pytest.raises(ValueError, match="the attributes of item 1 exceed 32,768 bytes"):
@@ -56,7 +56,7 @@ def test_the_size_of_an_item_is_limited() -> None:
 def test_damaged_attributes_are_refused(
     file: str, damage: Callable[[Any], Any], tmp_path: Path
 ) -> None:
-    """Nothing that cannot be read is loaded, so look-ups cannot fail later."""
+    """Unreadable attributes are not loaded, so look-ups cannot fail later."""
     attributes = Attributes.of({"a": ["é", ""], "b": ["éx", "x"]}, 2)
     assert attributes.value_offsets.tolist() == [0, 2, 5, 6]
     attributes.save(tmp_path)
@@ -68,8 +68,8 @@ def test_damaged_attributes_are_refused(
         Attributes.load(tmp_path, 2)
 
 
-def test_a_value_that_begins_within_a_character_is_refused(tmp_path: Path) -> None:
-    """The text as a whole may be valid UTF-8 all the same."""
+def test_a_value_that_begins_inside_a_character_is_refused(tmp_path: Path) -> None:
+    """The text as a whole may nevertheless be valid UTF-8."""
     Attributes.of({"a": ["é", "é"]}, 2).save(tmp_path)
     np.save(tmp_path / "value_offsets.npy", np.array([0, 3, 4]))
     with pytest.raises(ArtifactError, match="in the middle of a UTF-8 character"):

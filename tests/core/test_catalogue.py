@@ -14,7 +14,7 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=
 
 @given(st.sets(NAMES, max_size=8), st.lists(NAMES, max_size=8))
 def test_an_index_is_the_rank_of_the_id_in_byte_order(ids: set[str], others: list[str]) -> None:
-    """Single and bulk look-ups agree, and unknown ids of any length have index -1."""
+    """Single and bulk look-ups agree, and unknown ids of any length have the index -1."""
     vocabulary = Vocabulary.of(ids)
     order = sorted(ids, key=str.encode)
     names = [*order, *others, *(name + "x" for name in order), *(name[:-1] for name in order)]
@@ -24,8 +24,8 @@ def test_an_index_is_the_rank_of_the_id_in_byte_order(ids: set[str], others: lis
     assert vocabulary.ids(range(len(order))) == order
 
 
-def test_more_ids_than_an_int32_can_number_are_refused() -> None:
-    """Indexes of further ids would wrap around; the ids here share one byte of memory."""
+def test_more_ids_than_int32_indexes_are_refused() -> None:
+    """Indexes of further ids would overflow; the ids here share one byte of memory."""
     ids = np.broadcast_to(np.array([b"a"]), 2**31)
     with pytest.raises(ValueError, match="2,147,483,648 ids"):
         Vocabulary(ids)

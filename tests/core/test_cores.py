@@ -10,7 +10,7 @@ from marquee_core import cores
 
 
 def cgroup(tmp_path: Path, listed: str, files: dict[str, str]) -> tuple[Path, Path]:
-    """A file that lists cgroups, and a folder with their files."""
+    """Return a file that lists cgroups, and a folder with their files."""
     listing, root = tmp_path / "cgroup", tmp_path / "fs"
     listing.write_text(listed)
     for name, text in files.items():
@@ -43,7 +43,7 @@ def cgroup(tmp_path: Path, listed: str, files: dict[str, str]) -> tuple[Path, Pa
 def test_the_quota_is_that_of_the_tightest_cgroup(
     tmp_path: Path, listed: str, files: dict[str, str], quota: float | None
 ) -> None:
-    """In both versions of cgroups, with and without a namespace of their own."""
+    """The quota is found in both versions of cgroups, with and without a cgroup namespace."""
     assert cores.cgroup_quota(*cgroup(tmp_path, listed, files)) == quota
 
 
@@ -51,7 +51,7 @@ def test_the_quota_is_that_of_the_tightest_cgroup(
 def test_libraries_start_no_more_threads_than_the_quota_allows(
     monkeypatch: pytest.MonkeyPatch, quota: float | None, found: int
 ) -> None:
-    """Parts of a core count up, and what the user has set stays."""
+    """Fractions of a core are rounded up, and a value set by the user is kept."""
     monkeypatch.setattr(cores, "cgroup_quota", lambda: quota)
     monkeypatch.setattr(cores, "_affinity", lambda: 8)
     assert cores.usable_cores() == found

@@ -1,4 +1,4 @@
-"""Genres of a catalogue: any number of them is stored, found and saved."""
+"""Genres of a catalogue: any number of them can be stored, matched and saved."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ rows = st.lists(st.lists(st.sampled_from(GENRES), max_size=6), min_size=1, max_s
 
 
 def catalogue_of(genres: list[list[str]]) -> Catalogue:
-    """A catalogue of items with these genres."""
+    """Return a catalogue of items with these genres."""
     items = Vocabulary.of(f"{item:02}" for item in range(len(genres)))
     return Catalogue.of(items, [""] * len(genres), [0] * len(genres), genres)
 
 
 @settings(deadline=None)
 @given(rows, st.lists(st.sampled_from([*GENRES, "none"]), max_size=4))
-def test_items_are_found_by_any_and_by_all_genres(
-    genres: list[list[str]], wanted: list[str]
-) -> None:
-    """As with sets, whatever the number of genres and the letter case."""
+def test_items_are_matched_by_any_or_all_genres(genres: list[list[str]], wanted: list[str]) -> None:
+    """Matching equals that of sets, for any number of genres and regardless of letter case."""
     catalogue = catalogue_of(genres)
     names = [name.upper() for name in wanted]
     assert catalogue.has_any_genre(names).tolist() == [bool({*row} & {*wanted}) for row in genres]
@@ -38,7 +36,7 @@ def test_items_are_found_by_any_and_by_all_genres(
 @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(genres=rows)
 def test_genres_are_saved_and_loaded(genres: list[list[str]], tmp_path: Path) -> None:
-    """The genre names are kept beside the arrays."""
+    """The names of the genres are saved next to the arrays."""
     catalogue = catalogue_of(genres)
     catalogue.save(tmp_path)
     again = Catalogue.load(tmp_path, catalogue.genres)
@@ -46,7 +44,7 @@ def test_genres_are_saved_and_loaded(genres: list[list[str]], tmp_path: Path) ->
 
 
 def test_genres_of_older_releases_are_loaded(tmp_path: Path) -> None:
-    """They hold one 32-bit number per item."""
+    """Older releases have one 32-bit number per item."""
     catalogue = catalogue_of([["A", "J"], [], ["J"], [*"BCDEFGHI"]])
     catalogue.save(tmp_path)
     (tmp_path / "genre_matrix.npy").unlink()

@@ -19,7 +19,7 @@ USERS, ITEMS = 4, 8
 
 @dataclass(frozen=True)
 class Row:
-    """A rating."""
+    """A rating as a row."""
 
     user: int
     item: int
@@ -41,7 +41,7 @@ rows_of_ratings = st.lists(
 
 
 def matrix_of(rows: list[Row]) -> RatingsMatrix:
-    """A matrix with these ratings."""
+    """Return a matrix with these ratings."""
     return RatingsMatrix.of(
         np.array([row.user for row in rows], np.int32),
         np.array([row.item for row in rows], np.int32),
@@ -53,8 +53,8 @@ def matrix_of(rows: list[Row]) -> RatingsMatrix:
 
 
 @given(rows_of_ratings)
-def test_later_counts_are_the_numbers_of_later_ratings(rows: list[Row]) -> None:
-    """Only ratings of the same user count, and not those of the same time."""
+def test_later_counts_are_numbers_of_later_ratings(rows: list[Row]) -> None:
+    """Only later ratings of the same user count, and not those with the same time."""
     profiles = matrix_of(rows).all_profiles()
     found = list(zip(profiles.rows, profiles.items, profiles.later_counts, strict=True))
     expected = [
@@ -65,7 +65,7 @@ def test_later_counts_are_the_numbers_of_later_ratings(rows: list[Row]) -> None:
 
 
 @given(rows_of_ratings, st.permutations(range(ITEMS)), st.integers(0, ITEMS), st.data())
-def test_new_ratings_are_later_than_all_others_in_their_order(
+def test_new_ratings_count_as_the_most_recent(
     rows: list[Row], order: list[int], count: int, data: st.DataObject
 ) -> None:
     """The profile equals that of a matrix in which the new ratings come last."""
@@ -89,7 +89,7 @@ def test_new_ratings_are_later_than_all_others_in_their_order(
 def test_a_visitor_has_the_same_profile_as_a_known_user_with_the_same_ratings(
     rows: list[Row],
 ) -> None:
-    """The visitor's ratings are given in order of time."""
+    """The ratings of the visitor are given in order of time."""
     own = sorted(
         {row.time: row for row in rows if row.user == 0}.values(), key=lambda row: row.time
     )
@@ -113,7 +113,7 @@ def test_ratings_without_times_have_no_later_ratings() -> None:
 def test_taken_and_joined_profiles_are_those_of_the_users(
     rows: list[Row], users: list[int]
 ) -> None:
-    """In the requested order, with repetitions."""
+    """Profiles are in the requested order, with repetitions."""
     matrix = matrix_of(rows)
     expected = matrix.profiles(users)
     taken = matrix.all_profiles().take(np.array(users, np.int64))
@@ -123,8 +123,8 @@ def test_taken_and_joined_profiles_are_those_of_the_users(
             assert getattr(found, name).tolist() == getattr(expected, name).tolist(), name
 
 
-def test_what_scorers_share_is_computed_once_for_each_of_its_owners() -> None:
-    """Other owners, other parts of one and other profiles of the same users have their own."""
+def test_shared_values_are_computed_once_per_owner() -> None:
+    """Other owners, other parts and other profiles of the same users have separate values."""
     matrix = matrix_of([Row(0, 1, 3.0, 5), Row(1, 2, 5.0, 4)])
     profiles, calls = matrix.profiles([0, 1]), list[str]()
     owners = [object(), object()]
@@ -147,7 +147,7 @@ def test_what_scorers_share_is_computed_once_for_each_of_its_owners() -> None:
 
 
 def saved(folder: Path) -> RatingsMatrix:
-    """Saves a matrix with three ratings of one user and two of another."""
+    """Save a matrix with three ratings of one user and two of another."""
     rows = [Row(0, 1, 3.0, 5), Row(0, 2, 5.0, 4), Row(0, 3, 3.0, 6)]
     matrix = matrix_of([*rows, Row(2, 0, 5.0, 1), Row(2, 1, 0.5, 1)])
     matrix.save(folder)

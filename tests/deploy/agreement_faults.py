@@ -34,7 +34,7 @@ def _set_store(step: str, number: int, store: str) -> Edit:
 
 
 def _another_claim(objects: list[Object]) -> None:
-    """Lets the Job of the sample write to a claim of its own."""
+    """Makes the sample Job write to a separate claim."""
     other = {**item_of(objects, "PersistentVolumeClaim", "marquee-store")}
     other["metadata"] = {**other["metadata"], "name": "marquee-sample"}
     objects.append(other)
@@ -58,7 +58,7 @@ def _second_scaler(objects: list[Object]) -> None:
 
 
 def _in_rules(old: str, new: str) -> Edit:
-    """Replaces a text in the expressions of all rules."""
+    """Replaces text in the expressions of all rules."""
 
     def edit(objects: list[Object]) -> None:
         for group in item_of(objects, "PrometheusRule", "marquee")["spec"]["groups"]:
@@ -100,7 +100,7 @@ def _data_elsewhere(objects: list[Object]) -> None:
 
 
 def _admit_proxy(objects: list[Object]) -> None:
-    """Admits a proxy to the gateway, and by that nobody else."""
+    """Admits only a proxy to the gateway, and thereby blocks all other callers."""
     policy = item_of(objects, "NetworkPolicy", "marquee-cf")
     names = {"matchLabels": {"app.kubernetes.io/name": "marquee-gateway"}}
     peer = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "gateways"}}}

@@ -62,7 +62,7 @@ MANIFEST_FAULTS = (
         set_field("PodDisruptionBudget", "marquee-cf", "spec", {**_OF_CF, "minAvailable": 2}),
     ),
     ManifestFault(
-        "a disruption budget allows no pod to be away",
+        "a disruption budget allows no disruption",
         S,
         set_field("PodDisruptionBudget", "marquee-cf", "spec/maxUnavailable", 0),
     ),

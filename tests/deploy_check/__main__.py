@@ -85,7 +85,7 @@ def static_rows(folder: Path) -> Iterator[Row]:
 
 
 def cluster_rows(folder: Path) -> Iterator[Row]:
-    """Asks the cluster of `KUBECONFIG` whether it would accept the objects, and their pods."""
+    """Checks whether the cluster of `KUBECONFIG` accepts all objects and their pods."""
     what, unknown = "cluster", []
     try:
         with Cluster() as cluster:
@@ -97,7 +97,7 @@ def cluster_rows(folder: Path) -> Iterator[Row]:
                 objects = _objects(overlay, components, folder / f"cluster-{overlay}{components}")
                 unknown += cluster.unknown(objects)
                 count, refusals = cluster.refusals(objects)
-                result = f"{count} objects and pods more"
+                result = f"{count} further objects and pods"
                 yield Row(name, "applies server-side", result, passed=not refusals)
                 for refusal in refusals:
                     yield Row(name, "", refusal, passed=False)

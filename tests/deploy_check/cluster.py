@@ -1,8 +1,8 @@
-"""Asks a cluster's API server whether it would accept manifests.
+"""Checks whether a cluster's API server accepts the manifests.
 
-Objects are applied server-side as a dry run, so admission runs, and nothing is kept or started.
-They are put into a namespace that exists for the time of the check only, with the labels of theirs
-and their service accounts: in a namespace that does not exist, everything would be refused.
+Objects are applied server-side as a dry run, so admission runs, but nothing is stored or started.
+They are placed in a temporary namespace with the labels and service accounts of their own, because
+an API server rejects every object in a namespace that does not exist.
 """
 
 from __future__ import annotations
@@ -23,20 +23,23 @@ from deploy_check.objects import Object, Workload, workloads
 from deploy_check.schemas import is_custom
 
 OLDEST = (1, 30)
-"""The oldest Kubernetes that the manifests are for: it has gRPC probes and `preStop.sleep`."""
+"""The oldest supported version of Kubernetes, because of gRPC probes and `preStop.sleep`."""
 _MANAGER = "marquee-deploy-check"
 _TIMEOUT_S = 300
 
 
 class ClusterError(RuntimeError):
-    """The cluster does not answer, or does not allow what the check needs."""
+    """The cluster does not answer, or denies a request that the check needs."""
 
 
 class Cluster:
-    """The cluster of `KUBECONFIG`. Use as a context manager, which deletes the namespaces it made.
+    """The cluster of `KUBECONFIG`; a context manager that deletes the temporary namespaces.
+
+    Attributes:
+        version: The version of the API server.
 
     Raises:
-        ClusterError: It does not answer.
+        ClusterError: The cluster does not answer.
     """
 
     def __init__(self) -> None:
@@ -45,7 +48,7 @@ class Cluster:
         self._namespaces: dict[str, str] = {}
         self._served: dict[str, set[str]] = {}
         self._asked: set[str] = set()
-        self._made: set[str] = set()
+        self._created: set[str] = set()
 
     def __enter__(self) -> Self:
         return self
@@ -61,26 +64,26 @@ class Cluster:
 
     @property
     def is_supported(self) -> bool:
-        """Whether its version is one that the manifests are for."""
+        """Whether the manifests support its version."""
         found = re.match(r"v?(\d+)\.(\d+)", self.version)
         return found is not None and (int(found[1]), int(found[2])) >= OLDEST
 
     def unknown(self, objects: Iterable[Object]) -> list[Object]:
-        """The objects of kinds that the cluster does not serve."""
+        """Returns the objects whose kinds the cluster does not know."""
         return [o for o in objects if o["kind"] not in self._kinds(o["apiVersion"])]
 
     def refusals(self, objects: list[Object]) -> tuple[int, list[str]]:
-        """What the API server says against objects, and against pods as controllers will make them.
+        """Submits objects, and pods as their controllers would create them, as a dry run.
 
         Args:
-            objects: All objects of an overlay, with its namespace.
+            objects: All objects of an overlay, including its namespace.
 
         Returns:
-            The number of objects that had not been asked about before, and a line for each refusal
-            or warning.
+            The number of objects that were not submitted before, and a line for each refusal or
+            warning.
 
         Raises:
-            ClusterError: The namespace for the check cannot be made.
+            ClusterError: The temporary namespace cannot be created.
         """
         unknown = self.unknown(objects)
         known = [item for item in objects if item not in unknown]
@@ -103,41 +106,45 @@ class Cluster:
         return self._served[api_version]
 
     def _namespace(self, objects: list[Object]) -> str:
-        """A namespace with the labels of an overlay's, and with its service accounts."""
-        theirs = next(o for o in objects if o["kind"] == "Namespace")["metadata"]
-        labels = theirs.get("labels", {})
+        """Returns a namespace with the labels and service accounts of an overlay's namespace."""
+        original = next(o for o in objects if o["kind"] == "Namespace")["metadata"]
+        labels = original.get("labels", {})
         key = json.dumps(labels, sort_keys=True)
         if key not in self._namespaces:
             name = f"marquee-check-{secrets.token_hex(4)}"
             metadata = {"name": name, "labels": labels}
-            self._make([{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}])
+            self._create([{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}])
             self._namespaces[key] = name
         accounts = [o for o in objects if o["kind"] == "ServiceAccount"]
-        self._make([_placed(item, self._namespaces[key]) for item in accounts])
+        self._create([_placed(item, self._namespaces[key]) for item in accounts])
         return self._namespaces[key]
 
-    def _make(self, objects: list[Object]) -> None:
-        """Makes objects for real, each once."""
-        new = [item for item in objects if json.dumps(item) not in self._made]
+    def _create(self, objects: list[Object]) -> None:
+        """Creates objects that have not been created yet.
+
+        Raises:
+            ClusterError: The API server refuses one of them.
+        """
+        new = [item for item in objects if json.dumps(item) not in self._created]
         ended = self._apply(new) if new else None
         if ended is not None and ended.returncode:
             raise ClusterError(ended.stderr.strip())
-        self._made.update(json.dumps(item) for item in new)
+        self._created.update(json.dumps(item) for item in new)
 
     def _apply(self, objects: list[Object], *options: str) -> subprocess.CompletedProcess[str]:
-        """Applies objects server-side; what kubectl prints as errors is against them.
+        """Applies objects server-side; refusals are in the error output.
 
         Raises:
-            ClusterError: kubectl failed and does not say why.
+            ClusterError: kubectl failed without an error message.
         """
-        # Fields may belong to whoever has applied the objects for real.
+        # Conflicts are forced, because another manager may own fields of applied objects.
         command = ["apply", "--server-side", "--force-conflicts", f"--field-manager={_MANAGER}"]
-        # For older servers kubectl itself would check all objects, and send none if one is wrong.
+        # With older servers, kubectl would validate all objects itself, and send none if one fails.
         command.append("--validate=" + ("strict" if self.is_supported else "false"))
         text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
         ended = self._run([*command, *options, "--filename=-"], text)
         if ended.returncode and not ended.stderr.strip():
-            raise ClusterError(f"kubectl ended with {ended.returncode}: {ended.stdout}")
+            raise ClusterError(f"kubectl exited with {ended.returncode}: {ended.stdout}")
         return ended
 
     def _kubectl(self, *arguments: str) -> str:
@@ -161,9 +168,9 @@ class Cluster:
 
 
 def pods(objects: list[Object]) -> Iterator[Object]:
-    """The pods that controllers will make of workloads.
+    """Yields the pods that controllers would create for workloads.
 
-    A workload is accepted although its pods will be refused, for example by Pod Security.
+    An API server accepts a workload even if it rejects its pods, for example by Pod Security.
     """
     for workload in workloads(objects):
         yield {
@@ -180,7 +187,7 @@ def pods(objects: list[Object]) -> Iterator[Object]:
 
 def _pod_spec(workload: Workload) -> Object:
     spec = copy.deepcopy(workload.pod)
-    # The classes are in the manifests, and nothing of these is kept.
+    # The manifests define the priority classes, which a dry run does not create.
     spec.pop("priorityClassName", None)
     for template in workload.spec.get("volumeClaimTemplates", ()):
         name = template["metadata"]["name"]
@@ -190,12 +197,12 @@ def _pod_spec(workload: Workload) -> Object:
 
 
 def kinds_of(objects: Iterable[Object]) -> str:
-    """The kinds of objects, with their versions."""
+    """Returns the kinds of objects with their API versions, as text."""
     return ", ".join(sorted({f"{o['kind']} ({o['apiVersion']})" for o in objects}))
 
 
 def split_custom(objects: Iterable[Object]) -> tuple[list[Object], list[Object]]:
-    """Objects of Kubernetes' own kinds, and those of kinds that an operator brings."""
+    """Separates objects of built-in kinds from those of custom kinds."""
     own: list[Object] = []
     custom: list[Object] = []
     for item in objects:
@@ -204,7 +211,7 @@ def split_custom(objects: Iterable[Object]) -> tuple[list[Object], list[Object]]
 
 
 def _placed(item: Object, namespace: str) -> Object:
-    """An object in another namespace, if it is in one."""
+    """Returns a namespaced object in another namespace, and other objects unchanged."""
     metadata = item["metadata"]
     if "namespace" not in metadata:
         return item
@@ -212,7 +219,7 @@ def _placed(item: Object, namespace: str) -> Object:
 
 
 def refusals_of(text: str) -> list[str]:
-    """What kubectl prints as errors, a line for each; more about one follows in further lines."""
+    """Parses kubectl's error output into one line per refusal, joining continuation lines."""
     lines: list[str] = []
     for line in filter(None, text.splitlines()):
         if line.startswith(("*", " ", "\t")) and lines:

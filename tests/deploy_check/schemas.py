@@ -1,4 +1,4 @@
-"""Checks objects against the schemas of Kubernetes, and of the custom resources that are used."""
+"""Checks objects against the schemas of Kubernetes and of the custom resources in use."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _CUSTOM = Path(__file__).parent / "custom_resources.json"
 
 
 def check_schemas(objects: list[Object]) -> list[Finding]:
-    """Fields that an API server would refuse.
+    """Finds fields that an API server would reject.
 
-    The schemas of custom resources have only the fields that the manifests use, so that a misspelt
-    field is found.
+    The schemas of custom resources contain only the fields that the manifests use, so misspelt
+    fields are found.
     """
     return [finding for item in objects for finding in _check(json.dumps(item, sort_keys=True))]
 
 
 def is_custom(item: Object) -> bool:
-    """Whether an object is of a kind that an operator brings, and not of Kubernetes' own."""
+    """Returns whether an object is a custom resource."""
     return f"{item['apiVersion']}/{item['kind']}" in _custom_schemas()
 
 
@@ -36,7 +36,7 @@ def _custom_schemas() -> dict[str, Any]:
     return schemas
 
 
-# Overlays share most objects, and each schema takes a while.
+# Cached, because overlays share most objects and validation is slow.
 @functools.cache
 def _check(text: str) -> tuple[Finding, ...]:
     item, custom = json.loads(text), _custom_schemas()

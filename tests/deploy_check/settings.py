@@ -57,7 +57,7 @@ def parse(arguments: list[str], environment: Mapping[str, str]) -> Mapping[str, 
     return _parse(tuple(arguments), tuple(sorted(environment.items())))
 
 
-# Overlays share most containers.
+# Cached, because overlays share most containers.
 @functools.cache
 def _parse(arguments: tuple[str, ...], items: tuple[tuple[str, str], ...]) -> Mapping[str, Any]:
     environment = dict(items)

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from end_to_end.test_implicit_feedback import served
-from end_to_end.test_own_data import ITEMS, ROWS, table
 from marquee.cli import main as marquee_command
 from marquee_core.release.store import ReleaseStore
 from marquee_trainer.data import dataset
 from marquee_trainer.gate.inputs import summary_of_production
+from toy.trained_services import serve_trained
+from toy.two_groups import ITEMS, ROWS, table
 
 
 @pytest.mark.timeout(300)
@@ -23,8 +23,8 @@ async def test_attributes_and_unrated_items_are_served(
 ) -> None:
     """GetItem returns attributes; an unrated item is found and compared, but never recommended.
 
-    So it is, too, where most items of a catalogue above the limit are unrated, and models know only
-    the others.
+    The same holds for a large catalogue in which most items are unrated, and models know only the
+    rated ones.
     """
     monkeypatch.setattr(dataset, "_SMALL_CATALOGUE", ITEMS)
     films = [(f"i{n}", f"Film {n} (1990)", "War" if n % 2 else "Drama", "") for n in range(ITEMS)]
@@ -35,12 +35,12 @@ async def test_attributes_and_unrated_items_are_served(
     store = ReleaseStore(str(tmp_path / "store"))
     command = ["train", "--data", str(tmp_path / "r.csv"), "--items", str(tmp_path / "films.csv")]
     command += ["--store", store.url, "--models", "ease,item_cf,ials"]
-    # In a thread, because the gate runs an event loop of its own.
+    # In a thread, because the gate runs its own event loop.
     result = await asyncio.to_thread(CliRunner().invoke, marquee_command, command)
     assert result.exit_code == 0, result.output
     assert result.stderr.startswith(f"  loading ratings from {tmp_path / 'r.csv'}\n")
     assert "  publish\n" in result.stderr
-    async with served(store, tmp_path) as client:
+    async with serve_trained(store, tmp_path) as client:
         new = await client.get_item("new")
         assert (new.title, new.attributes) == ("Unseen Work", {"director": "Zoë\nReyes"})
         assert (await client.get_item("i1")).attributes == {}
@@ -64,7 +64,7 @@ async def test_attributes_and_unrated_items_are_served(
     assert production is not None
     files = store.manifest(production.release_id).files
     assert ("models/ease/modelled_items.npy" in files) == (unrated > 1)
-    # A later training must not take the unrated items for lost ones.
+    # A later training must not mistake the unrated items for lost ones.
     summary = summary_of_production(store)
     assert summary is not None
     assert summary.items == ITEMS

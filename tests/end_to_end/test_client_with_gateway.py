@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 import marquee
 from marquee.cli import main
 
-# Generous deadline of a call in seconds, so that no verdict depends on the speed of the machine.
+# Generous deadline of a call in seconds, so that no result depends on the speed of the machine.
 DEADLINE_S = 120.0
 
 
@@ -27,7 +27,9 @@ async def client(services: Any) -> AsyncIterator[marquee.AsyncClient]:
         yield opened
 
 
-async def test_every_call_is_answered(client: marquee.AsyncClient, services: Any) -> None:
+async def test_every_method_returns_a_complete_answer(
+    client: marquee.AsyncClient, services: Any
+) -> None:
     """Each method of the client returns a complete answer."""
     recommended = await client.recommend("u7", include_metadata=True, include_reasons=True)
     assert len(recommended) == 20
@@ -57,16 +59,16 @@ async def test_every_call_is_answered(client: marquee.AsyncClient, services: Any
     }
 
 
-async def test_search_pages_have_every_result_once(client: marquee.AsyncClient) -> None:
-    """The pages of a search together have the items of one large page."""
+async def test_search_pages_contain_every_result_once(client: marquee.AsyncClient) -> None:
+    """The pages of a search together have the same items as one large page."""
     whole = await client.search_items("film number 1", page_size=1000)
     pages = [page async for page in client.search_pages("film number 1", page_size=4)]
     assert len(pages) > 1
     assert [item for page in pages for item in page] == list(whole)
 
 
-async def test_recommend_pages_have_every_item_once(client: marquee.AsyncClient) -> None:
-    """The pages of a list together have the items of one large page."""
+async def test_recommend_pages_contain_every_item_once(client: marquee.AsyncClient) -> None:
+    """The pages of a list together have the same items as one large page."""
     whole = await client.recommend("u7", page_size=1000)
     pages = [page async for page in client.recommend_pages("u7", page_size=17)]
     assert [entry.item_id for page in pages for entry in page] == [e.item_id for e in whole]
@@ -74,16 +76,16 @@ async def test_recommend_pages_have_every_item_once(client: marquee.AsyncClient)
     assert len(pages) > 2
 
 
-async def test_a_batch_answers_as_single_calls_do(client: marquee.AsyncClient) -> None:
-    """In a batch, known users, unknown users and visitors get the same as in single calls."""
+async def test_a_batch_gives_the_answers_of_single_calls(client: marquee.AsyncClient) -> None:
+    """Known users, unknown users and visitors get the same answers as in single calls."""
     visitor = marquee.Subject(ratings={"i1": 5.0, "i2": 1.0})
     subjects: list[str | marquee.Subject] = ["u1", "nobody", visitor]
     answers = [answer async for answer in client.batch_recommend(subjects, page_size=5)]
     assert sorted(answer.index for answer in answers) == [0, 1, 2]
     for answer in answers:
-        alone = await client.recommend(answer.subject, page_size=5)
-        assert [e.item_id for e in answer.unwrap()] == [e.item_id for e in alone]
-        assert answer.unwrap().subject_kind is alone.subject_kind
+        single = await client.recommend(answer.subject, page_size=5)
+        assert [e.item_id for e in answer.unwrap()] == [e.item_id for e in single]
+        assert answer.unwrap().subject_kind is single.subject_kind
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ async def test_errors_of_the_gateway_have_their_class(
 async def test_a_page_token_of_another_request_is_a_failed_precondition(
     client: marquee.AsyncClient,
 ) -> None:
-    """The error is `FailedPrecondition`, not `InvalidArgument`."""
+    """The error is `FailedPrecondition` rather than `InvalidArgument`."""
     first = await client.recommend("u7")
     with pytest.raises(marquee.FailedPrecondition) as raised:
         await client.recommend("u8", page_token=first.next_page_token)
@@ -120,7 +122,7 @@ async def test_a_page_token_of_another_request_is_a_failed_precondition(
 
 
 async def marquee_command(services: Any, *arguments: str) -> Result:
-    """Runs `marquee` in a thread, while the services run in the test's event loop."""
+    """Run `marquee` in a thread, while the services run in the event loop of the test."""
     options = ["--address", services.address, "--timeout", str(DEADLINE_S)]
     return await asyncio.to_thread(CliRunner().invoke, main, [*options, *arguments])
 
@@ -142,7 +144,7 @@ async def marquee_command(services: Any, *arguments: str) -> Result:
 async def test_every_command_prints_an_answer(
     services: Any, arguments: tuple[str, ...], expected: str
 ) -> None:
-    """Each command prints a table, and with `--json` valid JSON."""
+    """Each command prints a table, and valid JSON with `--json`."""
     result = await marquee_command(services, *arguments)
     assert result.exit_code == 0, result.output
     assert expected in result.stdout
@@ -152,8 +154,8 @@ async def test_every_command_prints_an_answer(
     assert all(isinstance(json.loads(document), dict) for document in documents)
 
 
-async def test_a_degraded_answer_says_so(services: Any) -> None:
-    """Without a backend the answer is printed, and says which backend is missing."""
+async def test_a_degraded_answer_is_marked(services: Any) -> None:
+    """Without a backend, the answer is printed and says which backend is missing."""
     await services.scoring["inference"].stop(0)
     result = await marquee_command(services, "recommend", "--user", "u7")
     assert result.exit_code == 0, result.output

@@ -4,37 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from marquee import AsyncClient, FailedPrecondition, InvalidArgument
+from marquee import FailedPrecondition, InvalidArgument
 from marquee.cli import _output
 from marquee.cli import main as marquee_command
 from marquee_core.release.manifest import IMPLICIT, Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF
 from marquee_services.cf.models import CF_SCORERS
-from marquee_services.gateway.main import start as start_gateway
-from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.scoring.main import start as start_scoring
-from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.standalone.verification import verify_release
-from toy.services import WAIT_S, until
+from toy.trained_services import serve_trained
 
 USERS, ITEMS = 40, 30
 
 
 def write_plays(path: Path, counted: bool) -> dict[str, set[str]]:
-    """Writes who played what: two groups of users, and two groups of items that they prefer.
+    """Write plays of two groups of users who prefer two groups of items.
 
     Args:
         path: The CSV file to write.
-        counted: Whether there is a number of plays; otherwise each row is worth 1.
+        counted: Whether rows have a number of plays; otherwise each row counts as 1.
 
     Returns:
         The items that each user played, by user id.
@@ -52,41 +46,8 @@ def write_plays(path: Path, counted: bool) -> dict[str, set[str]]:
     return played
 
 
-@asynccontextmanager
-async def served(store: ReleaseStore, folder: Path) -> AsyncIterator[AsyncClient]:
-    """A gateway and a CF service in this process, and a client of the gateway."""
-    listen, cache = "127.0.0.1:0", str(folder / "cache")
-    cf, follower = await start_scoring(
-        ScoringSettings(store=store.url, listen=listen, cache_dir=cache, poll_interval=0.05),
-        CF,
-        CF_SCORERS,
-    )
-    following = asyncio.create_task(follower.follow())
-    gateway = await start_gateway(
-        GatewaySettings(
-            store=store.url,
-            listen=listen,
-            cache_dir=cache,
-            poll_interval=0.05,
-            probe_interval=0.05,
-            backend_timeout=WAIT_S,
-            cf_target=f"127.0.0.1:{cf.port}",
-        )
-    )
-    await until(lambda: gateway.releases.loaded and gateway.backends[0].releases)
-    await until(lambda: not gateway.releases.pending_reason)
-    await until(lambda: gateway.bound.is_serving)
-    try:
-        async with AsyncClient(f"127.0.0.1:{gateway.bound.port}", timeout=WAIT_S) as client:
-            yield client
-    finally:
-        await gateway.stop(0.5)
-        following.cancel()
-        await cf.stop(0.5)
-
-
 def train(folder: Path, *options: str) -> tuple[ReleaseStore, Manifest, str]:
-    """Runs `marquee train` on the file of plays; returns the store, the release and the output."""
+    """Run `marquee train` on the plays, and return the store, the release and the output."""
     store = ReleaseStore(str(folder / "store"))
     result = CliRunner().invoke(
         marquee_command,
@@ -101,7 +62,7 @@ def train(folder: Path, *options: str) -> tuple[ReleaseStore, Manifest, str]:
 
 @pytest.mark.parametrize("counted", [True, False], ids=["counts", "ones"])
 async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: Path) -> None:
-    """Every answer is complete and personal, has no stars, and holds nothing already played."""
+    """Every answer is complete and personal, has no stars, and contains nothing already played."""
     played = write_plays(tmp_path / "plays.csv", counted)
     store, manifest, output = await asyncio.to_thread(train, tmp_path)
     assert "MSE" not in output
@@ -111,7 +72,7 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
         *("ease", "slit", "ials", "popularity", "recent_popularity")
     }
     await verify_release(store, manifest.release_id, {CF: CF_SCORERS})
-    async with served(store, tmp_path) as client:
+    async with serve_trained(store, tmp_path) as client:
         hits = total = 0
         async for answer in client.batch_recommend(list(played), page_size=10):
             page = answer.unwrap()
@@ -122,7 +83,7 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
             own = [int(item.item_id[1:]) % 2 == int(user[1:]) % 2 for item in page][:3]
             hits, total = hits + sum(own), total + len(own)
         assert hits > 0.8 * total
-        # Computed answers, and visitors whose counts exceed all that the release has seen.
+        # Computed answers, and visitors whose counts exceed all counts in the release.
         computed = await client.recommend("u1", page_size=5, diversity=0.2, include_reasons=True)
         visitor = await client.recommend(
             ratings={"i1": 5000, "i3": 1}, liked_item_ids=["i5"], page_size=3, include_metadata=True
@@ -132,7 +93,7 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
             assert all(item.predicted_stars is None for item in page)
         assert all(int(item.item_id[1:]) % 2 for item in visitor)
         assert all(item.metadata and item.metadata.mean_stars is None for item in visitor)
-        # A strength of 0 says that there was no interaction: it has no effect on the others.
+        # A strength of 0 means that there was no interaction, so it has no effect.
         without = await client.recommend(ratings={"i1": 5}, page_size=ITEMS)
         with_none = await client.recommend(ratings={"i1": 5, "i2": 0}, page_size=ITEMS)
         assert [(item.item_id, item.score) for item in with_none] == [
@@ -161,8 +122,8 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
     assert "test_mse" not in release.ensemble_metrics
 
 
-def test_rating_predictors_alone_cannot_learn_from_implicit_feedback(tmp_path: Path) -> None:
-    """One sentence, before anything is fitted or published."""
+def test_implicit_feedback_needs_a_ranker(tmp_path: Path) -> None:
+    """The error is one sentence, before anything is fitted or published."""
     write_plays(tmp_path / "plays.csv", counted=False)
     result = CliRunner().invoke(
         marquee_command,
@@ -176,8 +137,8 @@ def test_rating_predictors_alone_cannot_learn_from_implicit_feedback(tmp_path: P
     assert not ReleaseStore(str(tmp_path / "store")).ids()
 
 
-def test_the_evaluation_of_implicit_feedback_shows_ranking_metrics_only(tmp_path: Path) -> None:
-    """Metrics and the report have no rating errors; the models left out are named."""
+def test_the_evaluation_of_implicit_feedback_has_only_ranking_metrics(tmp_path: Path) -> None:
+    """Metrics and report have no rating errors, and the omitted models are named."""
     write_plays(tmp_path / "plays.csv", counted=True)
     result = CliRunner().invoke(
         marquee_command,

@@ -1,4 +1,4 @@
-"""`marquee demo --live`, in its short form: `make demo ARGS=--live` is the long one."""
+"""The short form of `marquee demo --live`; `make demo ARGS=--live` runs the long one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ pytestmark = pytest.mark.alone
 LIVE = (sys.executable, "-m", "marquee.cli", "demo", "--live")
 
 
-def test_the_system_learns_and_the_ensemble_wins() -> None:
-    """Feedback changes answers, the next release knows it, and the experiment has a verdict."""
+def test_the_demo_learns_and_the_ensemble_wins() -> None:
+    """Feedback changes answers, the next release includes it, and the experiment has a verdict."""
     done = subprocess.run(
         [*LIVE, "--data", "sample:users=200,items=80,ratings=4000", "--models", "ease,item_cf"],
         capture_output=True,
@@ -35,7 +35,7 @@ def test_the_system_learns_and_the_ensemble_wins() -> None:
 
 
 def test_real_ratings_are_refused() -> None:
-    """Nobody knows what their users would think of other items."""
+    """A demo needs a sample, since it must know what users would think of other items."""
     done = subprocess.run(
         [*LIVE, "--data", "movielens/100k-ratings"], capture_output=True, text=True, timeout=120
     )

@@ -1,4 +1,4 @@
-"""Training and lists by a Ray cluster of this machine, and by processes."""
+"""Training and offline lists on a Ray cluster of this machine, and in processes."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ needs_ray = pytest.mark.skipif(
 
 
 def invoke(*arguments: str) -> str:
-    """Runs a command; returns what it writes to stderr."""
+    """Run a command, and return what it writes to stderr."""
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     return result.stderr
 
 
 def train(store: Path, *options: str) -> str:
-    """Trains three models on a small sample, one of them with TensorFlow."""
+    """Train three models on a small sample, one of them with TensorFlow."""
     data = "sample:users=120,items=80,ratings=4000"
     return invoke(
         "train",
@@ -46,23 +46,23 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReleaseStore:
 @pytest.mark.parametrize(
     "options", [("--processes", "2"), pytest.param(("--ray", "local"), marks=needs_ray)]
 )
-def test_models_may_be_fitted_elsewhere(
+def test_models_may_be_fitted_in_other_processes(
     reference: ReleaseStore, tmp_path: Path, options: tuple[str, str]
 ) -> None:
-    """The release has the models and, within what threads change, the metrics of one process."""
+    """The models and metrics equal those of one process, up to the effects of threads."""
     text = train(tmp_path / "store", *options)
     assert "(9 of 9 fits)" in text
     store = ReleaseStore(str(tmp_path / "store"))
     (found,), (expected,) = store.manifests(), reference.manifests()
     assert [model.name for model in found.models] == [model.name for model in expected.models]
-    for mine, theirs in zip(found.models, expected.models, strict=True):
-        assert mine.metrics == pytest.approx(dict(theirs.metrics), abs=0.02)
+    for actual, wanted in zip(found.models, expected.models, strict=True):
+        assert actual.metrics == pytest.approx(dict(wanted.metrics), abs=0.02)
     assert not (tmp_path / "store" / "checkpoints").exists()
 
 
 @needs_ray
 def test_lists_may_be_computed_by_a_cluster(reference: ReleaseStore, tmp_path: Path) -> None:
-    """They are those that processes of this machine write, byte by byte."""
+    """The lists are byte-identical to those that processes of this machine write."""
     options = ("batch", "--store", reference.url, "--part-users", "50", "--out")
     invoke(*options, str(tmp_path / "here"), "--processes", "1")
     invoke(*options, str(tmp_path / "there"), "--ray", "local")

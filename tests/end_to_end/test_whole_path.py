@@ -1,4 +1,4 @@
-"""The whole path with real models and processes: train, publish, serve, promote, and failures."""
+"""The whole path with real models and processes: train, publish, serve, promote and fail."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ pytestmark = pytest.mark.alone
 # Limits end a test that hangs. A heavily loaded machine must not reach them.
 WAIT_S = 120.0
 CALL_TIMEOUT_S = 60.0
-# Longer than the default, so that answers are complete on a loaded machine as well.
+# Longer than the default, so that answers are also complete on a loaded machine.
 GATEWAY_OPTIONS = {"backend-timeout": "10"}
-# From the promotion to the first answer, on a machine with nothing else to do.
+# From the promotion to the first answer, on an idle machine.
 SWAP_LIMIT_S = 5.0
 SETTINGS = DataSettings(data="sample:users=80,items=60,ratings=2400")
 
@@ -82,8 +82,8 @@ def client(group: ServiceGroup) -> Iterator[Client]:
         yield opened
 
 
-def slowdown() -> float:
-    """How many times longer than on an idle machine a busy thread takes; at least 1."""
+def measure_slowdown() -> float:
+    """Return how many times longer a busy thread takes than on an idle machine; at least 1."""
     busy_s = 0.2
     start, used = time.perf_counter(), time.thread_time()
     while time.thread_time() - used < busy_s:
@@ -92,7 +92,7 @@ def slowdown() -> float:
 
 
 def answer_until(client: Client, condition: Callable[[Recommendations], bool]) -> Recommendations:
-    """Requests recommendations until an answer meets a condition, and returns that answer."""
+    """Request recommendations until an answer meets a condition, and return that answer."""
     limit = time.monotonic() + WAIT_S
     while not condition(answer := client.recommend("7", include_metadata=True)):
         assert time.monotonic() < limit, answer.source
@@ -100,10 +100,10 @@ def answer_until(client: Client, condition: Callable[[Recommendations], bool]) -
     return answer
 
 
-def test_all_models_are_served_as_they_were_evaluated(
+def test_served_scores_equal_evaluated_scores(
     trained: tuple[RatingsDataset, TrainingResult, object], client: Client
 ) -> None:
-    """For each model, the served stars or affinities equal those that the trainer computes."""
+    """The served stars or affinities of each model equal those that the trainer computes."""
     dataset, result, _ = trained
     user = dataset.user_ids.index("7")
     items = [str(item_id) for item_id in dataset.catalogue.items.ids(range(20))]
@@ -122,10 +122,10 @@ def test_all_models_are_served_as_they_were_evaluated(
         assert stars == pytest.approx(expected.tolist(), abs=2e-4), model.name
 
 
-def test_no_user_is_recommended_what_the_user_has_rated(
+def test_rated_items_are_never_recommended(
     trained: tuple[RatingsDataset, TrainingResult, object], client: Client
 ) -> None:
-    """Over all users and all ratings that were loaded, in precomputed and computed answers."""
+    """This holds for all users and ratings, in precomputed and computed answers."""
     dataset, result, _ = trained
     answer_until(client, lambda found: not found.source.degraded)
     users = dataset.user_ids.ids(range(len(dataset.user_ids)))
@@ -147,10 +147,10 @@ def test_no_user_is_recommended_what_the_user_has_rated(
     assert release.evaluation.training_ratings == result.data.matrix.rating_count
 
 
-def test_a_visitor_with_a_known_users_ratings_gets_that_users_list(
+def test_folding_in_the_ratings_of_a_user_gives_that_users_list(
     trained: tuple[RatingsDataset, TrainingResult, object], client: Client
 ) -> None:
-    """Folding in a user's training ratings gives almost the same list as the trained user."""
+    """Folding in a user's training ratings gives nearly the same list as the trained user."""
     dataset, result, _ = trained
     user = dataset.user_ids.index("7")
     profile = result.served_data.matrix.profiles([user])
@@ -164,7 +164,7 @@ def test_a_visitor_with_a_known_users_ratings_gets_that_users_list(
     assert len(common) >= 0.8 * len(known)
 
 
-def test_the_order_of_a_visitors_ratings_reaches_the_models(
+def test_models_use_the_order_of_a_visitors_ratings(
     trained: tuple[RatingsDataset, TrainingResult, object], client: Client
 ) -> None:
     """The last rating counts as the most recent, and liked items as more recent than ratings."""
@@ -184,8 +184,8 @@ def test_the_order_of_a_visitors_ratings_reaches_the_models(
         assert [item.score for item in answer] == pytest.approx(expected.tolist(), rel=1e-4)
 
 
-def test_the_answer_names_every_model_of_the_release(client: Client, store: ReleaseStore) -> None:
-    """`status` reports the models and metrics of the manifest; items have their titles."""
+def test_status_reports_every_model_of_the_release(client: Client, store: ReleaseStore) -> None:
+    """`status` reports the models and metrics of the manifest, and items have their titles."""
     status = client.status()
     production = store.production()
     assert production is not None
@@ -198,7 +198,7 @@ def test_the_answer_names_every_model_of_the_release(client: Client, store: Rele
 
 
 def test_a_trained_release_passes_verification(store: ReleaseStore) -> None:
-    """The command loads it and answers with it as the servers do."""
+    """The command loads the release and answers requests with it as the servers do."""
     production = store.production()
     assert production is not None
     arguments = ["--store", store.url, "verify", production.release_id]
@@ -215,7 +215,7 @@ def test_precomputed_pages_equal_computed_ones(
     tmp_path: Path,
     free_port: Callable[[], int],
 ) -> None:
-    """For every user, a gateway that uses precomputed pages answers like one that does not."""
+    """A gateway with precomputed pages gives every user the same answer as one without."""
     dataset, _, _ = trained
     port = free_port()
     options = {
@@ -246,11 +246,11 @@ def test_precomputed_pages_equal_computed_ones(
                 clients[name].recommend(user, include_metadata=True) for name in variants
             )
             assert [item.item_id for item in precomputed] == [item.item_id for item in computed]
-            for ours, theirs in zip(precomputed, computed, strict=True):
-                assert ours.score == pytest.approx(theirs.score, abs=1e-4)
-                assert ours.predicted_stars == pytest.approx(theirs.predicted_stars, abs=2e-4)
-                assert (ours.rank, ours.proposed_by) == (theirs.rank, theirs.proposed_by)
-                assert (ours.title, ours.genres) == (theirs.title, theirs.genres)
+            for stored, fresh in zip(precomputed, computed, strict=True):
+                assert stored.score == pytest.approx(fresh.score, abs=1e-4)
+                assert stored.predicted_stars == pytest.approx(fresh.predicted_stars, abs=2e-4)
+                assert (stored.rank, stored.proposed_by) == (fresh.rank, fresh.proposed_by)
+                assert (stored.title, stored.genres) == (fresh.title, fresh.genres)
             assert list(in_batch[user]) == [replace(item, metadata=None) for item in precomputed]
             assert precomputed.source.models == computed.source.models
             assert bool(precomputed.next_page_token) == bool(computed.next_page_token)
@@ -258,7 +258,7 @@ def test_precomputed_pages_equal_computed_ones(
 
 
 def precomputed_answers(port: int) -> int:
-    """Returns how many single answers a gateway has taken from the release's precomputed pages."""
+    """Return how many single answers a gateway has taken from the precomputed pages."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as page:
         found = re.search(
             r'marquee_answers_total\{origin="precomputed"\} (\S+)', page.read().decode()
@@ -267,13 +267,13 @@ def precomputed_answers(port: int) -> int:
 
 
 def blocks(language: str) -> list[str]:
-    """Returns the code blocks of a language in the documents that show how to use the client."""
+    """Return the code blocks of a language in the documents on using the client."""
     text = "".join((PROJECT / name).read_text() for name in ("README.md", "clients/README.md"))
     return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def test_the_python_examples_of_the_documents_work(group: ServiceGroup, client: Client) -> None:
-    """Scripts print five recommendations; doctests print what the document shows.
+    """Scripts print five recommendations, and doctests print what the document shows.
 
     Only the address and the default deadline are replaced.
     """
@@ -292,7 +292,7 @@ def test_the_python_examples_of_the_documents_work(group: ServiceGroup, client: 
         )
         assert len(run.stdout.splitlines()) == 5
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner()
-    # The blocks share their names, as in a session that follows the documents from top to bottom.
+    # The blocks share their variables, as in a session that follows the documents from the top.
     names: dict[str, object] = {}
     for number, example in enumerate(examples):
         test = parser.get_doctest(example, names, f"example[{number}]", "README.md", 0)
@@ -303,7 +303,7 @@ def test_the_python_examples_of_the_documents_work(group: ServiceGroup, client: 
 
 
 def test_the_commands_of_the_documents_work(group: ServiceGroup, client: Client) -> None:
-    """Every command that calls a gateway runs as it is shown."""
+    """Every command that calls a gateway runs as shown."""
     answer_until(client, lambda found: not found.source.degraded)
     calling = ("recommend", "similar", "search", "predict", "status")
     lines = [line for block in blocks("sh") for line in block.splitlines()]
@@ -327,7 +327,7 @@ def test_a_promotion_is_served_within_five_seconds_and_no_call_fails(
 ) -> None:
     """While all three processes switch releases, calls succeed and no answer is degraded."""
     answer_until(client, lambda found: not found.source.degraded)
-    limit_s = SWAP_LIMIT_S * slowdown()
+    limit_s = SWAP_LIMIT_S * measure_slowdown()
     answers: list[Recommendations] = []
     errors: list[BaseException] = []
     stop = threading.Event()
@@ -356,10 +356,10 @@ def test_a_promotion_is_served_within_five_seconds_and_no_call_fails(
     assert took < limit_s
 
 
-def test_killing_the_inference_service_degrades_until_it_is_back(
+def test_killing_the_inference_service_degrades_answers_until_it_is_back(
     group: ServiceGroup, client: Client, store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """Answers come from the CF service alone, and are complete again once inference is back."""
+    """Only the CF service answers, until the inference service is back and answers are complete."""
     answer_until(client, lambda found: not found.source.degraded)
     address = group.inference.address
     group.inference.kill()
@@ -374,7 +374,7 @@ def test_killing_the_inference_service_degrades_until_it_is_back(
 
 
 def test_a_frozen_backend_degrades_answers(group: ServiceGroup, client: Client) -> None:
-    """A suspended backend does not block answers for longer than the backend timeout."""
+    """A suspended backend does not delay answers beyond the backend timeout."""
     answer_until(client, lambda found: not found.source.degraded)
     group.cf.suspend()
     try:
@@ -385,7 +385,7 @@ def test_a_frozen_backend_degrades_answers(group: ServiceGroup, client: Client) 
     answer_until(client, lambda found: not found.source.degraded)
 
 
-def test_sigterm_drains_and_exits_cleanly(store: ReleaseStore, tmp_path: Path) -> None:
-    """On SIGTERM each service exits with status 0."""
+def test_sigterm_stops_each_service_cleanly(store: ReleaseStore, tmp_path: Path) -> None:
+    """On SIGTERM, each service drains and exits with status 0."""
     with ServiceGroup(store.url, tmp_path) as running:
         assert running.stop() == {"cf": 0, "inference": 0, "gateway": 0}

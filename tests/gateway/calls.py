@@ -1,4 +1,4 @@
-"""Requests that the gateway's tests send, and what the errors of calls carry."""
+"""Requests for the gateway's tests, and the details of their errors."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TIMEOUT_S = 60.0
 
 
 def request_for(user: str = "u7", *, page_size: int = 0, **options: Any) -> pb.RecommendRequest:
-    """A request for a user; the options are fields of RecommendOptions."""
+    """Return a request for a user; the options are fields of RecommendOptions."""
     return pb.RecommendRequest(
         subject=Subject(user_id=user), page_size=page_size, options=pb.RecommendOptions(**options)
     )
 
 
 async def error_of(call: Awaitable[Any]) -> tuple[grpc.StatusCode, str, list[str]]:
-    """The status code, the reason and the violated fields of a call that must fail."""
+    """Return the status code, the reason and the violated fields of a call that must fail."""
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call
     trailers = dict(caught.value.trailing_metadata() or ())

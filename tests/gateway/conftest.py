@@ -12,5 +12,5 @@ from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 
 @pytest.fixture
 def stub(channel: grpc.aio.Channel) -> Any:
-    """A stub of the gateway."""
+    """A stub for the gateway."""
     return RecommenderServiceStub(channel)

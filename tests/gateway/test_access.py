@@ -1,4 +1,4 @@
-"""Tokens, scopes, rate limits, and what a gateway tells to whom."""
+"""Access control: tokens, scopes, rate limits, and what a gateway discloses to whom."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ ISSUER, AUDIENCE = "https://issuer.test", "marquee"
 
 
 def client_of(gateway: Gateway, token: Any = None) -> marquee.AsyncClient:
-    """A client that sends a token."""
+    """Return a client that sends a token."""
     return marquee.AsyncClient(
         f"127.0.0.1:{gateway.bound.port}", timeout=TIMEOUT_S, token=token, health_check=False
     )
 
 
 def signed(key: Any, algorithm: str = "EdDSA", key_id: str = "first", **changes: Any) -> str:
-    """A token that is valid unless changed; a claim of None is left out."""
+    """Return a token that is valid unless changed; a claim of None is omitted."""
     claims = {
         "iss": ISSUER,
         "aud": AUDIENCE,
@@ -61,7 +61,7 @@ def signed(key: Any, algorithm: str = "EdDSA", key_id: str = "first", **changes:
 
 
 def key_set(**keys: Any) -> str:
-    """A JSON Web Key Set of public keys by id."""
+    """Return a JSON Web Key Set of public keys by id."""
     entries = []
     for key_id, key in keys.items():
         kind: Any = ECAlgorithm if isinstance(key, ec.EllipticCurvePrivateKey) else OKPAlgorithm
@@ -71,12 +71,12 @@ def key_set(**keys: Any) -> str:
 
 @pytest.fixture
 def key() -> ed25519.Ed25519PrivateKey:
-    """The issuer's key."""
+    """The issuer's private key."""
     return ed25519.Ed25519PrivateKey.generate()
 
 
-async def test_static_tokens_open_what_their_scopes_say(services: Any, tmp_path: Path) -> None:
-    """Each of no token, a wrong one and one without the scope has an error of its own."""
+async def test_static_tokens_grant_their_scopes(services: Any, tmp_path: Path) -> None:
+    """No token, a wrong token and a token without the scope each have a distinct error."""
     file = tmp_path / "tokens"
     file.write_text(
         "# name scopes token\nshop recommend,feedback s3cret\nops admin,recommend boss\n"
@@ -105,7 +105,7 @@ async def test_static_tokens_open_what_their_scopes_say(services: Any, tmp_path:
     await gateway.stop(0.5)
 
 
-async def test_a_client_follows_its_token_file_and_the_gateway_its_own(
+async def test_token_files_are_reloaded_by_client_and_gateway(
     services: Any, tmp_path: Path
 ) -> None:
     """A token is replaced on both sides without a restart."""
@@ -128,10 +128,10 @@ async def test_a_client_follows_its_token_file_and_the_gateway_its_own(
     await gateway.stop(0.5)
 
 
-async def test_json_web_tokens_of_a_url_are_checked_and_keys_rotate(
+async def test_json_web_tokens_are_verified_and_keys_rotate(
     services: Any, key: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A key that the issuer adds later is fetched when the first token of it arrives."""
+    """A key that the issuer adds later is fetched when the first token signed with it arrives."""
     published = {"keys": key_set(first=key)}
 
     class Issuer(BaseHTTPRequestHandler):
@@ -180,10 +180,10 @@ async def test_json_web_tokens_of_a_url_are_checked_and_keys_rotate(
         ({"key_id": "unknown"}, "known key"),
     ],
 )
-async def test_a_token_that_is_not_valid_is_refused(
+async def test_an_invalid_token_is_refused(
     key: Any, tmp_path: Path, changes: dict[str, Any], why: str
 ) -> None:
-    """Issuer, audience, times, subject and key must all be right."""
+    """Issuer, audience, times, subject and key must all be valid."""
     file = tmp_path / "keys.json"
     file.write_text(key_set(first=key))
     tokens = JSONWebTokens(str(file), ISSUER, AUDIENCE)
@@ -193,7 +193,7 @@ async def test_a_token_that_is_not_valid_is_refused(
 
 
 async def test_tokens_with_forged_signatures_are_refused(key: Any, tmp_path: Path) -> None:
-    """Neither another key, nor none, nor the public key as a secret signs a valid token."""
+    """A valid token is signed neither with another key, nor with none, nor with the public key."""
     file = tmp_path / "keys.pem"
     pem = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     file.write_bytes(pem)
@@ -208,8 +208,10 @@ async def test_tokens_with_forged_signatures_are_refused(key: Any, tmp_path: Pat
 
 
 @given(st.text(), st.text(), st.integers(0, 3000))
-async def test_no_text_is_taken_for_a_token(header: str, claims: str, depth: int) -> None:
-    """Whatever callers send ends with UNAUTHENTICATED, and not with INTERNAL."""
+async def test_arbitrary_text_is_not_accepted_as_a_token(
+    header: str, claims: str, depth: int
+) -> None:
+    """Any text ends with UNAUTHENTICATED and never with INTERNAL."""
     with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
         file.write(key_set(first=ed25519.Ed25519PrivateKey.generate()))
         file.flush()
@@ -221,7 +223,7 @@ async def test_no_text_is_taken_for_a_token(header: str, claims: str, depth: int
 
 
 async def test_keys_behind_a_redirect_are_not_fetched(tmp_path: Path) -> None:
-    """It could lead to a place without TLS."""
+    """The redirect could lead to a host without TLS."""
 
     class Redirect(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -247,10 +249,10 @@ async def test_keys_behind_a_redirect_are_not_fetched(tmp_path: Path) -> None:
     server.server_close()
 
 
-async def test_a_remembered_token_ends_when_it_expires(
+async def test_a_cached_token_is_refused_after_it_expires(
     key: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The signature is checked once, the time at every call; withdrawn keys end their tokens."""
+    """The expiry is checked at every call, and tokens of withdrawn keys are refused."""
     file = tmp_path / "keys.json"
     file.write_text(key_set(first=key))
     tokens = JSONWebTokens(str(file), ISSUER, AUDIENCE)
@@ -275,8 +277,8 @@ async def test_a_remembered_token_ends_when_it_expires(
         ("shop recommend sha256:12", "line 1"),
     ],
 )
-def test_a_file_of_tokens_with_a_mistake_is_refused(tmp_path: Path, text: str, why: str) -> None:
-    """The error names the line, and not the token."""
+def test_a_malformed_token_file_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    """The error names the line but does not contain the token."""
     file = tmp_path / "tokens"
     file.write_text(text)
     with pytest.raises(UnusableFile, match=why) as error:
@@ -285,7 +287,7 @@ def test_a_file_of_tokens_with_a_mistake_is_refused(tmp_path: Path, text: str, w
 
 
 async def test_a_token_may_be_stored_as_its_digest(tmp_path: Path) -> None:
-    """The file then does not disclose it: `printf s3cret | sha256sum`."""
+    """The file then does not disclose the token: `printf s3cret | sha256sum`."""
     file = tmp_path / "tokens"
     digest = "1ec1c26b50d5d3c58d9583181af8076655fe00756bf7285940ba3670f99fcba0"
     file.write_text(f"shop recommend sha256:{digest}")
@@ -294,13 +296,13 @@ async def test_a_token_may_be_stored_as_its_digest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("url", ["http://issuer.test/keys", "ftp://issuer.test/keys"])
 def test_keys_are_not_fetched_without_tls(url: str) -> None:
-    """Whoever is on the way could put keys of their own there."""
+    """An attacker in the network could substitute keys."""
     with pytest.raises(UnusableFile, match="https"):
         JSONWebTokens(url, ISSUER, AUDIENCE)
 
 
-async def test_each_identity_has_a_rate_limit_of_its_own(services: Any, tmp_path: Path) -> None:
-    """One that calls too much is told when to come back, and others are not affected."""
+async def test_each_identity_has_its_own_rate_limit(services: Any, tmp_path: Path) -> None:
+    """An identity that exceeds its limit gets a retry delay, and others are not affected."""
     file = tmp_path / "tokens"
     file.write_text("greedy recommend one\nmodest recommend two")
     gateway = await services.start_gateway(tokens_file=str(file), rate_limit=0.001, rate_burst=2)
@@ -318,8 +320,8 @@ async def test_each_identity_has_a_rate_limit_of_its_own(services: Any, tmp_path
     await gateway.stop(0.5)
 
 
-def test_a_bucket_fills_again_and_buckets_are_bounded() -> None:
-    """Waiting as long as was said is enough, and identities beyond the bound are forgotten."""
+def test_buckets_refill_and_their_number_is_bounded() -> None:
+    """The announced delay suffices, and the buckets of identities beyond the bound are dropped."""
     now = 0.0
     limits = RateLimits(2.0, 1, max_identities=2, clock=lambda: now)
     assert limits.wait("a") == 0
@@ -328,19 +330,19 @@ def test_a_bucket_fills_again_and_buckets_are_bounded() -> None:
     assert limits.wait("a") == 0
     for identity in ("b", "c"):
         assert limits.wait(identity) == 0
-    assert limits.wait("a") == 0, "its bucket was forgotten, so it is full again"
+    assert limits.wait("a") == 0, "its bucket was dropped, so a new one is full"
 
 
-async def test_addresses_are_told_to_administrators_only(services: Any, tmp_path: Path) -> None:
-    """Others learn the state of the backends, but not where they are."""
+async def test_addresses_are_shown_only_to_administrators(services: Any, tmp_path: Path) -> None:
+    """Other callers see the state of the backends, but not their addresses."""
     file = tmp_path / "tokens"
     file.write_text("shop recommend one\nops recommend,admin two")
     gateway = await services.start_gateway(tokens_file=str(file), cf_target="127.0.0.1:1")
     await services.until(lambda: gateway.backends[0].last_error.text)
     async with client_of(gateway, "two") as client:
-        told = {backend.backend: backend for backend in (await client.status()).backends}
-        assert told["cf"].target == "127.0.0.1:1"
-        assert "127.0.0.1:1" in told["cf"].last_error
+        shown = {backend.backend: backend for backend in (await client.status()).backends}
+        assert shown["cf"].target == "127.0.0.1:1"
+        assert "127.0.0.1:1" in shown["cf"].last_error
     async with client_of(gateway, "one") as client:
         status = await client.status()
         assert status.backends
@@ -348,10 +350,10 @@ async def test_addresses_are_told_to_administrators_only(services: Any, tmp_path
     await gateway.stop(0.5)
 
 
-async def test_errors_of_the_store_are_told_to_administrators_only(
+async def test_errors_of_the_store_are_shown_only_to_administrators(
     services: Any, tmp_path: Path
 ) -> None:
-    """They name paths and hosts; that there is one, everybody may know."""
+    """Errors contain paths and hosts, so other callers only see that there is one."""
     file = tmp_path / "tokens"
     file.write_text("shop recommend one\nops recommend,admin two")
     gateway = await services.start_gateway(tokens_file=str(file))
@@ -370,10 +372,10 @@ async def test_errors_of_the_store_are_told_to_administrators_only(
 
 
 @pytest.mark.parametrize(("reflection", "answers"), [("auto", False), ("on", True)])
-async def test_reflection_is_off_where_callers_are_checked(
+async def test_reflection_is_disabled_if_callers_are_authenticated(
     services: Any, tmp_path: Path, reflection: str, answers: bool
 ) -> None:
-    """It cannot check tokens, so it would tell the API to anybody."""
+    """Reflection cannot check tokens, so it would disclose the API to anyone."""
     file = tmp_path / "tokens"
     file.write_text("shop recommend one")
     gateway = await services.start_gateway(tokens_file=str(file), reflection=reflection)
@@ -387,10 +389,10 @@ async def test_reflection_is_off_where_callers_are_checked(
     await gateway.stop(0.5)
 
 
-async def test_metrics_listen_where_the_server_listens(
+async def test_metrics_listen_on_the_address_of_the_server(
     services: Any, free_port: Callable[[], int]
 ) -> None:
-    """A server on one loopback address does not open its metrics on others."""
+    """A server on one loopback address does not expose its metrics on others."""
     import urllib.request
 
     port = free_port()
@@ -402,8 +404,8 @@ async def test_metrics_listen_where_the_server_listens(
     await gateway.stop(0.5)
 
 
-async def test_pruning_asks_gateways_that_check_tokens(services: Services, tmp_path: Path) -> None:
-    """With the token of the command line; a gateway that refuses is named, and nothing goes."""
+async def test_pruning_sends_its_token_to_gateways(services: Services, tmp_path: Path) -> None:
+    """If a gateway refuses the token, the error names the gateway and nothing is deleted."""
     file = tmp_path / "tokens"
     file.write_text("pruner recommend s3cret\n")
     gateway = await services.start_gateway(tokens_file=str(file))

@@ -1,4 +1,4 @@
-"""The gateway answers any input, or refuses it with a reason; no input is an internal error."""
+"""The gateway answers or refuses any input, and no input causes an internal error."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ VALID: dict[str, Message] = {
 
 
 def drawn(strategy: st.SearchStrategy[bytes], count: int) -> list[bytes]:
-    """Serialised requests, drawn before any call because hypothesis cannot run async tests."""
+    """Return serialised requests, drawn in advance because Hypothesis cannot run async tests."""
     found: list[bytes] = []
 
     @settings(max_examples=count, deadline=None, suppress_health_check=list(HealthCheck))
@@ -126,7 +126,7 @@ def drawn(strategy: st.SearchStrategy[bytes], count: int) -> list[bytes]:
 
 
 async def codes_of(channel: grpc.aio.Channel, method: str, request: bytes) -> set[grpc.StatusCode]:
-    """The status code of a call, and those of the subjects of a batch."""
+    """Return the status code of a call, and those of the subjects of a batch."""
     path = f"/{SERVICE}/{method}"
     if method != "BatchRecommend":
         call: Any = channel.unary_unary(path)
@@ -148,10 +148,8 @@ async def codes_of(channel: grpc.aio.Channel, method: str, request: bytes) -> se
 
 
 @pytest.mark.parametrize("method", REQUESTS)
-async def test_no_message_makes_the_gateway_answer_internal(
-    channel: grpc.aio.Channel, method: str
-) -> None:
-    """Each method gets random messages, most of which are invalid, and a valid one at the end."""
+async def test_no_message_causes_an_internal_error(channel: grpc.aio.Channel, method: str) -> None:
+    """Each method gets random messages, most of which are invalid, and finally a valid one."""
     requests = drawn(REQUESTS[method].map(lambda message: message.SerializeToString()), 200)
     requests.append(VALID[method].SerializeToString())
     codes = [await codes_of(channel, method, request) for request in requests]
@@ -161,10 +159,8 @@ async def test_no_message_makes_the_gateway_answer_internal(
 
 
 @pytest.mark.parametrize("method", REQUESTS)
-async def test_no_bytes_make_the_gateway_answer_internal(
-    channel: grpc.aio.Channel, method: str
-) -> None:
-    """Each method gets messages with bytes changed, cut off or added."""
+async def test_no_bytes_cause_an_internal_error(channel: grpc.aio.Channel, method: str) -> None:
+    """Each method gets messages with bytes changed, truncated or added."""
 
     def damaged(message: Message, position: int, junk: bytes, cut: bool) -> bytes:
         whole = message.SerializeToString()
@@ -185,10 +181,10 @@ async def test_no_bytes_make_the_gateway_answer_internal(
 
 
 @pytest.mark.parametrize("offset", [10**6, 2**31, 2**62])
-async def test_a_page_token_beyond_every_list_is_refused(
+async def test_a_page_token_with_a_huge_offset_is_refused(
     channel: grpc.aio.Channel, offset: int
 ) -> None:
-    """Anybody can make one whose checksum is right; no list is longer than the catalogue."""
+    """Anyone can make a token with a valid checksum, but no list is longer than the catalogue."""
     stub = RecommenderServiceStub(channel)
     first: Any = pb.RecommendRequest(subject=types_pb2.Subject(user_id="u1"), page_size=2)
     search: Any = pb.SearchItemsRequest(query="film", page_size=2)

@@ -1,4 +1,4 @@
-"""Batches of subjects."""
+"""BatchRecommend."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 
 
 async def test_a_batch_answers_every_subject_once(stub: Any) -> None:
-    """A subject's error does not end the stream, and answers equal those of single calls."""
+    """An error of one subject does not end the stream, and answers equal those of single calls."""
     subjects = [Subject(user_id=f"u{n}") for n in range(30)]
     subjects[4] = Subject(ratings=[Rating(item_id="i1", stars=9)])
     subjects[5] = Subject()

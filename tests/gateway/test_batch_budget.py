@@ -22,7 +22,7 @@ def test_the_cost_grows_with_the_page_and_with_reasons() -> None:
 
 
 async def test_all_batches_share_one_budget() -> None:
-    """The budget is never exceeded; a subject that costs more runs in its turn with no other."""
+    """The budget is never exceeded, except by a single subject that costs more."""
     budget = BatchBudget(4, lambda _seconds: False)
     now: dict[int, int] = {}
     most, order = 0, list[int]()

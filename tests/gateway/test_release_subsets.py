@@ -1,4 +1,4 @@
-"""Releases that hold models of some backends only, or of none, on real sockets."""
+"""Releases with models of some backends only, or of none, over real sockets."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ VISITOR = {"i1": 5.0, "i2": 1.0}
 async def test_answers_are_complete_without_the_other_backends(
     backends: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """No answer is degraded, and the status reports the backends that the release uses."""
+    """No answer is degraded, and the status lists the backends that the release uses."""
     async with (
         toy_services(tmp_path, backends) as services,
         AsyncClient(services.address, timeout=60) as client,
     ):
-        # The other backends do not even run.
+        # The other backends are not running.
         for name in set(BACKENDS) - set(backends):
             await services.scoring.pop(name).stop()
         known = await client.recommend("u1", include_reasons=True)
@@ -50,7 +50,7 @@ async def test_answers_are_complete_without_the_other_backends(
             await client.similar_items("i1", model="popularity")
 
 
-async def test_pages_follow_each_other_without_any_backend(tmp_path: Path) -> None:
+async def test_pages_are_consistent_without_any_backend(tmp_path: Path) -> None:
     """The gateway's own models rank the whole catalogue, page by page."""
     async with (
         toy_services(tmp_path, ()) as services,
@@ -63,7 +63,7 @@ async def test_pages_follow_each_other_without_any_backend(tmp_path: Path) -> No
 
 
 async def test_a_server_without_a_model_of_the_release_is_healthy(tmp_path: Path) -> None:
-    """The inference service has loaded the release, and serves."""
+    """The inference service has loaded the release and is serving."""
     async with toy_services(tmp_path, ["cf"]) as services:
         scoring = services.scoring["inference"]
         assert [engine.scorers for engine in scoring.follower.releases] == [{}]
@@ -75,7 +75,7 @@ async def test_a_server_without_a_model_of_the_release_is_healthy(tmp_path: Path
 
 
 async def test_a_promotion_waits_only_for_backends_that_the_release_uses(tmp_path: Path) -> None:
-    """The gateway switches to a release of CF models while the inference service is away."""
+    """The gateway switches to a release of CF models although the inference service is down."""
     async with toy_services(tmp_path, ["cf"]) as services:
         await services.scoring.pop("inference").stop()
         manifest = await services.publish(1, backends=["cf"])

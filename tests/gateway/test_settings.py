@@ -13,7 +13,7 @@ from marquee_services.server.options import settings_options
 
 
 def parsed(arguments: Sequence[str], environment: dict[str, str]) -> GatewaySettings:
-    """The settings that a command gets from its arguments and the environment."""
+    """Return the settings that a command gets from its arguments and the environment."""
     received: list[GatewaySettings] = []
 
     @click.command()
@@ -72,10 +72,8 @@ def test_former_names_set_the_same_settings(
         ("postgresql://host/db", "postgresql://host/db"),
     ],
 )
-def test_the_feedback_log_is_beside_the_store_or_where_its_url_says(
-    feedback: str, url: str
-) -> None:
-    """Without a value there is none."""
+def test_the_feedback_log_is_next_to_the_store_or_at_its_url(feedback: str, url: str) -> None:
+    """Without a value, there is no log."""
     assert GatewaySettings(store="/data/releases-store", feedback=feedback).feedback_url == url
 
 
@@ -89,6 +87,6 @@ def test_the_feedback_log_is_beside_the_store_or_where_its_url_says(
     ],
 )
 def test_unusable_feedback_settings_are_refused(changes: dict[str, str], reason: str) -> None:
-    """At start, before anything listens."""
+    """The error is raised at start, before anything listens."""
     with pytest.raises(ValueError, match=reason):
         GatewaySettings(**changes)  # type: ignore[arg-type]  # all of them are strings

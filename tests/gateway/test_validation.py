@@ -1,4 +1,4 @@
-"""Invalid requests are refused, with all violations at once."""
+"""Invalid requests are refused with all violations in one error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 
 
 async def test_an_invalid_request_names_each_field(stub: Any) -> None:
-    """The error lists all violations by the paths of their fields."""
+    """The error lists every violation by the path of its field."""
     request = pb.RecommendRequest(
         subject=Subject(
             user_id="x" * 257,
@@ -43,7 +43,7 @@ async def test_an_invalid_request_names_each_field(stub: Any) -> None:
 async def test_the_error_of_a_range_states_its_limits_and_the_value(
     stub: Any, stars: float, diversity: float, message: str
 ) -> None:
-    """The caller need not look up the limits."""
+    """The caller does not need to look up the limits."""
     subject = Subject(ratings=[Rating(item_id="i1", stars=stars)])
     request = pb.RecommendRequest(subject=subject, options=pb.RecommendOptions(diversity=diversity))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -51,8 +51,8 @@ async def test_the_error_of_a_range_states_its_limits_and_the_value(
     assert caught.value.details() == message
 
 
-async def test_bytes_that_are_no_message_are_the_callers_error(channel: grpc.aio.Channel) -> None:
-    """Garbage gets INVALID_ARGUMENT rather than INTERNAL."""
+async def test_malformed_bytes_are_an_invalid_argument(channel: grpc.aio.Channel) -> None:
+    """Malformed bytes get INVALID_ARGUMENT rather than INTERNAL."""
     call: Any = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
     code, reason, _ = await error_of(call(b"\xff\xff\xff", timeout=TIMEOUT_S))
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")

@@ -1,4 +1,4 @@
-"""Runs that are interrupted, repeated, and written to different places."""
+"""Runs that are interrupted, repeated, or written to different places."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ def request_for_lists(released: tuple[ReleaseStore, Manifest, Path]) -> ListRequ
 def write(
     request: ListRequest, out: Path | str, size: int = 10, users: Sequence[str] | None = None
 ) -> Summary:
-    """Writes lists in this process."""
+    """Write lists in this process."""
     count = USERS if users is None else len(users)
     parts = cut_parts(count, users, size)
     return write_lists(request, Output.parse(str(out)), parts, run_here, lambda _: None)
 
 
-def test_a_run_goes_on_where_an_earlier_one_ended(
+def test_a_run_resumes_where_an_earlier_one_stopped(
     request_for_lists: ListRequest, tmp_path: Path
 ) -> None:
-    """Finished parts are left as they are; missing, cut and damaged ones are computed again.
+    """Finished parts are kept, and missing, truncated and damaged ones are computed again.
 
-    The bytes are those of a run that nothing interrupted.
+    The bytes equal those of an uninterrupted run.
     """
     out = tmp_path / "lists"
     first = write(request_for_lists, out)
@@ -74,7 +74,7 @@ def test_a_run_goes_on_where_an_earlier_one_ended(
 def test_parts_of_other_lists_are_replaced(
     released: tuple[ReleaseStore, Manifest, Path], tmp_path: Path
 ) -> None:
-    """Other options, another size and other users make other lists."""
+    """Other options, another part size and other users make different lists."""
     store, manifest, cache = released
     out, users = tmp_path / "lists", [f"u{n}" for n in range(10)]
     plain = list_request(store.url, manifest.release_id, cache)
@@ -91,20 +91,20 @@ def test_parts_of_other_lists_are_replaced(
     assert list(dict.fromkeys(row["user_id"] for row in rows)) == users[::-1]
 
 
-def test_other_files_that_look_like_parts_are_not_mixed_in(
+def test_foreign_files_that_look_like_parts_are_refused(
     request_for_lists: ListRequest, tmp_path: Path
 ) -> None:
-    """Whoever reads the folder would read them as well."""
+    """A reader of the folder would read such files as well, so they are refused."""
     out = tmp_path / "lists"
     write(request_for_lists, out, size=10)
     with pytest.raises(OutputError, match=r"contains part-00002\.parquet, which is not a part"):
         write(request_for_lists, out, size=20)
 
 
-def test_a_single_file_holds_the_parts_in_order(
+def test_a_single_file_contains_the_parts_in_order(
     request_for_lists: ListRequest, tmp_path: Path
 ) -> None:
-    """It appears when all are there; a finished one is left as it is, a damaged one is not."""
+    """The file appears when it is complete; a finished one is kept, and a damaged one replaced."""
     path = tmp_path / "all.parquet"
     write(request_for_lists, tmp_path / "parts")
     parts = [rows_of(part.read_bytes()) for part in sorted((tmp_path / "parts").iterdir())]
@@ -122,7 +122,7 @@ def test_a_single_file_holds_the_parts_in_order(
 def test_the_folder_may_be_a_url_with_a_pattern(
     request_for_lists: ListRequest, tmp_path: Path
 ) -> None:
-    """Object storage is written through fsspec, here its files in memory."""
+    """Object storage is written through fsspec, here with files in memory."""
     out = f"memory://lists-{tmp_path.name}/*.parquet"
     assert write(request_for_lists, out, size=20).computed == USERS
     storage = Output.parse(out).storage
@@ -134,10 +134,10 @@ def test_the_folder_may_be_a_url_with_a_pattern(
     assert Output.parse(single).file_storage.names("") == ["one.parquet"]
 
 
-def test_processes_write_what_one_process_writes(
+def test_several_processes_write_the_same_as_one(
     request_for_lists: ListRequest, tmp_path: Path
 ) -> None:
-    """Progress counts every user once, and the bytes do not depend on who computes what."""
+    """Progress counts every user once, and the bytes do not depend on the processes."""
     write(request_for_lists, tmp_path / "one")
     seen: list[int] = []
     summary = write_lists(
@@ -166,22 +166,20 @@ def test_processes_write_what_one_process_writes(
         ("s3://b/x", "s3://b/x", "part-00007.parquet", ""),
     ],
 )
-def test_an_output_is_a_folder_a_pattern_or_a_file(
-    out: str, folder: str, name: str, file: str
-) -> None:
+def test_an_output_is_a_folder_pattern_or_file(out: str, folder: str, name: str, file: str) -> None:
     """The star stands for the number of a part."""
     output = Output.parse(out)
     assert (output.folder, output.name(7), output.file) == (folder, name, file)
 
 
 @pytest.mark.parametrize("out", ["a*/x.parquet", "*-*.parquet", "lists/*.csv"])
-def test_patterns_that_mean_nothing_are_refused(out: str) -> None:
-    """Only the name of Parquet files has a star."""
+def test_invalid_patterns_are_refused(out: str) -> None:
+    """Only the name of Parquet files may contain a star."""
     with pytest.raises(OutputError, match=r"\*|must end"):
         Output.parse(out)
 
 
-def test_parts_depend_on_the_number_of_users_alone() -> None:
+def test_parts_depend_only_on_the_number_of_users() -> None:
     """A run can be resumed on a machine with another number of cores."""
     assert [partition_size(users) for users in (1, 6_040, 1_000_000, 10**8)] == [
         500,

@@ -1,4 +1,4 @@
-"""Ranking with fitted models of a sample agrees with scoring every item by every model."""
+"""Ranking with fitted models agrees with scoring every item with every model."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from marquee_trainer.training.preparation import release_data
 
 DATA = "sample:users=300,items=600,ratings=18000"
 PAGE = 20
-# About the weights that blends learn on MovieLens 100K.
+# Close to the weights that blends learn on MovieLens 100K.
 PLAN = RankingPlan(
     weights=(("ease", 5.9), ("ials", 4.6), ("bayesian_mf", 0.3)),
     best_count=PAGE,
@@ -42,12 +42,12 @@ LIKE = 4.0
 
 @dataclass(frozen=True)
 class Sample:
-    """An engine, and visitors with half of a user's ratings each.
+    """An engine, and visitors that each have half of the ratings of a user.
 
     Attributes:
-        engine: The models. The vectors of Bayesian MF are longer than those of its sketch.
-        visitors: The visitors; every item that they have not rated may be recommended.
-        liked: The items that each of them likes among the ratings that are held back.
+        engine: The models. The vectors of Bayesian MF are longer than its sketch.
+        visitors: The visitors; any item that they have not rated may be recommended.
+        liked: The items that each visitor likes among the held-out ratings.
     """
 
     engine: Engine
@@ -57,7 +57,7 @@ class Sample:
 
 @pytest.fixture(scope="module")
 def sample() -> Sample:
-    """Models that are fitted with little effort."""
+    """Models fitted with few iterations."""
     dataset = load_ratings(DATA, seed=3).dataset
     data = release_data(dataset, dataset.file_order, BaselineConfig(), 30.0)
     config = BayesianMFConfig(factors=8, burn_in=4, sweeps=24, samples=20)
@@ -75,7 +75,7 @@ def sample() -> Sample:
 
 
 def halves(matrix: RatingsMatrix, user: int) -> tuple[Query, Int32]:
-    """A visitor with every other rating of a user, and the other items that the user likes."""
+    """Return a visitor with every other rating of a user, and the remaining liked items."""
     profile = matrix.profiles([user])
     given, rest = slice(0, None, 2), slice(1, None, 2)
     eligible = np.ones(matrix.item_count, dtype=np.bool_)
@@ -85,19 +85,19 @@ def halves(matrix: RatingsMatrix, user: int) -> tuple[Query, Int32]:
 
 
 def eligible_only(query: Query, scores: Float32) -> Float32:
-    """The scores of all items, −∞ where the item is not eligible (float32, items)."""
+    """Mask the scores of all items with −∞ where the item is not eligible (float32, items)."""
     assert query.eligible is not None
     return np.where(query.eligible, scores, np.float32(-np.inf))
 
 
 def exact_scores(sample: Sample, query: Query) -> dict[str, Float32]:
-    """The scores of all items by each model (float32, items)."""
+    """Return the scores of all items by each model (float32, items)."""
     profile = sample.engine.profiles([query])
     return {name: scorer.score(profile)[0] for name, scorer in sample.engine.scorers.items()}
 
 
 def exact_ranking(sample: Sample, query: Query) -> Float32:
-    """The ranking scores of all items, −∞ where not eligible (float32, items)."""
+    """Return the ranking scores of all items, −∞ where not eligible (float32, items)."""
     outputs = exact_scores(sample, query)
     total = sum(np.float32(weight) * outputs[name] for name, weight in PLAN.weights)
     total = total + np.float32(0.05) * sample.engine.gateway_scores["popularity"]
@@ -105,20 +105,20 @@ def exact_ranking(sample: Sample, query: Query) -> Float32:
 
 
 def order_of(sample: Sample, query: Query, found: UserRanking) -> Int64:
-    """All items in the order of a ranking, as the gateway completes it."""
+    """Return all items in the order of a ranking, as the gateway completes it."""
     total = found.scores + np.float32(0.05) * sample.engine.gateway_scores["popularity"]
     order: Int64 = np.argsort(-eligible_only(query, total), kind="stable")
     return order
 
 
 def ndcg(order: Int64, liked: Int32) -> float:
-    """NDCG@10 of a ranking."""
+    """Return the NDCG@10 of a ranking."""
     discounts = 1.0 / np.log2(np.arange(2, 12))
     return float(np.isin(order[:10], liked) @ discounts / discounts[: len(liked)].sum())
 
 
 def test_the_sketch_is_shorter_than_the_vectors(sample: Sample) -> None:
-    """Otherwise the tests below would compare exact scores with exact scores."""
+    """Otherwise, the tests below would compare exact scores with exact scores."""
     scorer = sample.engine.scorers["bayesian_mf"]
     assert isinstance(scorer, BayesianMFScorer)
     profiles = sample.engine.profiles(sample.visitors)
@@ -128,16 +128,16 @@ def test_the_sketch_is_shorter_than_the_vectors(sample: Sample) -> None:
 
 
 def test_ranking_agrees_with_scoring_everything(sample: Sample) -> None:
-    """At least 98 % of the best 20 are the same, NDCG@10 is within 0.5 %, and stars within 1e-3."""
+    """At least 98 % of the top 20 agree, NDCG@10 is within 0.5 %, and stars are within 1e-3."""
     found = rank(sample.engine, sample.visitors, PLAN)
-    same, ours, theirs = [], [], []
+    same, approximate_ndcg, exact_ndcg = [], [], []
     for query, liked, ranking in zip(sample.visitors, sample.liked, found, strict=True):
         expected = np.argsort(-exact_ranking(sample, query), kind="stable")
         order = order_of(sample, query, ranking)
         same.append(len(set(order[:PAGE].tolist()) & set(expected[:PAGE].tolist())) / PAGE)
         if len(liked):
-            ours.append(ndcg(order, liked))
-            theirs.append(ndcg(expected, liked))
+            approximate_ndcg.append(ndcg(order, liked))
+            exact_ndcg.append(ndcg(expected, liked))
         assert ranking.stars is not None
         assert ranking.stars.items.tolist() == order[:PAGE].tolist()
         np.testing.assert_allclose(
@@ -146,12 +146,12 @@ def test_ranking_agrees_with_scoring_everything(sample: Sample) -> None:
             atol=1e-3,
         )
     assert np.mean(same) >= 0.98
-    assert np.mean(theirs) > 0
-    assert np.mean(ours) == pytest.approx(np.mean(theirs), rel=0.005)
+    assert np.mean(exact_ndcg) > 0
+    assert np.mean(approximate_ndcg) == pytest.approx(np.mean(exact_ndcg), rel=0.005)
 
 
-def test_the_own_best_of_a_model_with_a_sketch_have_exact_scores(sample: Sample) -> None:
-    """The sketch finds them, and does not score them."""
+def test_the_top_items_of_a_model_with_a_sketch_have_exact_scores(sample: Sample) -> None:
+    """The sketch selects the items but does not provide their scores."""
     for query, found in zip(
         sample.visitors, rank(sample.engine, sample.visitors, PLAN), strict=True
     ):
@@ -162,8 +162,8 @@ def test_the_own_best_of_a_model_with_a_sketch_have_exact_scores(sample: Sample)
         assert len(set(items.tolist()) & set(best.tolist())) >= PAGE - 1
 
 
-def test_a_shortlist_is_the_beginning_of_the_whole_ranking(sample: Sample) -> None:
-    """With the same items in the same order, and proposed by the models whose own best they are."""
+def test_a_shortlist_is_a_prefix_of_the_whole_ranking(sample: Sample) -> None:
+    """A shortlist has the same items in the same order, with the models that propose them."""
     count = 2 * PAGE
     whole = rank(sample.engine, sample.visitors, PLAN)
     short = rank(sample.engine, sample.visitors, replace(PLAN, top_count=count))
@@ -181,8 +181,8 @@ def test_a_shortlist_is_the_beginning_of_the_whole_ranking(sample: Sample) -> No
 
 
 @pytest.mark.parametrize("hidden", [False, True])
-def test_a_model_that_scores_all_items_alike_proposes_none(sample: Sample, hidden: bool) -> None:
-    """Nor does any model of a user for whom no item is left."""
+def test_a_model_with_constant_scores_proposes_no_items(sample: Sample, hidden: bool) -> None:
+    """A model also proposes no items to a user for whom no item is eligible."""
     query = sample.visitors[0]
     assert query.eligible is not None
     if hidden:
@@ -198,8 +198,8 @@ def test_a_model_that_scores_all_items_alike_proposes_none(sample: Sample, hidde
 
 
 @pytest.mark.parametrize("count", [0, 1, 7])
-def test_a_filter_that_leaves_few_items_finds_all_of_them(sample: Sample, count: int) -> None:
-    """They are the best items, with stars, even if they are among the worst of the catalogue."""
+def test_all_items_that_pass_a_narrow_filter_are_found(sample: Sample, count: int) -> None:
+    """The few items are the best ones and have stars, even if most models rank them last."""
     query = sample.visitors[0]
     assert query.eligible is not None
     scores = exact_ranking(sample, query)
@@ -213,7 +213,7 @@ def test_a_filter_that_leaves_few_items_finds_all_of_them(sample: Sample, count:
 
 
 def test_candidates_are_ranked_like_the_whole_catalogue(sample: Sample) -> None:
-    """A user with candidates gets the same sums, and stars for the best of them."""
+    """A user with candidates gets the same sums, and stars for the best candidates."""
     query = sample.visitors[1]
     assert query.eligible is not None
     items = np.flatnonzero(query.eligible)[::7].astype(np.int32)
@@ -227,7 +227,7 @@ def test_candidates_are_ranked_like_the_whole_catalogue(sample: Sample) -> None:
 
 
 def test_a_plan_with_an_unknown_model_is_refused(sample: Sample) -> None:
-    """In each of its parts, before any user is ranked."""
+    """An unknown model in any part of a plan is an error before any user is ranked."""
     for plan in (
         replace(PLAN, weights=(("nothing", 1.0),)),
         replace(PLAN, gateway_weights=(("nothing", 1.0),)),
@@ -238,7 +238,7 @@ def test_a_plan_with_an_unknown_model_is_refused(sample: Sample) -> None:
 
 
 def test_retrieval_by_a_sketch_finds_the_best_items_with_exact_scores(sample: Sample) -> None:
-    """A model whose scores are no products of short vectors retrieves its best items as well."""
+    """A model whose scores are not products of short vectors also retrieves its best items."""
     query = sample.visitors[2]
     assert query.eligible is not None
     found = sample.engine.retrieve([query], ("bayesian_mf",), 50, query.eligible)
@@ -251,8 +251,8 @@ def test_retrieval_by_a_sketch_finds_the_best_items_with_exact_scores(sample: Sa
     assert query.eligible[items].all()
 
 
-def test_models_that_search_find_what_scoring_everything_finds(sample: Sample) -> None:
-    """Through an index or among their own items, with exact scores."""
+def test_retrieval_finds_what_scoring_every_item_finds(sample: Sample) -> None:
+    """Models that search an index or their own items return exact scores."""
     scorers = sample.engine.scorers
     products = {name: item_products(scorer) for name, scorer in scorers.items()}
     indexes = {name: ExactIndex(items) for name, items in products.items() if items is not None}
@@ -266,8 +266,8 @@ def test_models_that_search_find_what_scoring_everything_finds(sample: Sample) -
             assert len(set(items.tolist()) & set(best.tolist())) >= 48
 
 
-def test_a_model_scores_everything_only_if_no_other_can_search(sample: Sample) -> None:
-    """In a large catalogue that takes much longer; it scores the items that others find."""
+def test_a_model_scores_every_item_only_if_no_model_can_search(sample: Sample) -> None:
+    """Scoring a large catalogue is slow, so the model only scores the items that others find."""
     query = sample.visitors[3]
     retrieve = sample.engine.retrieve
     assert retrieve([query], ("ease", "ials"), 20, query.eligible).keys() == {"ease"}
@@ -276,7 +276,7 @@ def test_a_model_scores_everything_only_if_no_other_can_search(sample: Sample) -
 
 
 @pytest.mark.parametrize("count", [3, 40, 300])
-def test_ease_searches_its_core_while_that_has_enough_items(sample: Sample, count: int) -> None:
+def test_ease_searches_its_core_if_it_has_enough_items(sample: Sample, count: int) -> None:
     """If too few items with dense weights score above 0, the whole catalogue is searched."""
     data = sample.engine.data
     ease = EASE(EASEConfig(max_items=200, tail_sources=8))

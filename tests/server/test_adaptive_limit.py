@@ -1,4 +1,4 @@
-"""The adaptive limit: when it shrinks and grows, and what it refuses. Time is simulated."""
+"""The adaptive limit: when it shrinks and grows, and which calls it refuses. Time is simulated."""
 
 from __future__ import annotations
 
@@ -9,26 +9,16 @@ import pytest
 
 from marquee_services.errors import Busy
 from marquee_services.server.adaptive_limit import AdaptiveLimit
-
-
-class Clock:
-    """A clock that the test turns."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        """Returns the time in seconds."""
-        return self.now
+from toy.clock import Clock
 
 
 def new_limit(clock: Clock, least: float = 2, most: float = 64) -> AdaptiveLimit:
-    """A limit that tolerates twice the least latency until latencies without load are known."""
+    """Return a limit that tolerates twice the lowest latency until unloaded ones are known."""
     return AdaptiveLimit(least, most, tolerance=2.0, acceptable_s=0.001, initial=8, clock=clock)
 
 
 async def run(limit: AdaptiveLimit, clock: Clock, calls: int, seconds: float) -> None:
-    """Makes so many calls at once, each of which takes so many seconds, and skips refused ones."""
+    """Make concurrent calls that each take so many seconds, and ignore refused ones."""
     async with AsyncExitStack() as stack:
         for _ in range(calls):
             with suppress(Busy):
@@ -38,15 +28,15 @@ async def run(limit: AdaptiveLimit, clock: Clock, calls: int, seconds: float) ->
 
 
 async def test_the_limit_follows_the_latency() -> None:
-    """It shrinks when calls take longer than tolerated, and grows again when they do not."""
-    clock = Clock()
+    """The limit shrinks when calls take longer than tolerated, and grows again when they do not."""
+    clock = Clock(100.0)
     limit = new_limit(clock)
     for _ in range(20):
         await run(limit, clock, 10, 0.06)
     grown = limit.limit
     assert grown > 8
     for _ in range(100):
-        limit.refused_at = clock()  # As long as calls are refused, no latency is one without load.
+        limit.refused_at = clock()  # While calls are refused, no latency counts as unloaded.
         await run(limit, clock, int(limit.limit), 0.6)
     assert limit.limit < 5
     clock.now += 2
@@ -55,9 +45,9 @@ async def test_the_limit_follows_the_latency() -> None:
     assert limit.limit > grown
 
 
-async def test_what_is_tolerated_depends_on_the_percentile_without_load() -> None:
-    """Where single calls often take long, calls under load may take as long on average."""
-    clock = Clock()
+async def test_the_tolerated_latency_depends_on_the_unloaded_percentile() -> None:
+    """If single calls often take long, the mean under load may be as high."""
+    clock = Clock(100.0)
     limits = [new_limit(clock), new_limit(clock)]
     for number in range(100):
         await run(limits[0], clock, 1, 0.06)
@@ -71,9 +61,9 @@ async def test_what_is_tolerated_depends_on_the_percentile_without_load() -> Non
     assert unsteady > 8
 
 
-async def test_answers_must_cost_less_when_refusing_does_not_help() -> None:
-    """If they stay slow with the least limit, until no call has been refused for a second."""
-    clock = Clock()
+async def test_answers_get_cheaper_if_refusals_do_not_suffice() -> None:
+    """Answers get cheaper if they stay slow at the minimum limit, until refusals stop."""
+    clock = Clock(100.0)
     limit = new_limit(clock)
     for _ in range(20):
         await run(limit, clock, 1, 0.06)
@@ -83,7 +73,7 @@ async def test_answers_must_cost_less_when_refusing_does_not_help() -> None:
     assert limit.limit == 2
     assert limit.is_exhausted
     async with limit.admit("call", is_complete=False):
-        clock.now += 0.01  # Fast, but not whole: what whole answers take stays known.
+        clock.now += 0.01  # Fast but not complete: the latency of complete answers is kept.
     limit.refused_at = clock()
     assert limit.is_exhausted
     clock.now += 1.1
@@ -91,17 +81,17 @@ async def test_answers_must_cost_less_when_refusing_does_not_help() -> None:
 
 
 async def test_calls_that_do_not_use_the_limit_do_not_raise_it() -> None:
-    """A quiet hour says nothing about what the server can bear."""
-    clock = Clock()
+    """A quiet hour is no evidence of what the server can handle."""
+    clock = Clock(100.0)
     limit = new_limit(clock)
     for _ in range(200):
         await run(limit, clock, 1, 0.06)
     assert limit.limit == 8
 
 
-async def test_a_short_burst_waits_and_a_lasting_queue_is_refused() -> None:
-    """Calls beyond the limit are answered in a burst; if the queue lasts, they are refused."""
-    clock = Clock()
+async def test_a_short_burst_is_queued_and_a_lasting_one_refused() -> None:
+    """Calls beyond the limit are answered in a short burst, and refused if the queue persists."""
+    clock = Clock(100.0)
     limit = new_limit(clock)
     gate, answered = asyncio.Event(), list[int]()
 
@@ -131,8 +121,8 @@ async def test_a_short_burst_waits_and_a_lasting_queue_is_refused() -> None:
 
 
 async def test_the_queue_is_bounded() -> None:
-    """A burst that many calls would have to wait for is overload, and beyond it none waits."""
-    limit = new_limit(Clock())
+    """A burst that exceeds the bound of the queue is overload, and further calls are refused."""
+    limit = new_limit(Clock(100.0))
     gate = asyncio.Event()
 
     async def call() -> None:
@@ -153,9 +143,9 @@ async def test_the_queue_is_bounded() -> None:
     assert results.count(None) == len(calls) - limit.refused
 
 
-async def test_a_call_that_would_come_too_late_is_refused_under_load_only() -> None:
-    """While calls are refused, one with less time left than calls take is refused as well."""
-    clock = Clock()
+async def test_calls_that_would_time_out_are_refused_only_under_load() -> None:
+    """While calls are refused, so is a call with less time left than a typical call takes."""
+    clock = Clock(100.0)
     limit = new_limit(clock)
     for _ in range(20):
         await run(limit, clock, 4, 0.06)
@@ -168,9 +158,9 @@ async def test_a_call_that_would_come_too_late_is_refused_under_load_only() -> N
         pass
 
 
-async def test_under_overload_the_newest_goes_first_and_the_oldest_is_refused() -> None:
-    """Those that wait are begun while they are young, and refused when they have waited enough."""
-    clock = Clock()
+async def test_under_overload_the_newest_call_is_admitted_first() -> None:
+    """Queued calls are admitted while recent, and refused once they have waited too long."""
+    clock = Clock(100.0)
     limit = new_limit(clock, least=1, most=1)
     gates, begun = [asyncio.Event() for _ in range(8)], list[int]()
 
@@ -199,9 +189,9 @@ async def test_under_overload_the_newest_goes_first_and_the_oldest_is_refused() 
     assert begun == [0, 7, 6]
 
 
-async def test_with_few_calls_in_flight_there_is_no_overload() -> None:
-    """However long calls wait, those of a caller who waits for each are begun in their order."""
-    clock = Clock()
+async def test_few_calls_in_flight_are_never_overload() -> None:
+    """However long they wait, calls of callers that wait for each answer are admitted in order."""
+    clock = Clock(100.0)
     limit = AdaptiveLimit(
         1, 64, tolerance=2.0, acceptable_s=0.001, min_in_flight=6, initial=1, clock=clock
     )
@@ -224,12 +214,12 @@ async def test_with_few_calls_in_flight_there_is_no_overload() -> None:
     assert limit.refused == 0
 
 
-async def test_a_place_taken_early_is_used_or_given_up() -> None:
-    """A call that waited before its request was read begins at once, whatever it turns out to cost.
+async def test_an_early_slot_is_used_or_released() -> None:
+    """A call admitted before its request was read starts immediately, whatever its cost.
 
-    Its place is free again if it needs none, or if the request does not arrive soon.
+    Its slot is released if it needs none, or if the request does not arrive soon.
     """
-    limit = new_limit(Clock())
+    limit = new_limit(Clock(100.0))
     async with limit.early_slot("call"):
         assert limit.in_progress == 1
         async with limit.admit("call", cost=3):
@@ -239,16 +229,16 @@ async def test_a_place_taken_early_is_used_or_given_up() -> None:
         pass
     assert limit.in_progress == 0
     async with limit.early_slot("call"):
-        while limit.in_progress:  # It is not used.
+        while limit.in_progress:  # The slot is not used.
             await asyncio.sleep(0.01)
         async with limit.admit("call"):
             assert limit.in_progress == 1
     assert limit.in_progress == 0
 
 
-async def test_a_caller_who_gives_up_leaves_no_trace() -> None:
-    """A call that is cancelled while it waits, or as its turn comes, does not hold the limit."""
-    limit = new_limit(Clock())
+async def test_a_cancelled_call_does_not_occupy_the_limit() -> None:
+    """A call that is cancelled while queued, or as it is admitted, does not occupy the limit."""
+    limit = new_limit(Clock(100.0))
     gate = asyncio.Event()
 
     async def call() -> None:

@@ -1,7 +1,7 @@
-"""Whom the limit serves, lets wait and refuses, in front of a simulated server.
+"""Which calls the limit admits, queues and refuses, in front of a simulated server.
 
-The server works on one thing at a time. An answer takes 2 ms of it and 6 ms besides; a refusal
-takes 0.2 ms. So it can give 500 answers a second, and without load one takes 8 ms.
+The server works on one call at a time. An answer takes 2 ms of its time and 6 ms elsewhere; a
+refusal takes 0.2 ms. So its peak is 500 answers a second, and an answer without load takes 8 ms.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from marquee_services.errors import Busy
 from marquee_services.server.adaptive_limit import AdaptiveLimit
 from server.virtual_time import run_virtually
 
-_ANSWER_S, _BESIDES_S, _REFUSAL_S = 0.002, 0.006, 0.0002
+_ANSWER_S, _ELSEWHERE_S, _REFUSAL_S = 0.002, 0.006, 0.0002
 _PEAK = 1 / _ANSWER_S
 _IN_FLIGHT = 32
 # More calls than this do not reach the server: 8 connections with 32 streams each.
@@ -27,13 +27,13 @@ _STREAMS = 256
 
 @dataclass
 class Outcome:
-    """How calls ended: when each began, and how long it took, in seconds."""
+    """How calls ended: the start and the duration of each, in seconds."""
 
     answers: list[tuple[float, float]] = field(default_factory=list)
     refusals: list[tuple[float, float]] = field(default_factory=list)
 
     def since(self, start: float) -> Outcome:
-        """Only the calls that began after a time."""
+        """Return only the calls that started after a time."""
         return Outcome(
             [call for call in self.answers if call[0] >= start],
             [call for call in self.refusals if call[0] >= start],
@@ -41,12 +41,12 @@ class Outcome:
 
     @staticmethod
     def p99(calls: list[tuple[float, float]]) -> float:
-        """The 99th percentile of how long calls took."""
+        """Return the 99th percentile of the durations."""
         return float(np.percentile([seconds for _, seconds in calls], 99))
 
 
 class Server:
-    """A server behind the limit."""
+    """A simulated server behind the limit."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -59,7 +59,7 @@ class Server:
         self._busy_until = 0.0
 
     async def call(self) -> None:
-        """Makes a call, and records how it ended."""
+        """Make a call, and record how it ended."""
         if self._calls == _STREAMS:
             self.held_back += 1
             return
@@ -68,7 +68,7 @@ class Server:
         try:
             async with self.limit.admit("call"):
                 await self._work(_ANSWER_S)
-                await asyncio.sleep(_BESIDES_S)
+                await asyncio.sleep(_ELSEWHERE_S)
         except Busy:
             await self._work(_REFUSAL_S)
             self.outcome.refusals.append((start, self._loop.time() - start))
@@ -78,7 +78,7 @@ class Server:
             self._calls -= 1
 
     async def closed(self, callers: int, seconds: float) -> None:
-        """Each of some callers makes its next call as soon as the one before has ended."""
+        """Run callers that each make their next call as soon as the previous one has ended."""
         end = self._loop.time() + seconds
 
         async def caller() -> None:
@@ -88,7 +88,7 @@ class Server:
         await asyncio.gather(*(caller() for _ in range(callers)))
 
     async def open(self, rate: float, seconds: float, seed: int = 0) -> None:
-        """Calls arrive at random, at so many a second on average."""
+        """Let calls arrive at random at an average rate per second."""
         pauses = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
         calls = []
         for pause in pauses:
@@ -101,8 +101,8 @@ class Server:
         await asyncio.sleep(self._busy_until - self._loop.time())
 
 
-async def _after_calm() -> Server:
-    """A server that has been used a little, so it knows how long an answer takes without load."""
+async def _lightly_loaded_server() -> Server:
+    """Return a server that has had light load, so it knows the unloaded latency."""
     server = Server()
     await server.open(0.1 * _PEAK, 3)
     server.outcome = Outcome()
@@ -111,26 +111,26 @@ async def _after_calm() -> Server:
 
 @given(callers=st.integers(1, _IN_FLIGHT), seconds=st.floats(0.5, 1.5))
 @settings(max_examples=8, deadline=None, derandomize=True)
-def test_an_eager_caller_is_served(callers: int, seconds: float) -> None:
-    """Callers who wait for each answer are never refused up to the calls in flight for that."""
+def test_a_closed_loop_is_not_refused(callers: int, seconds: float) -> None:
+    """Callers that wait for each answer are never refused below the allowed calls in flight."""
 
     async def main() -> Outcome:
-        server = await _after_calm()
+        server = await _lightly_loaded_server()
         await server.closed(callers, seconds)
         return server.outcome
 
     outcome = run_virtually(main())
     assert not outcome.refusals
-    possible = min(_PEAK, callers / (_ANSWER_S + _BESIDES_S))
+    possible = min(_PEAK, callers / (_ANSWER_S + _ELSEWHERE_S))
     assert len(outcome.answers) >= 0.9 * possible * seconds
 
 
 @pytest.mark.parametrize("factor", [3, 5, 10])
-def test_answers_stay_fast_and_many_under_overload(factor: float) -> None:
-    """Answers take at most three times as long as without load; most of the time goes to them."""
+def test_latency_and_goodput_hold_under_overload(factor: float) -> None:
+    """Latency is at most three times that without load, and most time is spent on answers."""
 
     async def main() -> tuple[Outcome, Outcome]:
-        server = await _after_calm()
+        server = await _lightly_loaded_server()
         await server.open(0.1 * _PEAK, 2)
         calm, server.outcome = server.outcome, Outcome()
         start = asyncio.get_running_loop().time()
@@ -140,15 +140,15 @@ def test_answers_stay_fast_and_many_under_overload(factor: float) -> None:
     calm, loaded = run_virtually(main())
     assert len(loaded.answers) >= 0.7 * _PEAK
     assert loaded.p99(loaded.answers) <= 3 * calm.p99(calm.answers)
-    # As many as there are streams, refused at the rate of two for each answer.
+    # All streams are occupied, and two calls are refused for each answer.
     assert loaded.p99(loaded.refusals) <= 1.3 * _STREAMS / (2 * _PEAK)
 
 
-def test_refusals_come_soon_where_there_is_time_for_them() -> None:
-    """At twice the peak a call that is refused has waited for a few times an answer's time."""
+def test_refusals_are_quick_at_moderate_overload() -> None:
+    """At twice the peak, a refused call has waited for at most a few times an answer's duration."""
 
     async def main() -> Outcome:
-        server = await _after_calm()
+        server = await _lightly_loaded_server()
         await server.open(2 * _PEAK, 3)
         return server.outcome
 
@@ -158,11 +158,11 @@ def test_refusals_come_soon_where_there_is_time_for_them() -> None:
     assert len(outcome.answers) >= 0.8 * _PEAK * 3
 
 
-def test_after_overload_everything_is_answered_at_once() -> None:
-    """A second after overload has ended, no call is refused and none is slow."""
+def test_the_limit_recovers_from_overload() -> None:
+    """One second after an overload, no call is refused and none is slow."""
 
     async def main() -> Outcome:
-        server = await _after_calm()
+        server = await _lightly_loaded_server()
         await server.open(5 * _PEAK, 1)
         server.outcome = Outcome()
         await asyncio.sleep(1)
@@ -171,14 +171,14 @@ def test_after_overload_everything_is_answered_at_once() -> None:
 
     outcome = run_virtually(main())
     assert not outcome.refusals
-    assert outcome.p99(outcome.answers) < 3 * (_ANSWER_S + _BESIDES_S)
+    assert outcome.p99(outcome.answers) < 3 * (_ANSWER_S + _ELSEWHERE_S)
 
 
-def test_an_eager_caller_is_served_after_overload() -> None:
-    """Whoever is merely eager is not taken for the overload that went before."""
+def test_a_closed_loop_is_not_refused_after_overload() -> None:
+    """A closed loop is not mistaken for the preceding overload."""
 
     async def main() -> Outcome:
-        server = await _after_calm()
+        server = await _lightly_loaded_server()
         await server.open(5 * _PEAK, 1)
         server.outcome = Outcome()
         await server.closed(_IN_FLIGHT, 2.5)
@@ -189,11 +189,11 @@ def test_an_eager_caller_is_served_after_overload() -> None:
     assert len(outcome.answers) > 0.9 * _PEAK
 
 
-def test_refusals_leave_most_of_the_time_to_answers() -> None:
-    """Of twice as many eager callers many are refused and come back, but only after a while."""
+def test_refused_callers_are_slowed_down() -> None:
+    """Of twice as many closed-loop callers, many are refused and call again only after a delay."""
 
     async def main() -> Outcome:
-        server = await _after_calm()
+        server = await _lightly_loaded_server()
         await server.closed(2 * _IN_FLIGHT, 2)
         return server.outcome
 
@@ -203,7 +203,7 @@ def test_refusals_leave_most_of_the_time_to_answers() -> None:
 
 @given(rates=st.lists(st.floats(1, 3_000), min_size=1, max_size=3), seed=st.integers(0, 100))
 @settings(max_examples=8, deadline=None, derandomize=True)
-def test_every_call_ends_and_leaves_nothing(rates: list[float], seed: int) -> None:
+def test_every_call_is_answered_or_refused(rates: list[float], seed: int) -> None:
     """Under any load each call is answered or refused, and afterwards none is in progress."""
 
     async def main() -> Server:

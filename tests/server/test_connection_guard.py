@@ -1,4 +1,4 @@
-"""Connections whose calls come to nothing are ended, and no others."""
+"""The connection guard closes connections whose calls are all wasted, and no others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ from marquee.v1 import recommender_service_pb2_grpc as pb_grpc
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.runtime import BoundServer, create_server
-from toy.services import until
+from toy.services import Services
+from toy.waiting import until
 
 SERVICE = "marquee.v1.RecommenderService"
 RECOMMEND = f"/{SERVICE}/Recommend"
@@ -33,7 +34,7 @@ MOST_CALLS = 2
 
 
 class Servicer(pb_grpc.RecommenderServiceServicer):
-    """Answers at once."""
+    """Answers immediately."""
 
     async def Recommend(self, request: Any, context: Any) -> pb.RecommendResponse:  # noqa: D102, N802
         return pb.RecommendResponse()
@@ -41,7 +42,7 @@ class Servicer(pb_grpc.RecommenderServiceServicer):
 
 @pytest_asyncio.fixture
 async def server() -> AsyncIterator[BoundServer]:
-    """A server that answers at once, but waits a minute for requests."""
+    """A server that answers immediately, but waits a minute for requests."""
     settings = GatewaySettings(
         store="unused", listen="127.0.0.1:0", max_calls=MOST_CALLS, receive_timeout=60
     )
@@ -59,23 +60,23 @@ async def server() -> AsyncIterator[BoundServer]:
 
 
 class Ends:
-    """How the calls of a connection ended."""
+    """Counts the statuses of the calls of a connection."""
 
     def __init__(self) -> None:
         self.statuses: Counter[str] = Counter()
 
     def __call__(self, _connection: Connection, _call: Call, status: str) -> None:
-        """Counts one."""
+        """Count one status."""
         self.statuses[status] += 1
 
 
 def arguments(server: BoundServer, method: str, ends: Ends) -> tuple[str, str, int, int, Ends]:
-    """What connections are made with."""
+    """Return the arguments that connections are created with."""
     return f"127.0.0.1:{server.port}", method, 300, 65_536, ends
 
 
 def ended(server: BoundServer) -> float:
-    """How many connections the server has ended."""
+    """Return how many connections the server has closed."""
     found: float | None = server.metrics.registry.get_sample_value(
         "marquee_connections_ended_total"
     )
@@ -84,7 +85,7 @@ def ended(server: BoundServer) -> float:
 
 
 async def reset_until_ended(connection: Resetting, server: BoundServer, count: int) -> None:
-    """Begins and resets calls until the server has ended so many connections."""
+    """Begin and reset calls until the server has closed so many connections."""
     begun = 0
     while ended(server) < count and begun < MOST_RESETS:
         for _ in range(20):
@@ -96,10 +97,10 @@ async def reset_until_ended(connection: Resetting, server: BoundServer, count: i
 
 
 @pytest.mark.parametrize("method", [RECOMMEND, UNKNOWN, HEALTH])
-async def test_connections_that_reset_their_calls_are_ended(
+async def test_connections_that_reset_their_calls_are_closed(
     server: BoundServer, method: str
 ) -> None:
-    """The first is closed, the next of its address is no longer heard; others are served."""
+    """The first is closed, the next from its address is ignored, and others are served."""
     address = f"127.0.0.1:{server.port}"
     first = await connect(Resetting(*arguments(server, method, Ends())), address)
     await reset_until_ended(first, server, 1)
@@ -114,8 +115,8 @@ async def test_connections_that_reset_their_calls_are_ended(
     await second.close()
 
 
-async def test_callers_who_give_up_at_their_deadlines_stay_connected(server: BoundServer) -> None:
-    """Hundreds of calls whose time is up do no harm, and neither does leaving some answers."""
+async def test_callers_whose_deadlines_expire_stay_connected(server: BoundServer) -> None:
+    """Hundreds of expired calls and some cancelled ones are tolerated."""
     options = [("grpc.enable_retries", 0)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options) as channel:
         stub: Any = pb_grpc.RecommenderServiceStub(channel)
@@ -133,7 +134,7 @@ async def test_callers_who_give_up_at_their_deadlines_stay_connected(server: Bou
 
 
 async def test_clients_at_the_limit_of_streams_are_not_refused(server: BoundServer) -> None:
-    """Streams that have ended and not been freed do not count against well-meant clients."""
+    """Streams that have ended but are not freed yet do not count against normal clients."""
     options = [("grpc.enable_retries", 0)]
     async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", options=options) as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
@@ -145,8 +146,8 @@ async def test_clients_at_the_limit_of_streams_are_not_refused(server: BoundServ
         await asyncio.gather(*(call() for _ in range(100)))
 
 
-async def test_calls_without_request_make_room(server: BoundServer) -> None:
-    """Those that have waited longest are ended, so others are answered and memory is bounded."""
+async def test_calls_without_a_request_make_room(server: BoundServer) -> None:
+    """The oldest ones are ended, so other calls are answered and memory is bounded."""
     address = f"127.0.0.1:{server.port}"
     statuses = Ends()
     silent = await connect(Silent(*arguments(server, RECOMMEND, statuses)), address)
@@ -169,3 +170,29 @@ async def test_calls_without_request_make_room(server: BoundServer) -> None:
     assert set(statuses.statuses) == {str(grpc.StatusCode.DEADLINE_EXCEEDED.value[0])}
     assert (read(waiting) or 0) <= most
     await silent.close()
+
+
+async def test_a_gateway_can_leave_connections_to_a_proxy(services: Services) -> None:
+    """Without the guard, hundreds of resets do not end a connection."""
+    gateway = await services.start_gateway(connection_guard=False)
+    shared = await connect(
+        Resetting(*arguments(gateway.bound, RECOMMEND, Ends())), f"127.0.0.1:{gateway.bound.port}"
+    )
+
+    def resets() -> float:
+        labels = {"method": "Recommend", "code": "CANCELLED"}
+        read = gateway.bound.metrics.registry.get_sample_value
+        return read("marquee_call_seconds_count", labels) or 0
+
+    try:
+        async with asyncio.timeout(60):
+            while resets() < 500:
+                for _ in range(20):
+                    shared.begin(REQUEST)
+                shared.flush()
+                await asyncio.sleep(0.01)
+        assert ended(gateway.bound) == 0
+        assert not shared.lost
+        await shared.close()
+    finally:
+        await gateway.stop(0)

@@ -1,4 +1,4 @@
-"""Connections end at their age, so that callers find new servers."""
+"""Connections are closed at a maximum age, so that clients find new servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from toy.dns import NameServer
 async def test_a_client_finds_a_new_gateway_and_no_call_fails(
     services: Any, free_port: Callable[[], int]
 ) -> None:
-    """Connections of half a second: after a scale-out a client soon calls the new gateway."""
+    """With connections of half a second, a client soon calls a gateway that was added."""
     port = free_port()
     ages: dict[str, Any] = {"max_connection_age": 0.5, "max_connection_age_grace": 30.0}
     first = await services.start_gateway(listen=f"127.0.0.2:{port}", **ages)
@@ -21,7 +21,7 @@ async def test_a_client_finds_a_new_gateway_and_no_call_fails(
     names = NameServer("127.0.0.2")
     transport = await names.start()
     target = f"dns://127.0.0.1:{names.port}/gateway.test:{port}"
-    # Otherwise gRPC asks for the name's addresses every 30 seconds at most.
+    # By default, gRPC resolves the name at most every 30 seconds.
     options = [("grpc.dns_min_time_between_resolutions_ms", 100)]
     async with AsyncClient(target, timeout=60, hedge_after=0, channel_options=options) as client:
         await client.recommend("u7")
@@ -42,7 +42,7 @@ async def test_a_client_finds_a_new_gateway_and_no_call_fails(
 
 
 def counted(gateway: Any) -> float:
-    """How many Recommend calls a gateway has answered; fails if any has failed."""
+    """Return how many Recommend calls a gateway has answered; fail if any has failed."""
     calls = {
         (sample.labels["method"], sample.labels["code"]): sample.value
         for metric in gateway.metrics.registry.collect()

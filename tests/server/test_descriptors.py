@@ -1,4 +1,4 @@
-"""Connections leave file descriptors to the server."""
+"""The limit of connections reserves file descriptors for the server."""
 
 from __future__ import annotations
 
@@ -27,15 +27,13 @@ print(limit_connections({wanted}), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         (2, 8_192, 1),
     ],
 )
-def test_a_part_of_the_descriptors_stays_in_reserve(
-    descriptors: int, wanted: int, allowed: int
-) -> None:
-    """However few there are, connections get half of them at least."""
+def test_some_descriptors_are_reserved(descriptors: int, wanted: int, allowed: int) -> None:
+    """However few descriptors there are, connections get at least half of them."""
     assert connections_within(descriptors, wanted) == allowed
 
 
 def test_the_limit_of_descriptors_is_raised_as_far_as_needed() -> None:
-    """The soft limit goes up to what the connections need, but not above the hard limit."""
+    """The soft limit is raised to what the connections need, but not above the hard limit."""
     for soft, hard, wanted, expected in (
         (256, 2_000, 1_000, f"1000 {1_000 + RESERVE}"),
         (256, 1_024, 1_000, f"{1_024 - RESERVE} 1024"),

@@ -1,4 +1,4 @@
-"""Releases that a server loads for an experiment take no part in what promotions decide."""
+"""Releases loaded for an experiment do not affect promotions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONTROL, CANDIDATE = "20260101T000000Z-00000000", "20260102T000000Z-00000000"
 
 @dataclass
 class Loaded:
-    """A release of which nothing is loaded."""
+    """A loaded release without any content."""
 
     release_id: str
 
@@ -38,29 +38,29 @@ def store(tmp_path: Path) -> ReleaseStore:
     return created
 
 
-class Refusing(ReleaseTrial):
+class RefusingTrial(ReleaseTrial):
     """A trial that no release passes."""
 
     def __init__(self) -> None:
-        """Needs no processes."""
+        """Create the trial, which needs no processes."""
 
     async def run(self, release_id: str, digest: str) -> None:
-        """Refuses a release."""
+        """Refuse a release."""
         raise ArtifactError(f"{release_id} would take the server down")
 
 
-async def test_a_server_that_starts_tries_the_arms_of_an_experiment_first(
+async def test_a_starting_server_tries_the_arms_of_an_experiment(
     store: ReleaseStore,
 ) -> None:
-    """There is a release that serves without them, even if it is the first one ever promoted."""
-    follower = ReleaseFollower(store, Loaded, 0.05, 2, trial=Refusing())
+    """The control serves without them, so a trial is possible despite a single promotion."""
+    follower = ReleaseFollower(store, Loaded, 0.05, 2, trial=RefusingTrial())
     await follower.poll()
     assert [release.release_id for release in follower.releases] == [CONTROL]
     assert follower.refused == {CANDIDATE: f"{CANDIDATE} would take the server down"}
 
 
-async def test_a_refused_arm_gets_another_try_when_it_is_promoted(store: ReleaseStore) -> None:
-    """As any release that is promoted again, although its files have not changed."""
+async def test_a_refused_arm_is_tried_again_when_it_is_promoted(store: ReleaseStore) -> None:
+    """Promoting a release again always repeats its trial, even if its files have not changed."""
     is_good = False
 
     def load(release_id: str) -> Loaded:
@@ -80,7 +80,7 @@ async def test_a_refused_arm_gets_another_try_when_it_is_promoted(store: Release
 async def test_a_release_is_not_withdrawn_for_one_that_was_never_promoted(
     store: ReleaseStore,
 ) -> None:
-    """An arm is withdrawn for the release in production, but not the other way round."""
+    """An arm is withdrawn in favour of the release in production, but not the other way round."""
     follower = ReleaseFollower(store, Loaded, 0.05, 2)
     await follower.poll()
     assert len(follower.releases) == 2

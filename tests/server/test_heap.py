@@ -48,13 +48,13 @@ print(anonymous() - before)
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_freed_blocks_of_threads_are_returned_to_the_system() -> None:
-    """Eight threads free 128 MB, and less than 4 MB stays; by default 14 MB would."""
+    """Eight threads free 128 MB and keep less than 4 MB; by default they would keep 14 MB."""
     run = subprocess.run([sys.executable, "-c", _BURST], check=True, capture_output=True, text=True)
     assert int(run.stdout) < 4_000  # KiB
 
 
 class _Node:
-    """Refers to itself, so that only the collector frees it."""
+    """Refers to itself, so that only the garbage collector frees it."""
 
     def __init__(self) -> None:
         self.me = self

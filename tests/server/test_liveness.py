@@ -1,4 +1,4 @@
-"""A frozen server fails its liveness probe, and one that has no release does not."""
+"""Liveness: a frozen server fails its probe, and one without a release does not."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def probe(address: str, name: str, timeout: float = 30.0) -> int:
-    """Asks for a health status on a connection of its own, as a kubelet does."""
+    """Request a health status over a separate connection, as a kubelet does."""
     with grpc.insecure_channel(address) as channel:
         request = health_pb2.HealthCheckRequest(service=name)
         stub = health_pb2_grpc.HealthStub(channel)
@@ -29,7 +29,7 @@ def probe(address: str, name: str, timeout: float = 30.0) -> int:
 def test_a_frozen_gateway_fails_its_liveness_probe(
     tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
-    """SIGSTOP leaves the port open, which a TCP check takes for life."""
+    """SIGSTOP leaves the port open, so a TCP check would succeed."""
     health_port = free_port()
     options = {"store": str(tmp_path / "empty"), "health-port": str(health_port)}
     gateway = ServiceProcess(GATEWAY, options, tmp_path / "gateway.log")

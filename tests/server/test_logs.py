@@ -1,4 +1,4 @@
-"""What is logged: one line an entry, whatever peers send, and no passwords."""
+"""Logging: one line per entry, whatever peers send, and no passwords."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,24 +18,25 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.release import publish_toy
+from toy.waiting import PROCESS_S, WAIT_S, wait_until
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0))
 FORGED = b'\n{"event":"forged"}\n\x1b[31m'
 
 
 def goaway(text: bytes) -> bytes:
-    """An HTTP/2 GOAWAY frame with a text for debugging (RFC 9113, section 6.8)."""
+    """Return an HTTP/2 GOAWAY frame with debug data (RFC 9113, section 6.8)."""
     payload = bytes(4) + (11).to_bytes(4, "big") + text
     return len(payload).to_bytes(3, "big") + bytes((7, 0, 0, 0, 0, 0)) + payload
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
 def test_peers_cannot_write_into_the_log(tmp_path: Path, log_format: str) -> None:
-    """Garbage, a GOAWAY with a text and odd metadata leave every line one of ours."""
+    """Garbage, a GOAWAY with debug data and odd metadata cannot add lines to the log."""
     log = tmp_path / "gateway.log"
     options = {"store": str(tmp_path / "empty"), "log-format": log_format}
     if log_format == "text":
-        # The port is read from the JSON log, so here it is given.
+        # The port is usually read from the JSON log, so here it is set.
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -56,7 +56,7 @@ def test_peers_cannot_write_into_the_log(tmp_path: Path, log_format: str) -> Non
             attack("127.0.0.1", port)
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PROCESS_S)
     else:
         gateway = ServiceProcess(GATEWAY, options, log)
         try:
@@ -74,9 +74,9 @@ def test_peers_cannot_write_into_the_log(tmp_path: Path, log_format: str) -> Non
 
 
 def attack(host: str, port: int) -> None:
-    """Sends what gRPC's native library would log, and waits until the server has read it."""
+    """Send what gRPC's native library would log, and wait until the server has read it."""
     with grpc.insecure_channel(f"{host}:{port}") as channel:
-        grpc.channel_ready_future(channel).result(timeout=60)
+        grpc.channel_ready_future(channel).result(timeout=WAIT_S)
     for data in (b"GET / HTTP/1.1\r\nX:" + FORGED + b"\r\n\r\n", PREFACE + goaway(FORGED), FORGED):
         with socket.create_connection((host, port)) as peer:
             peer.sendall(data)
@@ -87,7 +87,7 @@ def attack(host: str, port: int) -> None:
         for metadata in (("content-type", "text/\x1b"), ("x-forged-bin", FORGED)):
             call: Any = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
             with pytest.raises(grpc.RpcError):
-                call(FORGED, timeout=60, metadata=(metadata,))
+                call(FORGED, timeout=WAIT_S, metadata=(metadata,))
 
 
 @pytest.mark.parametrize(
@@ -105,13 +105,15 @@ def attack(host: str, port: int) -> None:
     ],
 )
 def test_passwords_are_hidden(text: str, shown: str) -> None:
-    """Those in URLs, wherever they occur in a text; everything else stays."""
+    """Passwords in URLs anywhere in a text are hidden, and everything else is kept."""
     assert redact(text) == shown
 
 
 @pytest.mark.parametrize(("listen", "warns"), [("0.0.0.0", True), ("127.0.0.1", False)])  # noqa: S104
-def test_a_server_that_anybody_may_call_says_so(tmp_path: Path, listen: str, warns: bool) -> None:
-    """Beyond loopback, at start."""
+def test_a_server_without_access_control_logs_a_warning(
+    tmp_path: Path, listen: str, warns: bool
+) -> None:
+    """The warning is logged at start if the server listens beyond loopback."""
     log = tmp_path / "gateway.log"
     options = {"store": str(tmp_path / "empty")}
     gateway = ServiceProcess(GATEWAY, options, log, listen=f"{listen}:0")
@@ -120,10 +122,10 @@ def test_a_server_that_anybody_may_call_says_so(tmp_path: Path, listen: str, war
 
 
 def test_no_password_of_a_url_is_logged(tmp_path: Path) -> None:
-    """The store's and the feedback log's, when neither can be used."""
+    """The passwords of the store and the feedback log are hidden when neither can be used."""
     url = "nosuchscheme://user:hunter2@store.test/x"
     command = [sys.executable, "-m", "marquee.cli", "serve", GATEWAY, f"--store={url}"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert ended.returncode == 1
     assert "user:***@store.test" in ended.stderr
     assert "hunter2" not in ended.stderr
@@ -134,11 +136,8 @@ def test_no_password_of_a_url_is_logged(tmp_path: Path) -> None:
     log = tmp_path / "log"
     gateway = ServiceProcess(GATEWAY, {"store": store.url, "feedback": feedback}, log)
     try:
-        deadline = time.monotonic() + 60
-        while "feedback_log_unavailable" not in log.read_text():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        with marquee.Client(gateway.address, timeout=60, health_check=False) as client:
+        wait_until(lambda: "feedback_log_unavailable" in log.read_text())
+        with marquee.Client(gateway.address, timeout=WAIT_S, health_check=False) as client:
             assert "hunter2" not in repr(client.status())
     finally:
         gateway.stop()

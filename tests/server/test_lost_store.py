@@ -1,4 +1,4 @@
-"""What servers do when the volume of the release store is lost."""
+"""Servers survive the loss of the volume with the release store."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from marquee_services.server.follower import ReleaseFollower
 from toy.services import Services
 
 
-async def test_a_lost_store_is_told_and_survived(services: Services) -> None:
-    """An empty folder in its place counts as an error of the store, and answers go on."""
+async def test_a_lost_store_is_reported_and_survived(services: Services) -> None:
+    """An empty folder in its place is an error of the store, and calls are still answered."""
     store = Path(services.store.url)
     hidden = store.with_name("hidden")
     followers: list[ReleaseFollower[Any]] = [

@@ -1,4 +1,4 @@
-"""Every server exposes the metrics that alerts and dashboards need, on its port of metrics."""
+"""Every server exposes the metrics that alerts and dashboards need on its metrics port."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
 from observe.metric_names import AFTER_AN_ANSWER, AT_START
 from toy.release import TOY_LOADERS
-from toy.services import WAIT_S, Services
+from toy.services import Services
+from toy.waiting import WAIT_S
 
 _TIMEOUT_S = 60.0
 
 
 async def scrape(port: int) -> dict[str, list[dict[str, str]]]:
-    """The labels of the samples that a server exposes, by name."""
+    """Return the labels of the samples that a server exposes, by name."""
 
     def read() -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=_TIMEOUT_S) as page:
@@ -41,7 +42,7 @@ async def scrape(port: int) -> dict[str, list[dict[str, str]]]:
 async def standalone(
     services: Services, tmp_path: Path, free_port: Callable[[], int]
 ) -> AsyncIterator[tuple[Any, int]]:
-    """A standalone server over the store of the three services, and its port of metrics."""
+    """A standalone server over the store of the three services, and its metrics port."""
     port = free_port()
     settings = StandaloneSettings(
         store=services.store.url,
@@ -64,7 +65,7 @@ async def standalone(
 async def test_every_server_exposes_what_operators_need(
     services: Services, standalone: tuple[Any, int], free_port: Callable[[], int]
 ) -> None:
-    """From the start, and the standalone server as much as the three services together."""
+    """All metrics exist from the start, in the three services and in the standalone server."""
     ports = {}
     for backend in BACKENDS:
         await services.scoring[backend].stop()
@@ -86,10 +87,10 @@ async def test_every_server_exposes_what_operators_need(
     await gateway.stop(0.5)
 
 
-async def test_the_standalone_server_measures_what_its_backends_do(
+async def test_the_standalone_server_measures_its_backends(
     standalone: tuple[Any, int],
 ) -> None:
-    """Queues and models of both backends, under the labels that they have as services."""
+    """Queues and models of both backends have the same labels as in separate services."""
     gateway, port = standalone
     async with marquee.AsyncClient(f"127.0.0.1:{gateway.bound.port}", timeout=_TIMEOUT_S) as client:
         await client.recommend(ratings={"i1": 5.0})
@@ -101,16 +102,16 @@ async def test_the_standalone_server_measures_what_its_backends_do(
         assert models & set(TOY_LOADERS[backend]), backend
 
 
-async def test_a_release_that_one_part_refuses_is_named(
+async def test_a_release_that_one_backend_refuses_is_reported(
     services: Services, standalone: tuple[Any, int]
 ) -> None:
-    """An alert asks for it; the gateway's own part of the release is sound."""
+    """An alert needs the release and the backend, although the gateway can load its own files."""
     bad = await services.publish(seed=3, promote=False)
     folder = Path(services.store.url) / "releases" / bad.release_id
     broken = next(f for f in (folder / "models" / "ease").rglob("*") if f.is_file())
     broken.write_bytes(b"damaged")
     production = Path(services.store.url) / "production"
-    # Promotion would refuse it, too.
+    # A promotion would refuse it as well.
     text = production.read_text().replace(services.first.release_id, bad.release_id, 1)
     production.write_text(text)
     async with asyncio.timeout(WAIT_S):

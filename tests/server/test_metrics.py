@@ -1,4 +1,4 @@
-"""What the metrics of a running system tell, and when."""
+"""What the metrics of a running system report, and when."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from marquee_core.service_names import CF, GATEWAY
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.processes import ServiceProcess
 from toy.release import publish_toy
+from toy.waiting import wait_until
 
 TIMEOUT_S = 60.0
 
 
 def values(server: Any, name: str) -> dict[tuple[tuple[str, str], ...], float]:
-    """The samples of a name in the registry of a server, by their labels."""
+    """Return the samples of a name in the registry of a server, by their labels."""
     return {
         tuple(sorted(sample.labels.items())): sample.value
         for metric in server.metrics.registry.collect()
@@ -34,17 +35,17 @@ def values(server: Any, name: str) -> dict[tuple[tuple[str, str], ...], float]:
 
 
 def value(server: Any, name: str, **labels: str) -> float | None:
-    """One sample; None if there is none with these labels."""
+    """Return one sample, or None if there is none with these labels."""
     return values(server, name).get(tuple(sorted(labels.items())))
 
 
 def client_of(gateway: Any) -> marquee.AsyncClient:
-    """A client of a gateway."""
+    """Return a client of a gateway."""
     return marquee.AsyncClient(f"127.0.0.1:{gateway.bound.port}", timeout=TIMEOUT_S)
 
 
 def scrape(port: int) -> dict[str, float]:
-    """The samples of a server by name and labels, without quotes."""
+    """Return the samples of a server by name and labels, without quotes."""
     with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=TIMEOUT_S) as page:
         text = page.read().decode()
     return {
@@ -57,7 +58,7 @@ def scrape(port: int) -> dict[str, float]:
 def test_a_killed_backend_changes_a_metric_without_traffic(
     tmp_path: Path, free_port: Callable[[], int]
 ) -> None:
-    """By the gateway's probes alone, whose default interval and timeout are less than 2 s."""
+    """The gateway's probes detect it, by default within less than 2 s."""
     defaults = GatewaySettings()
     assert defaults.probe_interval + defaults.backend_timeout < 2
     store, port = ReleaseStore(str(tmp_path / "store")), free_port()
@@ -67,14 +68,10 @@ def test_a_killed_backend_changes_a_metric_without_traffic(
     options["metrics-port"] = str(port)
     gateway = ServiceProcess(GATEWAY, options, tmp_path / "gateway.log")
     try:
-        name, deadline = "marquee_backend_healthy backend=cf", time.monotonic() + TIMEOUT_S
-        while not scrape(port)[name]:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        name = "marquee_backend_healthy backend=cf"
+        wait_until(lambda: scrape(port)[name])
         cf.kill()
-        while scrape(port)[name]:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: not scrape(port)[name])
         after = scrape(port)
         assert after["marquee_backend_replicas backend=cf state=unhealthy"] == 1
         assert after[f"marquee_replica_healthy address=ipv4:{cf.address} backend=cf"] == 0
@@ -85,8 +82,8 @@ def test_a_killed_backend_changes_a_metric_without_traffic(
         cf.kill()
 
 
-async def test_every_label_is_there_before_the_first_event(services: Any) -> None:
-    """A rate needs two values, so the first event of a label would not count."""
+async def test_every_label_exists_before_the_first_event(services: Any) -> None:
+    """A rate needs two samples, so the first event of a new label would be lost."""
     gateway = services.gateway
     calls = values(gateway, "marquee_calls_total")
     assert len(calls) == 11 * len(grpc.StatusCode)
@@ -104,8 +101,8 @@ async def test_every_label_is_there_before_the_first_event(services: Any) -> Non
     }
 
 
-async def test_calls_count_and_probes_do_not(services: Any) -> None:
-    """The gateway asks its backends for their releases all the time; that is no traffic."""
+async def test_calls_are_counted_and_probes_are_not(services: Any) -> None:
+    """The gateway lists the releases of its backends all the time, which is not traffic."""
     gateway, cf = services.gateway, services.scoring[CF].bound
     async with client_of(gateway) as client:
         await client.recommend(ratings={"i1": 5.0})
@@ -132,7 +129,7 @@ async def test_calls_count_and_probes_do_not(services: Any) -> None:
 
 
 async def test_queues_batches_and_models_are_measured(services: Any) -> None:
-    """The gateway's queues and the backends', with their limits."""
+    """The queues of the gateway and of the backends are exported with their limits."""
     gateway, cf = services.gateway, services.scoring[CF].bound
     async with client_of(gateway) as client:
         await client.recommend(ratings={"i1": 5.0})
@@ -154,7 +151,7 @@ async def test_queues_batches_and_models_are_measured(services: Any) -> None:
 
 
 async def test_answers_are_described(services: Any) -> None:
-    """Kinds of subjects, stars and popularity of what is recommended, and answers without items."""
+    """Answers are counted by kind of subject, stars, popularity and missing items."""
     gateway = services.gateway
     release = services.first.release_id
     async with client_of(gateway) as client:
@@ -177,7 +174,7 @@ async def test_answers_are_described(services: Any) -> None:
 
 
 async def test_releases_and_caches_are_described(services: Any) -> None:
-    """What is wanted, loaded and in service, and how full the caches are."""
+    """Wanted, loaded and served releases and the fill levels of the caches are exported."""
     gateway, first = services.gateway, services.first.release_id
     assert value(gateway, "marquee_release_wanted", release_id=first) == 1
     assert value(gateway, "marquee_release_loaded", release_id=first) == 1
@@ -195,14 +192,14 @@ async def test_releases_and_caches_are_described(services: Any) -> None:
     assert value(gateway, "marquee_cache_evictions_total", cache="answers") == 0
 
 
-async def test_a_refused_release_is_named_with_its_reason(services: Any) -> None:
-    """The last good one stays in service."""
+async def test_a_refused_release_is_reported_with_its_reason(services: Any) -> None:
+    """The last good release stays in service."""
     gateway = services.gateway
     bad = await services.publish(seed=3, promote=False)
     folder = Path(services.store.url) / "releases" / bad.release_id
     production = Path(services.store.url) / "production"
     (folder / "ensemble.json").write_text("{}")
-    # Promotion would refuse it, too.
+    # A promotion would refuse it as well.
     text = production.read_text().replace(services.first.release_id, bad.release_id, 1)
     production.write_text(text)
     await services.until(lambda: gateway.follower.refused)
@@ -213,8 +210,8 @@ async def test_a_refused_release_is_named_with_its_reason(services: Any) -> None
     assert value(gateway, "marquee_release_in_service", release_id=services.first.release_id) == 1
 
 
-async def test_a_refused_release_is_forgotten_once_another_is_promoted(services: Any) -> None:
-    """Otherwise its alert would go on for as long as it is in the history."""
+async def test_a_refused_release_is_dropped_once_another_is_promoted(services: Any) -> None:
+    """Otherwise, its alert would fire for as long as it is in the history."""
     follower = services.gateway.follower
     bad = await services.publish(seed=3, promote=False)
     (Path(services.store.url) / "releases" / bad.release_id / "ensemble.json").write_text("{}")
@@ -229,8 +226,8 @@ async def test_a_refused_release_is_forgotten_once_another_is_promoted(services:
     assert not values(services.gateway, "marquee_release_refused")
 
 
-async def test_failed_polls_of_the_store_count(services: Any) -> None:
-    """The store is away, for example because a mount is lost."""
+async def test_failed_polls_of_the_store_are_counted(services: Any) -> None:
+    """A poll fails if the store is away, for example because a mount is lost."""
     gateway = services.gateway
     production = Path(services.store.url) / "production"
     text = production.read_text()

@@ -1,4 +1,4 @@
-"""Micro-batching: concurrent calls share batches, and none waits for a batch to fill."""
+"""Micro-batching: concurrent calls share batches, and no call waits for a batch to fill."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Recorder:
         self.error: Exception | None = None
 
     async def send(self, key: str, queries: Sequence[int], timeout: float) -> list[int]:
-        """Doubles each query."""
+        """Double each query."""
         self.batches.append((key, list(queries)))
         await self.gate.wait()
         if self.error:
@@ -29,13 +29,13 @@ class Recorder:
 
 
 async def until(condition: object) -> None:
-    """Runs other tasks until a condition holds."""
+    """Run other tasks until a condition holds."""
     assert callable(condition)
     while not condition():
         await asyncio.sleep(0)
 
 
-async def test_waiting_calls_share_the_next_batch() -> None:
+async def test_queued_calls_share_the_next_batch() -> None:
     """Calls that arrive while a batch is in progress are sent together when it returns."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
@@ -50,8 +50,8 @@ async def test_waiting_calls_share_the_next_batch() -> None:
 
 
 @pytest.mark.parametrize("gathers", [False, True])
-async def test_calls_that_are_being_handed_over_join_the_first_batch(gathers: bool) -> None:
-    """If asked to, an idle batcher waits while one call after the other arrives, and no longer."""
+async def test_calls_that_arrive_together_join_the_first_batch(gathers: bool) -> None:
+    """If configured, an idle batcher waits as long as further calls keep arriving."""
     recorder = Recorder()
     recorder.gate.set()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100, gathers=gathers)
@@ -65,8 +65,8 @@ async def test_calls_that_are_being_handed_over_join_the_first_batch(gathers: bo
     assert await batcher.call("a", 9, 60) == 18
 
 
-async def test_a_full_batch_does_not_wait_for_more() -> None:
-    """It leaves although further calls arrive in every turn of the event loop."""
+async def test_a_full_batch_is_sent_immediately() -> None:
+    """A full batch is sent although further calls arrive in every iteration of the event loop."""
     recorder = Recorder()
     recorder.gate.set()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 3, 100, gathers=True)
@@ -78,23 +78,23 @@ async def test_a_full_batch_does_not_wait_for_more() -> None:
     assert max(len(queries) for _, queries in recorder.batches) == 3
 
 
-async def test_each_call_gives_up_at_its_own_time() -> None:
-    """One timer serves all: a call with a short timeout does not wait for the others'."""
+async def test_each_call_times_out_at_its_own_deadline() -> None:
+    """One timer serves all calls, but a short timeout does not wait for longer ones."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
-    patient = asyncio.create_task(batcher.call("a", 1, 60))
+    long_call = asyncio.create_task(batcher.call("a", 1, 60))
     await until(lambda: recorder.batches)
     with pytest.raises(TimeoutError):
         await batcher.call("a", 2, 0.02)
     with pytest.raises(TimeoutError):
         await batcher.call("a", 3, 0.01)
     recorder.gate.set()
-    assert await patient == 2
+    assert await long_call == 2
     assert await batcher.call("a", 4, 60) == 8
 
 
-async def test_a_batch_holds_no_more_than_its_weight() -> None:
-    """A call that does not fit waits; a call that fits into no batch is sent alone."""
+async def test_the_weight_of_a_batch_is_bounded() -> None:
+    """A call that does not fit waits, and a call that fits into no batch is sent separately."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 4, 100)
     weights = (1, 2, 3, 1, 9, 1)
@@ -108,7 +108,7 @@ async def test_a_batch_holds_no_more_than_its_weight() -> None:
 
 
 async def test_keys_never_share_a_batch() -> None:
-    """Each key has its own batches, and the key of the oldest call is served first."""
+    """Each key has separate batches, and the key of the oldest call is served first."""
     recorder = Recorder()
     recorder.gate.set()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
@@ -117,7 +117,7 @@ async def test_keys_never_share_a_batch() -> None:
     assert recorder.batches == [("a", [0, 2]), ("b", [1, 3])]
 
 
-async def test_a_batch_has_at_most_its_size() -> None:
+async def test_the_size_of_a_batch_is_bounded() -> None:
     """A long queue is divided into batches."""
     recorder = Recorder()
     recorder.gate.set()
@@ -127,7 +127,7 @@ async def test_a_batch_has_at_most_its_size() -> None:
 
 
 async def test_the_queue_is_bounded() -> None:
-    """A call is refused at once if the queue is full."""
+    """A call is refused immediately if the queue is full."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 1, 2)
     first = asyncio.create_task(batcher.call("a", 0, 5))
@@ -140,19 +140,19 @@ async def test_the_queue_is_bounded() -> None:
     assert await asyncio.gather(first, *waiting) == [0, 2, 4]
 
 
-async def test_a_caller_who_gives_up_is_not_sent() -> None:
-    """A call that is cancelled while it waits is never sent."""
+async def test_a_cancelled_call_is_not_sent() -> None:
+    """A call that is cancelled while it is queued is never sent."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
     first = asyncio.create_task(batcher.call("a", 1, 5))
     await until(lambda: recorder.batches)
     given_up = asyncio.create_task(batcher.call("a", 2, 5))
-    stays = asyncio.create_task(batcher.call("a", 3, 5))
+    live = asyncio.create_task(batcher.call("a", 3, 5))
     await asyncio.sleep(0)
     given_up.cancel()
     await asyncio.sleep(0)
     recorder.gate.set()
-    assert (await first, await stays) == (2, 6)
+    assert (await first, await live) == (2, 6)
     assert recorder.batches[1] == ("a", [3])
 
 
@@ -171,7 +171,7 @@ async def test_a_timeout_ends_one_call_and_not_its_batch() -> None:
 
 
 async def test_a_failed_batch_fails_its_calls_and_the_next_one_succeeds() -> None:
-    """An error fails the calls of its batch, and later calls succeed."""
+    """An error fails the calls of its batch only, and later calls succeed."""
     recorder = Recorder()
     recorder.gate.set()
     recorder.error = ConnectionError("away")
@@ -184,14 +184,14 @@ async def test_a_failed_batch_fails_its_calls_and_the_next_one_succeeds() -> Non
     assert await batcher.call("a", 3, 5) == 6
 
 
-async def test_a_batch_that_nobody_waits_for_is_given_up() -> None:
-    """When the last caller of a batch in progress goes, the batch is cancelled."""
+async def test_an_abandoned_batch_is_cancelled() -> None:
+    """When the last caller of a batch in progress is cancelled, the batch is cancelled."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
-    alone = asyncio.create_task(batcher.call("a", 1, 5))
+    only_call = asyncio.create_task(batcher.call("a", 1, 5))
     await until(lambda: recorder.batches)
-    alone.cancel()
-    # Without the cancellation the next call would wait for the first batch for ever.
+    only_call.cancel()
+    # Without the cancellation, the next call would wait for the first batch forever.
     later = asyncio.create_task(batcher.call("a", 2, 60))
     await until(lambda: len(recorder.batches) == 2)
     recorder.gate.set()
@@ -199,7 +199,7 @@ async def test_a_batch_that_nobody_waits_for_is_given_up() -> None:
 
 
 async def test_a_call_that_cannot_be_answered_in_time_is_not_sent() -> None:
-    """A call is dropped if it has less time left than a batch takes; others are sent."""
+    """A call is dropped if it has less time left than a batch takes, and others are sent."""
     sent: list[int] = []
 
     async def send(key: str, queries: Sequence[int], timeout: float) -> list[int]:
@@ -218,7 +218,7 @@ async def test_a_call_that_cannot_be_answered_in_time_is_not_sent() -> None:
 
 
 async def test_single_calls_do_not_wait_for_batches() -> None:
-    """Single calls are sent while work of batches is in progress; further work of batches waits."""
+    """Single calls are sent while batch calls are in progress, and further batch calls wait."""
     recorder = Recorder()
     batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 32, 100)
 
@@ -234,5 +234,5 @@ async def test_single_calls_do_not_wait_for_batches() -> None:
     recorder.gate.set()
     assert await single == 200
     assert await asyncio.gather(*slow) == [2 * n for n in range(10)]
-    # Short, since a batch that has been sent is not interrupted.
+    # Small, since a batch that has been sent is not interrupted.
     assert max(len(queries) for _, queries in recorder.batches) <= 4

@@ -1,4 +1,4 @@
-"""Mutual TLS between client, gateway and backends, as real processes with renewed certificates."""
+"""Mutual TLS between client, gateway and backends, as processes with renewed certificates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -30,10 +29,9 @@ from marquee_services.server.certificates import CertificateError, Certificates
 from marquee_services.server.health import LIVE
 from toy.certificates import Authority
 from toy.release import publish_toy
-from toy.services import until
+from toy.waiting import WAIT_S, until, wait_until
 
 GATEWAY_ID = "spiffe://marquee.test/gateway"
-WAIT_S = 60.0
 
 
 @pytest.fixture
@@ -62,7 +60,7 @@ def processes() -> Iterator[list[ServiceProcess]]:
 
 
 def tls_options(authority: Authority, name: str) -> dict[str, str | None]:
-    """The flags of a server that requires client certificates."""
+    """Return the flags of a server that requires client certificates."""
     certificate, key = authority.issue("localhost", "127.0.0.1", file=name)
     return {
         "tls-certificate": str(certificate),
@@ -71,16 +69,8 @@ def tls_options(authority: Authority, name: str) -> dict[str, str | None]:
     }
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Waits until a condition holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def list_releases(address: str, authority: Authority, identity: tuple[Path, Path]) -> str:
-    """Calls the CF service with a certificate; the name of the status."""
+    """Call the CF service with a certificate, and return the name of the status."""
     certificate, key = identity
     credentials = grpc.ssl_channel_credentials(
         authority.certificate.read_bytes(), key.read_bytes(), certificate.read_bytes()
@@ -94,10 +84,10 @@ def list_releases(address: str, authority: Authority, identity: tuple[Path, Path
     return "OK"
 
 
-def test_certificates_are_renewed_under_load_and_only_the_gateway_is_admitted(
+def test_certificates_are_renewed_under_load(
     store: str, own_authority: Authority, tmp_path: Path, processes: list[ServiceProcess]
 ) -> None:
-    """Every party's certificate is replaced while calls run; none fails, SIGHUP ends nothing."""
+    """All certificates are replaced during calls; none fails, and SIGHUP stops no process."""
     authority = own_authority
     identity = authority.issue(GATEWAY_ID, file="gateway-client")
     caller = authority.issue("caller.test", file="caller")
@@ -131,8 +121,8 @@ def test_certificates_are_renewed_under_load_and_only_the_gateway_is_admitted(
     with marquee.Client(
         gateway.address, tls=tls, timeout=WAIT_S, wait_for_ready=True, health_check=False
     ) as client:
-        wait_for(lambda: client.status().release is not None)
-        wait_for(lambda: all(backend.loaded_release_ids for backend in client.status().backends))
+        wait_until(lambda: client.status().release is not None)
+        wait_until(lambda: all(backend.loaded_release_ids for backend in client.status().backends))
         stop, degraded, calls, errors = threading.Event(), [], [], []
 
         def call() -> None:
@@ -148,18 +138,18 @@ def test_certificates_are_renewed_under_load_and_only_the_gateway_is_admitted(
         thread = threading.Thread(target=call)
         thread.start()
         try:
-            wait_for(lambda: bool(calls))
+            wait_until(lambda: bool(calls))
             for name in ("cf", "gateway"):
                 tls_options(authority, name)
             authority.issue(GATEWAY_ID, file="gateway-client")
             authority.issue("caller.test", file="caller")
             for process in (cf, gateway):
                 os.kill(process.pid, signal.SIGHUP)
-            wait_for(lambda: "certificate_loaded" in (tmp_path / "cf.log").read_text())
-            wait_for(lambda: "backend_reconnected" in (tmp_path / "gateway.log").read_text())
+            wait_until(lambda: "certificate_loaded" in (tmp_path / "cf.log").read_text())
+            wait_until(lambda: "backend_reconnected" in (tmp_path / "gateway.log").read_text())
             renewed = len(calls)
-            wait_for(lambda: client._settings.certificate_version() > 0)
-            wait_for(lambda: len(calls) > renewed + 5)
+            wait_until(lambda: client._settings.certificate_version() > 0)
+            wait_until(lambda: len(calls) > renewed + 5)
         finally:
             stop.set()
             thread.join()
@@ -170,7 +160,7 @@ def test_certificates_are_renewed_under_load_and_only_the_gateway_is_admitted(
 
 
 def refused_start(*options: str) -> str:
-    """Starts a CF service that must refuse; returns what it says."""
+    """Start a CF service that must refuse to start, and return its output."""
     command = [sys.executable, "-m", "marquee.cli", "serve", CF, "--listen=localhost:0", *options]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
     assert ended.returncode != 0
@@ -179,11 +169,11 @@ def refused_start(*options: str) -> str:
 
 
 def test_an_expired_certificate_is_refused_at_start(own_authority: Authority) -> None:
-    """The error names the file and the time; with an expired one every client would fail."""
+    """The error names the file and the time, as every client would fail with this certificate."""
     certificate, key = own_authority.issue("localhost", valid_until=timedelta(hours=-1))
-    said = refused_start(f"--tls-certificate={certificate}", f"--tls-key={key}")
-    assert str(certificate) in said
-    assert "expired at" in said
+    output = refused_start(f"--tls-certificate={certificate}", f"--tls-key={key}")
+    assert str(certificate) in output
+    assert "expired at" in output
 
 
 def test_a_key_of_another_certificate_is_refused(own_authority: Authority) -> None:
@@ -194,19 +184,19 @@ def test_a_key_of_another_certificate_is_refused(own_authority: Authority) -> No
         Certificates("server", str(certificate), str(key), "")
 
 
-async def test_a_renewal_that_cannot_be_used_leaves_the_certificate_in_use(
+async def test_an_unusable_renewal_keeps_the_certificate_in_use(
     own_authority: Authority,
 ) -> None:
     """A half-written or expired file does not replace a certificate that works."""
     certificate, key = own_authority.issue("localhost")
     served = Certificates("server", str(certificate), str(key), "")
     good = served.current
-    for spoil in (
+    for damage in (
         lambda: certificate.write_text("-----BEGIN CERTIFICATE-----\nabc"),
         lambda: own_authority.issue("localhost", valid_until=timedelta(hours=-1)),
         certificate.unlink,
     ):
-        spoil()
+        damage()
         served.refresh()
         assert served.current is good
     own_authority.issue("localhost")
@@ -215,10 +205,10 @@ async def test_a_renewal_that_cannot_be_used_leaves_the_certificate_in_use(
     assert served.current.expires is not None
 
 
-async def test_files_are_read_again_from_time_to_time(
+async def test_files_are_reloaded_periodically(
     own_authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also without SIGHUP, and at the latest within ten seconds."""
+    """Files are reloaded within ten seconds even without SIGHUP."""
     assert reloading.RELOAD_INTERVAL_S + GatewaySettings().probe_interval < 10
     monkeypatch.setattr(reloading, "RELOAD_INTERVAL_S", 0.01)
     certificate, key = own_authority.issue("localhost")
@@ -231,8 +221,8 @@ async def test_files_are_read_again_from_time_to_time(
     task.cancel()
 
 
-def test_the_health_port_answers_nothing_but_health_checks(services_health: Any) -> None:
-    """A plaintext caller reaches health checks, and no other service."""
+def test_the_health_port_answers_only_health_checks(services_health: Any) -> None:
+    """A plaintext caller can make health checks and call no other service."""
     with grpc.insecure_channel(services_health) as channel:
         stub = scoring_service_pb2_grpc.ScoringServiceStub(channel)
         with pytest.raises(grpc.RpcError) as error:
@@ -246,7 +236,7 @@ def test_the_health_port_answers_nothing_but_health_checks(services_health: Any)
 def services_health(
     own_authority: Authority, tmp_path: Path, free_port: Callable[[], int], processes: list[Any]
 ) -> str:
-    """The address for health checks of a CF service with TLS."""
+    """The health-check address of a CF service with TLS."""
     port = free_port()
     options: dict[str, str | None] = {"store": str(tmp_path / "empty")}
     options |= {"health-port": str(port)}

@@ -18,7 +18,7 @@ from toy.release import publish_toy
 
 @pytest.fixture(autouse=True)
 def _own_configuration() -> Iterator[None]:
-    """Logs as they are without what other tests have configured."""
+    """Undo the logging configuration of other tests."""
     before = structlog.get_config()
     structlog.reset_defaults()
     yield
@@ -26,14 +26,14 @@ def _own_configuration() -> Iterator[None]:
 
 
 class _Loaded:
-    """A release as the follower of a test holds it."""
+    """A loaded release of a test's follower."""
 
     def __init__(self, release_id: str) -> None:
         self.release_id = release_id
 
 
-async def test_a_store_without_a_promoted_release_is_named_once(tmp_path: Path) -> None:
-    """A mistyped store is noticed at the start; a promotion later is logged with the part."""
+async def test_a_store_without_a_promoted_release_is_logged_once(tmp_path: Path) -> None:
+    """A mistyped store is logged once at start, and a later promotion is logged as well."""
     store = ReleaseStore(str(tmp_path / "nope"))
     with capture_logs() as lines:
         follower: ReleaseFollower[Any] = ReleaseFollower(
@@ -44,8 +44,8 @@ async def test_a_store_without_a_promoted_release_is_named_once(tmp_path: Path) 
         release_id = publish_toy(store, tmp_path / "made").release_id
         store.promote(release_id)
         await follower.poll()
-    told = [line for line in lines if line["event"] in ("no_release_promoted", "release_loaded")]
-    assert told == [
+    events = [line for line in lines if line["event"] in ("no_release_promoted", "release_loaded")]
+    assert events == [
         {
             "event": "no_release_promoted",
             "log_level": "warning",
@@ -62,7 +62,7 @@ async def test_a_store_without_a_promoted_release_is_named_once(tmp_path: Path) 
 
 
 def test_only_unexpected_errors_of_polls_have_a_traceback() -> None:
-    """A store that is away is an ordinary event; a defect is not."""
+    """A store that is away is an expected error, unlike a defect."""
     with capture_logs() as lines:
         PollLog().failed(PermissionError(13, "Permission denied", "store/production"))
         PollLog().failed(KeyError("x"))

@@ -49,11 +49,11 @@ async def test_work_whose_caller_has_gone_is_not_started() -> None:
     loop = asyncio.get_running_loop()
     running = loop.run_in_executor(executor, gate.wait)
     gone = loop.run_in_executor(executor, done.append, "gone")
-    stays = loop.run_in_executor(executor, done.append, "stays")
+    live = loop.run_in_executor(executor, done.append, "stays")
     gone.cancel()
-    await asyncio.sleep(0)  # The event loop hands the cancellation over in its next turn.
+    await asyncio.sleep(0)  # The event loop delivers the cancellation in its next iteration.
     gate.set()
-    await asyncio.gather(running, stays)
+    await asyncio.gather(running, live)
     assert done == ["stays"]
     executor.shutdown()
 

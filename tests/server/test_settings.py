@@ -1,4 +1,4 @@
-"""Settings check themselves, and become options with aliases."""
+"""Settings validate themselves, and become options with aliases."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Example(Settings):
 
 @dataclass(frozen=True)
 class Related(Settings):
-    """Settings of which one needs the others."""
+    """Settings of which one requires another."""
 
     key_file: str = setting("", "A file.")
     key: str = setting("", "A key.")
@@ -49,7 +49,7 @@ class Related(Settings):
 
 
 def invoke(*arguments: str, **environment: str) -> Result:
-    """Runs a command that prints its settings."""
+    """Run a command that prints its settings."""
 
     @click.command()
     @settings_options(Example, "EXAMPLE")
@@ -64,7 +64,7 @@ def invoke(*arguments: str, **environment: str) -> Result:
     [("cache_mb", 0), ("share", 1.5), ("share", -0.1), ("share", float("nan")), ("kind", "c")],
 )
 def test_a_value_outside_its_limits_is_refused(field: str, value: Any) -> None:
-    """In code as well as on the command line; the error names the field and the value."""
+    """The error names the field and the value, both in code and on the command line."""
     with pytest.raises(ValueError, match=f"{field}: .*{value}"):
         Example(**{field: value})
     option = f"--{field.replace('_', '-')}={value}"
@@ -81,7 +81,7 @@ def test_a_value_outside_its_limits_is_refused(field: str, value: Any) -> None:
     ],
 )
 def test_errors_name_the_flags(argument: str, message: str) -> None:
-    """On the command line; paths and words of the message stay as they are."""
+    """On the command line, errors name flags, and the rest of the message stays the same."""
 
     @click.command()
     @settings_options(Related, "EXAMPLE")
@@ -124,7 +124,7 @@ def test_settings_of_servers_are_checked(changes: dict[str, Any], message: str) 
 def test_former_names_are_still_read(
     arguments: list[str], environment: dict[str, str], expected: int
 ) -> None:
-    """Flags come before the environment, and the new variable before the former ones."""
+    """Flags take precedence over the environment, and the new variable over the former ones."""
     assert f"cache_mb={expected}," in invoke(*arguments, **environment).stdout
 
 
@@ -134,8 +134,8 @@ def test_former_names_of_switches_can_be_negated(flag: str) -> None:
     assert "pages=False" in invoke(flag).stdout
 
 
-def test_settings_do_not_depend_on_the_command_line() -> None:
-    """Code that makes settings objects needs no click."""
+def test_settings_do_not_import_the_command_line() -> None:
+    """Code that creates settings objects needs no click."""
     code = "import sys, marquee_services.gateway.settings; assert 'click' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -1,4 +1,4 @@
-"""The time limit of calls ends them as `asyncio.timeout` would."""
+"""`TimeLimit` ends a block as `asyncio.timeout` would."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from marquee_services.server.time_limit import TimeLimit
 
 
-async def test_a_block_that_takes_too_long_ends_with_a_timeout() -> None:
-    """Its task goes on afterwards, and is not left cancelled."""
+async def test_a_block_that_exceeds_its_limit_raises_a_timeout() -> None:
+    """The task continues afterwards and is not left cancelled."""
     with pytest.raises(TimeoutError), TimeLimit(0.01):
         await asyncio.Event().wait()
     task = asyncio.current_task()
@@ -19,8 +19,8 @@ async def test_a_block_that_takes_too_long_ends_with_a_timeout() -> None:
     await asyncio.sleep(0)
 
 
-async def test_an_extended_block_has_the_longer_time() -> None:
-    """The first time passes without effect, and the second ends it."""
+async def test_a_limit_can_be_extended() -> None:
+    """The first limit passes without effect, and the extended one ends the block."""
     first_passed = asyncio.Event()
     asyncio.get_running_loop().call_later(0.05, first_passed.set)
 
@@ -35,8 +35,8 @@ async def test_an_extended_block_has_the_longer_time() -> None:
     assert first_passed.is_set()
 
 
-async def test_a_cancelled_caller_is_told_apart_from_a_timeout() -> None:
-    """A cancellation from outside stays one."""
+async def test_a_cancellation_is_not_turned_into_a_timeout() -> None:
+    """A cancellation from outside the block is raised as such."""
 
     async def wait() -> None:
         with TimeLimit(60):
@@ -50,7 +50,7 @@ async def test_a_cancelled_caller_is_told_apart_from_a_timeout() -> None:
 
 
 async def test_errors_of_the_block_pass_through() -> None:
-    """And a block that ends in time leaves no timer behind."""
+    """A block that ends in time also leaves no timer behind."""
     with pytest.raises(KeyError), TimeLimit(0.01):
         raise KeyError
     with TimeLimit(0.01):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import http.client
 import json
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +28,7 @@ from marquee_services.server import tracing
 from marquee_services.server.call_scope import add_to_log
 from toy.release import publish_toy
 from toy.services import Services, toy_services
+from toy.waiting import wait_until
 
 TIMEOUT_S = 60.0
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -39,7 +39,7 @@ VISITOR = pb.RecommendRequest(
 
 
 async def recommend(address: str, *metadata: tuple[str, str]) -> dict[str, str]:
-    """Makes a call of a visitor; returns the trailing metadata."""
+    """Call Recommend for a visitor, and return the trailing metadata."""
     async with grpc.aio.insecure_channel(address) as channel:
         stub: Any = RecommenderServiceStub(channel)
         call = stub.Recommend(VISITOR, timeout=TIMEOUT_S, metadata=metadata)
@@ -47,8 +47,8 @@ async def recommend(address: str, *metadata: tuple[str, str]) -> dict[str, str]:
         return dict(await call.trailing_metadata())
 
 
-async def test_a_request_id_is_echoed_or_made(services: Services) -> None:
-    """A caller's id is kept if it is safe to log."""
+async def test_a_request_id_is_echoed_or_generated(services: Services) -> None:
+    """The request id of a caller is kept if it is safe to log."""
     given = await recommend(services.address, ("x-request-id", "order-17"))
     assert given["x-request-id"] == "order-17"
     made = [await recommend(services.address) for _ in range(2)]
@@ -58,7 +58,7 @@ async def test_a_request_id_is_echoed_or_made(services: Services) -> None:
 
 
 async def test_an_error_names_its_request(services: Services) -> None:
-    """In the details by google.rpc.RequestInfo, and in the client's exception."""
+    """The id is in the google.rpc.RequestInfo of the status and in the client's exception."""
     async with marquee.AsyncClient(services.address, timeout=TIMEOUT_S) as client:
         with pytest.raises(marquee.NotFound) as error:
             await client.get_item("none", metadata={"x-request-id": "order-18"})
@@ -75,10 +75,10 @@ async def test_an_error_names_its_request(services: Services) -> None:
     assert info.request_id == trailers["x-request-id"]
 
 
-async def test_every_entry_of_a_call_names_its_request(
+async def test_every_log_entry_of_a_call_has_its_request_id(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the gateway and in the backend that it calls, also for what libraries log."""
+    """This includes the gateway, the backend that it calls, and entries of libraries."""
     seen: dict[str, dict[str, Any]] = {}
 
     def note(where: str) -> None:
@@ -108,7 +108,7 @@ async def test_every_entry_of_a_call_names_its_request(
 
 @pytest.fixture
 def spans() -> Iterator[Callable[[], list[Any]]]:
-    """Records traces in this process; returns the spans that have ended."""
+    """Record traces in this process, and return a function that lists the finished spans."""
     exporter = InMemorySpanExporter()
     tracer = tracing.Tracer("test", exporter)
     tracing.use(tracer)
@@ -123,13 +123,13 @@ def spans() -> Iterator[Callable[[], list[Any]]]:
 
 @pytest_asyncio.fixture
 async def traced(spans: Any, tmp_path: Path) -> AsyncIterator[Services]:
-    """The three services, which record traces."""
+    """The three services with tracing enabled."""
     async with toy_services(tmp_path) as running:
         yield running
 
 
-async def test_a_trace_goes_through_gateway_and_backends(traced: Services, spans: Any) -> None:
-    """Spans of servers and clients by the semantic conventions, children of the caller's."""
+async def test_a_trace_spans_gateway_and_backends(traced: Services, spans: Any) -> None:
+    """Spans follow the semantic conventions, and are children of the caller's span."""
     await recommend(traced.address, ("traceparent", f"00-{TRACE}-{PARENT}-01"))
     await traced.until(lambda: len([s for s in spans() if s.name.endswith("RankItems")]) >= 4)
     by_id = {span.context.span_id: span for span in spans() if span.attributes["rpc.method"]}
@@ -148,8 +148,10 @@ async def test_a_trace_goes_through_gateway_and_backends(traced: Services, spans
             assert client.parent.span_id == gateway.context.span_id
 
 
-async def test_exemplars_carry_the_trace(traced: Services, free_port: Callable[[], int]) -> None:
-    """In OpenMetrics, so that a slow bucket of a dashboard leads to a trace."""
+async def test_exemplars_contain_the_trace_id(
+    traced: Services, free_port: Callable[[], int]
+) -> None:
+    """Exemplars in OpenMetrics lead from a slow bucket on a dashboard to a trace."""
     port = free_port()
     gateway = await traced.start_gateway(metrics_port=port)
     await traced.until_full(gateway)
@@ -166,20 +168,22 @@ async def test_exemplars_carry_the_trace(traced: Services, free_port: Callable[[
     await gateway.stop(0.5)
 
 
-async def test_a_caller_that_does_not_sample_is_followed(traced: Services, spans: Any) -> None:
-    """Sampling is the parent's decision."""
+async def test_the_sampling_decision_of_the_caller_is_respected(
+    traced: Services, spans: Any
+) -> None:
+    """If the caller does not sample its trace, no spans are recorded."""
     await recommend(traced.address, ("traceparent", f"00-{TRACE}-{PARENT}-00"))
     assert not [span for span in spans() if f"{span.context.trace_id:032x}" == TRACE]
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):
-    """Receives spans by OTLP."""
+    """Receives spans over OTLP."""
 
     def __init__(self) -> None:
         self.names: dict[str, set[str]] = {}
 
     def Export(self, request: Any, context: Any) -> Any:  # noqa: N802 - the protocol's
-        """Remembers which services took part in which trace."""
+        """Record which services took part in which trace."""
         for group in request.resource_spans:
             attributes = {a.key: a.value.string_value for a in group.resource.attributes}
             for scope in group.scope_spans:
@@ -190,10 +194,10 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
-def test_processes_export_by_the_standard_variables(
+def test_processes_export_spans_as_configured_by_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """OTLP over gRPC; what is left is exported at the end."""
+    """Spans are exported by OTLP over gRPC, and the rest at exit."""
     collector = Collector()
     server = grpc.server(ThreadPoolExecutor(2))
     register: Any = trace_service_pb2_grpc.add_TraceServiceServicer_to_server
@@ -208,10 +212,7 @@ def test_processes_export_by_the_standard_variables(
     gateway = ServiceProcess(GATEWAY, options, tmp_path / "gateway.log")
     try:
         with marquee.Client(gateway.address, timeout=TIMEOUT_S, wait_for_ready=True) as client:
-            deadline = time.monotonic() + TIMEOUT_S
-            while not all(backend.loaded_release_ids for backend in client.status().backends):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            wait_until(lambda: all(b.loaded_release_ids for b in client.status().backends))
             parent = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
             client.recommend(ratings={"i1": 5.0}, metadata=parent)
         assert gateway.stop() == 0
@@ -225,10 +226,10 @@ def test_processes_export_by_the_standard_variables(
         json.loads(line)
 
 
-def test_a_collector_that_is_away_does_not_hold_up_the_end(
+def test_an_unreachable_collector_does_not_delay_shutdown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server ends as promptly as without traces, and its calls do not notice."""
+    """A server stops as promptly as without tracing, and its calls are not affected."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     options = {"store": str(tmp_path / "empty")}
     gateway = ServiceProcess(GATEWAY, options, tmp_path / "gateway.log")
@@ -249,13 +250,13 @@ def test_a_collector_that_is_away_does_not_hold_up_the_end(
     ],
 )
 def test_traces_are_off_unless_configured(environment: dict[str, str]) -> None:
-    """Then OpenTelemetry is not even imported."""
+    """Without configuration, OpenTelemetry is not imported."""
     tracing.configure("test", environment)
     assert tracing.active() is None
 
 
-def test_log_entries_name_the_trace(spans: Any) -> None:
-    """So that an entry leads to its trace, and a trace to its entries."""
+def test_log_entries_contain_the_trace_id(spans: Any) -> None:
+    """An entry leads to its trace, and a trace to its entries."""
     tracer = tracing.active()
     assert tracer is not None
     span = tracer.begin_server_span("/a/b", [("traceparent", f"00-{TRACE}-{PARENT}-01")])

@@ -1,4 +1,4 @@
-"""A release is tried in a process of its own, with limits of time and memory."""
+"""Releases are tried in a separate process with limits on time and memory."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ asyncio.run(main())
 
 
 def run(cache: Path, timeout: float, *release_ids: str, digest: str = "d") -> list[str]:
-    """Tries releases one after the other, as a server would; returns what came out."""
+    """Try releases one after the other, as a server would, and return the results."""
     command = [sys.executable, "-c", _SCRIPT, str(cache), str(timeout), digest, *release_ids]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -66,8 +66,8 @@ def run(cache: Path, timeout: float, *release_ids: str, digest: str = "d") -> li
     return [line for line in lines if line.split()[0] in release_ids]
 
 
-def test_what_goes_wrong_is_told_and_the_next_trial_works(tmp_path: Path) -> None:
-    """An error, a crash and memory without end cost the server nothing."""
+def test_a_failed_trial_is_reported_and_the_next_one_works(tmp_path: Path) -> None:
+    """An error, a crash and excessive memory do not affect the server."""
     found = run(tmp_path, 100, "damaged", "away", "crash", "greedy", "good")
     assert found == [
         "damaged ArtifactError a file is damaged",
@@ -79,7 +79,7 @@ def test_what_goes_wrong_is_told_and_the_next_trial_works(tmp_path: Path) -> Non
 
 
 def test_a_release_that_hangs_is_refused_in_time(tmp_path: Path) -> None:
-    """The process is killed, and the next one starts."""
+    """The process is killed, and the next trial gets a new one."""
     assert (
         run(tmp_path, 0.5, "hang", "hang")
         == ["hang ArtifactError loading it on trial took longer than 0.5 s"] * 2
@@ -87,7 +87,7 @@ def test_a_release_that_hangs_is_refused_in_time(tmp_path: Path) -> None:
 
 
 def test_a_release_that_has_passed_is_not_tried_again(tmp_path: Path) -> None:
-    """A server that restarts is ready sooner; another release of the same id is tried."""
+    """A server that restarts is ready sooner, and a changed release with the same id is tried."""
     assert run(tmp_path, 100, "good", "good") == ["good passed"] * 2
     assert run(tmp_path, 100, "good") == ["good passed"]
     assert (tmp_path / "tried").read_text() == "x"
@@ -97,7 +97,7 @@ def test_a_release_that_has_passed_is_not_tried_again(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_server(tmp_path: Path, number: signal.Signals) -> None:
-    """However the server ends, and although a trial hangs."""
+    """The processes end with the server even if a trial hangs."""
     command = [sys.executable, "-c", _SCRIPT, str(tmp_path), "1000", "d", "hang"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None

@@ -1,4 +1,4 @@
-"""Work in threads: the event loop turns meanwhile, and what waits is bounded."""
+"""Work in threads does not block the event loop, and its queue is bounded."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from marquee_services.server.worker_threads import WorkerThreads
 WAIT_S = 30.0
 
 
-async def test_waiting_work_is_bounded_and_ends_with_its_caller() -> None:
-    """Beyond the bound work is refused, and work whose caller has gone is not begun."""
+async def test_the_queue_is_bounded_and_abandoned_work_is_dropped() -> None:
+    """Work beyond the bound is refused, and work whose caller has gone is not started."""
     threads = WorkerThreads("test", threads=1, max_waiting=2)
     begun, may_end, done = threading.Event(), threading.Event(), list[str]()
 
@@ -26,7 +26,7 @@ async def test_waiting_work_is_bounded_and_ends_with_its_caller() -> None:
 
     running = asyncio.create_task(threads.run(first))
     waiting = asyncio.create_task(threads.run(lambda: done.append("waiting")))
-    while not begun.is_set():  # the event loop turns while the thread works
+    while not begun.is_set():  # The event loop runs while the thread works.
         await asyncio.sleep(0.001)
     with pytest.raises(QueueFullError, match="limit of 2"):
         await threads.run(lambda: done.append("refused"))
@@ -42,7 +42,7 @@ async def test_waiting_work_is_bounded_and_ends_with_its_caller() -> None:
 
 
 async def test_an_error_reaches_the_caller() -> None:
-    """What the work raises is raised where it was asked for, and the thread goes on."""
+    """An exception in the work is raised in the caller, and the thread continues."""
     threads = WorkerThreads("test", threads=1, max_waiting=1)
     with pytest.raises(ZeroDivisionError):
         await threads.run(lambda: 1 // 0)

@@ -1,4 +1,4 @@
-"""An event loop whose time is simulated: waiting takes none, and results never vary."""
+"""An event loop with simulated time: waiting takes no time, and results are deterministic."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ class _Selector(selectors.SelectSelector):
         self.now = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Finds nothing, and lets the time pass."""
+        """Return no events, and advance the time by the timeout."""
         if timeout is None:
-            raise RuntimeError("everything waits for something that will not come")
+            raise RuntimeError("all tasks are waiting, and no timer is set")
         self.now += timeout
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Runs coroutines in simulated time, which `time` tells."""
+    """Runs coroutines in simulated time."""
 
     def __init__(self) -> None:
         self._virtual = _Selector()
         super().__init__(self._virtual)
 
     def time(self) -> float:
-        """Seconds of simulated time."""
+        """Return the simulated time in seconds."""
         return self._virtual.now
 
 
 def run_virtually(main: Coroutine[Any, Any, _T]) -> _T:
-    """Runs a coroutine in simulated time."""
+    """Run a coroutine in simulated time."""
     loop = VirtualLoop()
     try:
         return loop.run_until_complete(main)

@@ -1,4 +1,4 @@
-"""Every service error states the status and the reason that callers receive."""
+"""Every service error defines the status and the reason that callers receive."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marquee_services.server.status import reason_name, status_details
 
 
 def subclasses(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
-    """All classes below a class that are raised."""
+    """Return all concrete subclasses of a class."""
     for child in kind.__subclasses__():
         if "reason" in vars(child):
             yield child
@@ -23,7 +23,7 @@ def subclasses(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
 
 
 def test_every_reason_has_an_error() -> None:
-    """No reason of the protocol lacks a class, except the one that marks its absence."""
+    """Every reason of the protocol has a class, except for the unspecified one."""
     stated = {kind.reason for kind in subclasses(ServiceError)}
     reasons = set(errors_pb2.ErrorReason.values())
     assert reasons - stated <= {
@@ -34,7 +34,7 @@ def test_every_reason_has_an_error() -> None:
 
 @pytest.mark.parametrize("missing", ["code", "reason"])
 def test_an_error_without_status_or_reason_cannot_be_defined(missing: str) -> None:
-    """Forgetting one is found when the class is defined, not when a call fails."""
+    """A missing status or reason is an error when the class is defined, not when it is raised."""
     names = {
         "code": grpc.StatusCode.NOT_FOUND,
         "reason": errors_pb2.ERROR_REASON_ITEM_NOT_FOUND,
@@ -46,7 +46,7 @@ def test_an_error_without_status_or_reason_cannot_be_defined(missing: str) -> No
         type("Forgetful", (ModelNotFound,), {})
 
 
-def test_details_hold_the_reason_and_the_violations() -> None:
+def test_details_have_the_reason_and_the_violations() -> None:
     """The encoded status has the code, an ErrorInfo, and a BadRequest for invalid fields."""
     error = InvalidFields([FieldViolation("a.b", "is empty")])
     status = status_pb2.Status.FromString(status_details(error))
@@ -59,7 +59,7 @@ def test_details_hold_the_reason_and_the_violations() -> None:
 
 
 def test_a_full_queue_is_an_overload() -> None:
-    """Callers see the reason of any other overload, with the limit of the queue."""
+    """Callers get the reason of any other overload, and the limit of the queue."""
     error = QueueFullError("8")
     assert reason_name(error) == "OVERLOADED"
     assert error.metadata == {"limit": "8"}

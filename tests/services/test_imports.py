@@ -17,7 +17,7 @@ sys.meta_path.insert(0, Missing())
 """
 GATEWAY = "import marquee_services.gateway.main, marquee_services.commands.serve"
 CF = "import marquee_services.scoring.main, marquee_services.cf.main, marquee_services.cf.models"
-# TensorFlow is imported only for a model that comes as a SavedModel alone.
+# TensorFlow is imported only for a model that is stored only as a SavedModel.
 INFERENCE = "import marquee_services.inference.main, marquee_core.scorers.perceptron"
 
 
@@ -36,8 +36,8 @@ def test_the_service_imports_without(blocked: set[str], imports: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_tests_above_can_fail() -> None:
-    """With the same block, an import of TensorFlow fails."""
+def test_the_import_block_is_effective() -> None:
+    """Importing TensorFlow fails under the same block, so the tests above can fail."""
     code = BLOCK.format(blocked={"tensorflow"}) + "import marquee_core.scorers.saved_model"
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     assert done.returncode != 0

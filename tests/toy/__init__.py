@@ -1,8 +1,8 @@
-"""Toy data for the tests: ratings matrices, releases, running services and certificates.
+"""Toy data and helpers that many tests share; it has no tests.
 
-- `toy.ratings` builds a ratings matrix from a dense array.
-- `toy.release` publishes small releases whose models have random parameters.
-- `toy.services` runs the gateway and both scoring services over such a release, in the test's
-  own process.
-- `toy.certificates` issues TLS certificates.
+Start with `toy.release`, a small release whose models have random parameters, and `toy.services`,
+which serves it. `toy.ratings` builds ratings matrices, `toy.ratings_files` writes ratings to files,
+and `toy.waiting` waits for conditions. The README of the tests lists the other modules.
+
+The package may import the packages of the project and what they need, but no tests.
 """

@@ -1,4 +1,4 @@
-"""A release of two small files and no models, for the tests of the release store."""
+"""A release of two small files and no models, for tests of the release store."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from marquee_core.release.manifest import (
 
 
 def make_release(folder: Path, text: str = "one", release_id: str = "") -> Manifest:
-    """Writes two small files, and returns the manifest of a release of them.
+    """Write two small files, and return the manifest of a release of them.
 
     Args:
         folder: The folder to write to.
         text: The content of one of the files.
-        release_id: The release's id; by default a new one.
+        release_id: The id of the release; a new one by default.
     """
     (folder / "data").mkdir(parents=True, exist_ok=True)
     (folder / "data" / "a.txt").write_text(text)

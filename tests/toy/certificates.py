@@ -32,7 +32,7 @@ class Authority:
 
     @classmethod
     def create(cls, folder: Path, name: str = "Tests") -> Authority:
-        """Creates an authority of a name and writes its certificate to a folder."""
+        """Create an authority with a name, and write its certificate to a folder."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         builder = _builder(subject, key.public_key(), subject, -_DAY, 30 * _DAY)
@@ -51,16 +51,16 @@ class Authority:
         valid_from: timedelta = -_DAY,
         valid_until: timedelta = _DAY,
     ) -> tuple[Path, Path]:
-        """Issues a certificate for host names, addresses and URIs.
+        """Issue a certificate for host names, addresses and URIs.
 
         Args:
-            names: The subject's alternative names.
+            names: The subject alternative names.
             file: The name of the files without their suffix; by default the first name.
-            valid_from: When the certificate begins to be valid, from now.
-            valid_until: When it expires, from now.
+            valid_from: Start of the validity, relative to now.
+            valid_until: End of the validity, relative to now.
 
         Returns:
-            The PEM files of the certificate and of the key.
+            The PEM files of the certificate and the key.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, names[0])])

@@ -1,4 +1,4 @@
-"""Lists of the toy release, computed in the process of the test."""
+"""Offline lists of the toy release, computed in the process of the test."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from toy.release import TOY_LOADERS
 
 
 def toy_loaders() -> Loaders:
-    """The loaders of toy models; a function of a module, so that it can be sent to a process."""
+    """Return the loaders of toy models; at module level, so that it can be sent to a process."""
     return TOY_LOADERS
 
 
 def run_here(
     work: Work[A, R], tasks: Sequence[A], on_report: OnReport
 ) -> Generator[tuple[int, R], None, None]:
-    """Does tasks in this process; implements `RunTasks`."""
+    """Run tasks in this process; implements `RunTasks`."""
     for place, task in enumerate(tasks):
         yield place, work(task, partial(on_report, place))
 
@@ -36,14 +36,14 @@ def list_request(
     options: pb.RecommendOptions | None = None,
     **changes: Any,
 ) -> ListRequest:
-    """A request for lists of a toy release.
+    """Return a request for lists of a toy release.
 
     Args:
-        store: The URL of its store.
+        store: The URL of the store.
         release_id: The release.
-        cache: The folder of the copies of release files.
+        cache: The folder for copies of release files.
         options: The options of all lists; None for the defaults.
-        changes: Other fields that differ from the defaults.
+        changes: Other fields that differ from their defaults.
     """
     serialised = (options or pb.RecommendOptions()).SerializeToString()
     return ListRequest(
@@ -54,6 +54,6 @@ def list_request(
 
 
 def rows_of(content: bytes) -> list[dict[str, Any]]:
-    """The rows of a Parquet file."""
+    """Return the rows of a Parquet file."""
     rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(content)).to_pylist()
     return rows

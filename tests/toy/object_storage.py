@@ -1,4 +1,4 @@
-"""An object store for tests: moto, a server that speaks the S3 protocol, on a local port."""
+"""An object store for tests: moto, a server of the S3 protocol, on a local port."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BUCKET = "marquee"
 
 
 def is_available() -> bool:
-    """Whether `make` has installed moto and s3fs."""
+    """Return whether `make` has installed moto and s3fs."""
     return (_ENVIRONMENT / "bin" / "moto_server").exists()
 
 
@@ -27,12 +27,12 @@ class ObjectStorage:
     """A running object store with one bucket.
 
     Attributes:
-        url: The URL of a store in the bucket.
-        environment: The environment of processes that use it: they find s3fs and the server.
+        url: The URL of a release store in the bucket.
+        environment: The environment of processes that use it, with s3fs and the server's address.
     """
 
     def __init__(self, port: int, log: Path) -> None:
-        """Starts the server and makes the bucket."""
+        """Start the server and create the bucket."""
         address = f"http://127.0.0.1:{port}"
         self.url = f"s3://{_BUCKET}/store"
         (packages,) = _ENVIRONMENT.glob("lib/python*/site-packages")
@@ -62,7 +62,7 @@ class ObjectStorage:
                 time.sleep(0.05)
 
     def run(self, script: str, *arguments: str) -> str:
-        """Runs a Python script that may use the store, and returns what it prints."""
+        """Run a Python script that may use the store, and return what it prints."""
         done = subprocess.run(
             [sys.executable, "-c", script, self.url, *arguments],
             env=self.environment,
@@ -74,15 +74,15 @@ class ObjectStorage:
         return done.stdout
 
     def suspend(self) -> None:
-        """Freezes the server: connections stay open, and nothing is answered."""
+        """Freeze the server: connections stay open, and requests are not answered."""
         self._process.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Lets a frozen server go on."""
+        """Resume a frozen server."""
         self._process.send_signal(signal.SIGCONT)
 
     def stop(self) -> None:
-        """Ends the server."""
+        """Stop the server."""
         self.resume()
         self._process.kill()
         self._process.wait()

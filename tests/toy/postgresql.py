@@ -1,4 +1,4 @@
-"""A private PostgreSQL server for tests, from the distribution's package."""
+"""A private PostgreSQL server for tests, from the package of the distribution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 
 from locations import PROJECT
 
-# Where Debian and its derivatives install the server's programs, one folder for each version, and
+# Where Debian and its derivatives install the server's programs, one folder per version, and
 # where `make` unpacks them if they are not installed.
 _DEBIAN = Path("usr/lib/postgresql")
 _FETCHED = PROJECT / ".postgresql"
@@ -26,7 +26,7 @@ _ENOUGH_BYTES = 1 << 30
 
 
 def programs() -> Path | None:
-    """The folder of `initdb` and `postgres`; None if they are neither installed nor fetched."""
+    """Return the folder of `initdb` and `postgres`, or None if they are not available."""
     for root in (Path("/"), _FETCHED):
         found = sorted(
             (folder for folder in (root / _DEBIAN).glob("*/bin") if (folder / "initdb").exists()),
@@ -42,21 +42,21 @@ class PostgreSQL:
     """A server in a temporary folder, on a free port of the loopback interface.
 
     Attributes:
-        port: The port that it listens on.
+        port: The port that the server listens on.
     """
 
     def __init__(self, bin_folder: Path) -> None:
-        """Creates a cluster and starts the server.
+        """Create a cluster and start the server.
 
         Args:
             bin_folder: The folder of `initdb` and `postgres`; see `programs`.
         """
         self._bin = bin_folder
-        # Programs that were unpacked and not installed find their libraries here.
+        # Programs that are unpacked but not installed find their libraries here.
         libraries = ":".join(str(path) for path in (bin_folder.parents[2]).glob("*-linux-gnu*"))
         self._environment = {**os.environ, "LD_LIBRARY_PATH": libraries}
         self._user = _unprivileged() if os.geteuid() == 0 else None
-        # Not pytest's folder, which other users may not enter.
+        # Not pytest's folder, which other users cannot access.
         self._folder = Path(tempfile.mkdtemp(prefix="marquee-postgresql-", dir=_memory_folder()))
         if self._user:
             shutil.chown(self._folder, self._user)
@@ -70,7 +70,7 @@ class PostgreSQL:
         self.start()
 
     def start(self) -> None:
-        """Starts the server, and waits until it answers."""
+        """Start the server, and wait until it answers."""
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 self._command(
@@ -90,19 +90,19 @@ class PostgreSQL:
             time.sleep(_CHECK_INTERVAL_S)
 
     def kill(self) -> None:
-        """Ends the server at once, as a crash would (SIGQUIT: no transaction is finished)."""
+        """End the server immediately, as a crash would (SIGQUIT: no transaction is finished)."""
         assert self._process is not None
         self._process.send_signal(signal.SIGQUIT)
         self._process.wait()
 
     def stop(self) -> None:
-        """Ends the server and removes its folder."""
+        """Stop the server, and remove its folder."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
         shutil.rmtree(self._folder)
 
     def new_database(self) -> str:
-        """Creates an empty database, and returns its URL."""
+        """Create an empty database, and return its URL."""
         self._databases += 1
         name = f"feedback{self._databases}"
         self._psql("postgres", f"CREATE DATABASE {name}")
@@ -128,18 +128,18 @@ class PostgreSQL:
         command = [str(self._bin / program), *arguments]
         if self._user is None:
             return command
-        # In place of Popen's `user`, which forks in a way that gRPC's threads do not survive.
-        # `setpriv` replaces itself by the program, which therefore gets our signals.
+        # Instead of Popen's `user`, which forks in a way that gRPC's threads do not survive.
+        # `setpriv` replaces itself with the program, which therefore receives our signals.
         account = pwd.getpwnam(self._user)
         ids = (f"--reuid={account.pw_uid}", f"--regid={account.pw_gid}")
         return ["setpriv", *ids, "--clear-groups", *command]
 
 
 def _memory_folder() -> Path | None:
-    """A folder in memory if it has enough room; None for the usual folder of temporary files.
+    """Return a folder in memory with enough room, or None for the default temporary folder.
 
-    A server that starts after a crash first writes its whole folder to disk, which takes long on a
-    loaded machine. What was written before the crash of a process survives in memory as well.
+    After a crash, the server first syncs its whole folder to disk, which takes long on a loaded
+    machine. Files in memory survive the crash of a process as well.
     """
     folder = Path("/dev/shm")  # noqa: S108 - the name in it is random
     if folder.is_dir() and shutil.disk_usage(folder).free >= _ENOUGH_BYTES:
@@ -148,6 +148,6 @@ def _memory_folder() -> Path | None:
 
 
 def _unprivileged() -> str:
-    """A user without privileges that exists on this machine."""
+    """Return an unprivileged user that exists on this machine."""
     known = {entry.pw_name for entry in pwd.getpwall()}
     return next(user for user in _USERS if user in known)

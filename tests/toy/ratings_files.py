@@ -1,4 +1,4 @@
-"""Writes ratings to files, folders and databases of many kinds."""
+"""Functions that write ratings to files, folders and databases of many kinds."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ import fsspec
 import polars as pl
 
 Row = tuple[str, str, float, int]
-# Ratings that most tests write, each in its own way.
+# The ratings that most tests write in their own format.
 ROWS: list[Row] = [
     ("ann", "b1", 4.0, 1_577_934_245),
     ("ann", "b2", 3.5, 1_577_934_300),
     ("bob", "b1", 1.0, 1_577_934_400),
 ]
+# The files of a folder in GroupLens' format with one item.
+GROUPLENS = {
+    "ratings.dat": "1::10::4::5\n2::10::3::6\n",
+    "movies.dat": "10::Matrix, The (1999)::Action|Sci-Fi\n",
+}
 
 
 def named(name: str, content: str | bytes) -> Callable[[Path], str]:
-    """Writes one file, and names it as the source."""
+    """Return a function that writes one file and returns its path."""
 
     def write(folder: Path) -> str:
         path = folder / name
@@ -34,13 +39,13 @@ def named(name: str, content: str | bytes) -> Callable[[Path], str]:
 def csv_text(
     header: str, rows: list[Row], separator: str = ",", form: Callable[[int], Any] = int
 ) -> str:
-    """A file of all four columns."""
+    """Return the text of a file with all four columns."""
     lines = [separator.join([u, i, f"{r:g}", str(form(t))]) for u, i, r, t in rows]
     return "\n".join([header, *lines]) + "\n"
 
 
 def parquet(frame: pl.DataFrame, name: str = "ratings.parquet") -> Callable[[Path], str]:
-    """Writes a Parquet file."""
+    """Return a function that writes a Parquet file."""
 
     def write(folder: Path) -> str:
         frame.write_parquet(folder / name)
@@ -50,13 +55,13 @@ def parquet(frame: pl.DataFrame, name: str = "ratings.parquet") -> Callable[[Pat
 
 
 def arrow(folder: Path) -> str:
-    """Writes the rows to an Arrow file."""
+    """Write the rows to an Arrow file."""
     frame_of(ROWS).write_ipc(folder / "ratings.feather")
     return str(folder / "ratings.feather")
 
 
 def folder_of(files: Mapping[str, str], source: str = "") -> Callable[[Path], str]:
-    """Writes files, and names their folder or a pattern in it as the source."""
+    """Return a function that writes files and returns their folder, or a pattern in it."""
 
     def write(folder: Path) -> str:
         for name, content in files.items():
@@ -68,7 +73,7 @@ def folder_of(files: Mapping[str, str], source: str = "") -> Callable[[Path], st
 
 
 def zipped(files: Mapping[str, str]) -> Callable[[Path], str]:
-    """Writes files to a zip file."""
+    """Return a function that writes files to a zip file."""
 
     def write(folder: Path) -> str:
         with zipfile.ZipFile(folder / "data.zip", "w") as archive:
@@ -80,7 +85,7 @@ def zipped(files: Mapping[str, str]) -> Callable[[Path], str]:
 
 
 def sqlite(path: str, table: str = "ratings") -> Callable[[Path], str]:
-    """Writes a SQLite database; `path` is the source, in which `{}` stands for the file."""
+    """Return a function that writes a SQLite database; `{}` in `path` stands for its file."""
 
     def write(folder: Path) -> str:
         with sqlite3.connect(folder / "own data.db") as database:
@@ -94,7 +99,7 @@ def sqlite(path: str, table: str = "ratings") -> Callable[[Path], str]:
 
 
 def memory_url(folder: Path) -> str:
-    """Writes a file to a file system that fsspec reaches by URL."""
+    """Write a file to a file system that fsspec accesses by URL."""
     url = f"memory://{folder.name}/ratings.csv"
     with fsspec.open(url, "wb") as stream:
         stream.write(csv_text("user,item,rating,time", ROWS).encode())
@@ -102,5 +107,5 @@ def memory_url(folder: Path) -> str:
 
 
 def frame_of(rows: list[Row]) -> pl.DataFrame:
-    """A frame of all four columns."""
+    """Return a data frame of all four columns."""
     return pl.DataFrame(rows, schema=["user", "item", "rating", "time"], orient="row")

@@ -1,7 +1,7 @@
 """A toy release: 40 users, 120 items, and models with random parameters.
 
-Its scores mean nothing, but they are deterministic for a seed, differ between models and users,
-and fold in visitors, so the tests of the services can check them.
+Its scores are arbitrary, but they are deterministic for a seed, differ between models and users,
+and depend on the ratings of visitors, so tests of the services can check them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from marquee_services.gateway.releases.precomputed import PrecomputedPages
 
 USERS, ITEMS, FACTORS = 40, 120, 4
 GENRES = ("Comedy", "Drama", "War")
-# The models of each backend, with the output of each.
+# The models of each backend with their outputs.
 TOY_MODELS = {
     CF: {"item_cf": Output.STARS, "ease": Output.AFFINITY},
     INFERENCE: {"mf": Output.STARS},
@@ -54,13 +54,13 @@ class ToyScorer:
     """
 
     def __init__(self, vectors: Float32, data: ReleaseData, output: Output) -> None:
-        """Takes the item vectors (float32, items × factors) and the release's data."""
+        """Store the item vectors (float32, items × factors) and the release's data."""
         self._vectors = vectors
         self._data = data
         self.output = output
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """Implements `Scorer.score`."""
+        """Implement `Scorer.score`."""
         sums = np.zeros((len(profiles), self._vectors.shape[1]))
         residuals = self._data.baseline.residuals(profiles)
         np.add.at(sums, profiles.rows, residuals[:, None] * self._vectors[profiles.items])
@@ -72,14 +72,14 @@ class ToyScorer:
         return scores.astype(np.float32)
 
     def similarities(self, item: int) -> Float32:
-        """Implements `ComparesItems.similarities`, by cosine similarity."""
+        """Implement `ComparesItems.similarities` by cosine similarity."""
         lengths = np.linalg.norm(self._vectors, axis=1)
         cosines = self._vectors @ self._vectors[item] / (lengths * lengths[item])
         clipped: Float32 = np.clip(cosines, -1, 1).astype(np.float32)
         return clipped
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
-        """Implements `ExplainsByItems.rated_evidence`."""
+        """Implement `ExplainsByItems.rated_evidence`."""
         residuals = self._data.baseline.residuals(profile)
         remainders = np.zeros(len(items), np.float32)
         if self.output is Output.STARS:
@@ -92,13 +92,13 @@ class ToyScorer:
         return evidence
 
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
-        """Implements `ExplainsByNeighbours.neighbour_evidence`, with constant figures."""
+        """Implement `ExplainsByNeighbours.neighbour_evidence` with constant figures."""
         counts = np.bincount(self._data.matrix.items, minlength=ITEMS)
         return [NeighbourEvidence(int(counts[item]), 4.0, 0.25) for item in items]
 
 
 def toy_loader(output: Output) -> LoadScorer:
-    """Returns the function that loads a toy model of this output from its folder."""
+    """Return the function that loads a toy model of this output from its folder."""
 
     def load(folder: Path, data: ReleaseData) -> ToyScorer:
         vectors = load_array(folder / "vectors.npy", np.float32, (ITEMS, FACTORS))
@@ -116,11 +116,11 @@ TOY_LOADERS = {
 def toy_data(
     seed: int, recorded: Mapping[tuple[str, str], float] | None = None
 ) -> tuple[Vocabulary, Catalogue, ReleaseData]:
-    """Draws the users, the catalogue, and ratings of about a quarter of all pairs.
+    """Draw the users, the catalogue, and ratings of about a quarter of all pairs.
 
     Args:
         seed: Seed of the ratings.
-        recorded: Further ratings, by user and item; they replace the drawn ones.
+        recorded: Further ratings by user and item, which replace the drawn ones.
     """
     recorded = recorded or {}
     random = np.random.default_rng(seed)
@@ -150,7 +150,7 @@ def toy_data(
 def toy_ensemble(
     backends: Sequence[str] = BACKENDS, models: Mapping[str, Mapping[str, Output]] = TOY_MODELS
 ) -> Ensemble:
-    """Makes an ensemble with a pair of blends for every subset of the backends."""
+    """Return an ensemble with a pair of blends for every subset of the backends."""
     pairs = {}
     for subset in backend_subsets(backends):
         stars = {"baseline": 1.0}
@@ -166,7 +166,7 @@ def toy_ensemble(
 
 
 def toy_pages(catalogue: Catalogue, data: ReleaseData) -> PrecomputedPages:
-    """The first pages of all users as the gateway's own models rank and predict."""
+    """Return the first pages of all users as ranked and predicted by the gateway's own models."""
     counts = data.matrix.item_counts
     scores = 0.125 + 0.25 * popularity_scores(counts)
     pages = []
@@ -205,17 +205,17 @@ def publish_toy(
     servable: bool = False,
     saved_model: Path | None = None,
 ) -> Manifest:
-    """Publishes a toy release without promoting it.
+    """Publish a toy release without promoting it.
 
     Args:
         store: The store that the release is published to.
         folder: An empty or missing folder where its files are written first.
-        seed: Seed of the ratings and of the models' parameters.
-        published: When it was published; now plus `seed` seconds if None.
+        seed: Seed of the ratings and the parameters of the models.
+        published: The time of publication; now plus `seed` seconds if None.
         backends: The backends whose models the release holds.
-        recorded: Ratings from the feedback log that the release knows, by user and item.
-        mark: The place in the log up to which it knows it.
-        precomputed: Whether it has first pages, for a release without backends.
+        recorded: Ratings from the feedback log that the release includes, by user and item.
+        mark: The position in the log up to which the release includes it.
+        precomputed: Whether it has precomputed first pages, for a release without backends.
         servable: Whether the CF service of `marquee serve` can load the release, whose only model
             is then iALS with random factors. Otherwise only `TOY_LOADERS` can.
         saved_model: A SavedModel that is the release's only model, which the inference service of

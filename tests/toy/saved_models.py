@@ -1,8 +1,8 @@
-"""SavedModels that fit the toy release, among them some that go wrong.
+"""SavedModels that fit the toy release, including faulty ones.
 
     python -m toy.saved_models KIND FOLDER
 
-It imports TensorFlow, so tests run it in a process of its own.
+It imports TensorFlow, so tests run it in a separate process.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from toy.release import FACTORS, ITEMS, USERS
 GOOD, ENDLESS, SOME_ITEMS, SOME_VISITORS = "good", "endless", "some-items", "some-visitors"
 KINDS = (GOOD, ENDLESS, SOME_ITEMS, SOME_VISITORS)
 FIRST_BAD_ITEM = 60
-# The products of large matrices that ENDLESS makes one after another: they take hours.
+# The number of consecutive products of large matrices in ENDLESS, which take hours.
 _PRODUCTS, _SIZE = 20_000, 3_000
 
 
 def save(kind: str, folder: Path) -> None:
-    """Saves a SavedModel in a process of its own.
+    """Save a SavedModel in a separate process.
 
     Args:
-        kind: `GOOD`; `ENDLESS`, which never finishes what a server asks for while it loads it;
-            `SOME_ITEMS`, which fails if it scores one of some items as a candidate; or
-            `SOME_VISITORS`, which fails for visitors whose first rated item is from
-            `FIRST_BAD_ITEM` on.
-        folder: The folder that it is written to.
+        kind: `GOOD`; `ENDLESS`, whose item vectors, which servers need to load it, take hours;
+            `SOME_ITEMS`, which fails for some items as candidates; or
+            `SOME_VISITORS`, which fails for visitors whose first rated item is
+            `FIRST_BAD_ITEM` or later.
+        folder: The folder to write to.
     """
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     command = [sys.executable, "-m", "toy.saved_models", kind, str(folder)]

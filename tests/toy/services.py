@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -26,24 +25,9 @@ from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.runtime import BoundServer
 from toy.release import TOY_LOADERS, TOY_MODELS, publish_toy
+from toy.waiting import WAIT_S, until
 
 T = TypeVar("T")
-
-# Limits end a test that hangs. A heavily loaded machine must not reach them.
-WAIT_S = 120.0
-_CHECK_INTERVAL_S = 0.01
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Waits until a condition holds.
-
-    Raises:
-        AssertionError: It did not hold within `WAIT_S` seconds.
-    """
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, f"the condition did not hold within {WAIT_S:.0f} s"
-        await asyncio.sleep(_CHECK_INTERVAL_S)
 
 
 @dataclass
@@ -63,13 +47,13 @@ class Scoring:
     task: asyncio.Task[None]
 
     async def stop(self, grace: float = 0.5) -> None:
-        """Stops the server; calls in flight have `grace` seconds to end."""
+        """Stop the server; calls in flight have `grace` seconds to end."""
         self.task.cancel()
         await self.bound.stop(grace)
 
     @property
     def address(self) -> str:
-        """The server's host and port."""
+        """Return the server's host and port."""
         return f"127.0.0.1:{self.bound.port}"
 
 
@@ -93,11 +77,11 @@ class Services:
 
     @property
     def address(self) -> str:
-        """The gateway's host and port."""
+        """Return the gateway's host and port."""
         return f"127.0.0.1:{self.gateway.bound.port}"
 
     async def start_backend(self, backend: str, port: int = 0, **changes: Any) -> Scoring:
-        """Starts the scoring server of a backend.
+        """Start the scoring server of a backend.
 
         Args:
             backend: The name of the backend.
@@ -117,7 +101,7 @@ class Services:
         return self.scoring[backend]
 
     async def start_gateway(self, **changes: Any) -> Gateway:
-        """Starts a gateway in front of the scoring servers.
+        """Start a gateway in front of the scoring servers.
 
         Args:
             changes: Settings that differ from those of the tests.
@@ -129,7 +113,7 @@ class Services:
             poll_interval=0.05,
             probe_interval=0.05,
             backend_timeout=WAIT_S,
-            # Other tests than those of overload make many calls at once on a slow machine.
+            # Tests other than those of overload may make many concurrent calls on a slow machine.
             min_computing=256,
             cf_target=self.scoring[CF].address,
             inference_target=self.scoring[INFERENCE].address,
@@ -139,18 +123,18 @@ class Services:
     async def publish(
         self, seed: int, promote: bool = True, backends: Sequence[str] = BACKENDS
     ) -> Manifest:
-        """Publishes another toy release, and promotes it unless told otherwise."""
+        """Publish another toy release, and promote it unless `promote` is false."""
         manifest = publish_toy(self.store, self.folder / f"made{seed}", seed, backends=backends)
         if promote:
             self.store.promote(manifest.release_id)
         return manifest
 
     async def until(self, condition: Callable[[], Any]) -> None:
-        """Waits until a condition holds; see `until`."""
+        """Wait until a condition holds; see the function `until`."""
         await until(condition)
 
     async def until_full(self, gateway: Gateway | None = None) -> None:
-        """Waits until a gateway serves the release in production with all backends."""
+        """Wait until a gateway serves the release in production with all backends."""
         gateway = gateway or self.gateway
         production = self.store.production()
         assert production is not None
@@ -165,7 +149,7 @@ class Services:
         await until(lambda: gateway.bound.is_serving)
 
     async def stop(self) -> None:
-        """Stops the gateway and the scoring servers."""
+        """Stop the gateway and the scoring servers."""
         await self.gateway.stop(0.5)
         for scoring in self.scoring.values():
             await scoring.stop()
@@ -175,7 +159,7 @@ class Services:
 async def toy_services(
     folder: Path, release_backends: Sequence[str] = BACKENDS
 ) -> AsyncIterator[Services]:
-    """Runs the three services over a new toy release.
+    """Run the three services over a new toy release.
 
     Args:
         folder: An empty folder for the release store, the caches and temporary files.
@@ -195,24 +179,24 @@ async def toy_services(
 
 
 class BackgroundLoop:
-    """An event loop in a thread of its own, for servers that synchronous tests call."""
+    """An event loop in a separate thread, for servers that synchronous tests call."""
 
     def __init__(self) -> None:
-        """Starts the thread."""
+        """Start the thread."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine in the loop, and waits for its result.
+        """Run a coroutine in the loop, and wait for its result.
 
         Raises:
-            TimeoutError: It did not end within `WAIT_S` seconds.
+            TimeoutError: The coroutine did not end within `WAIT_S` seconds.
         """
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(WAIT_S)
 
     def stop(self) -> None:
-        """Stops the loop, and waits for its thread."""
+        """Stop the loop, and wait for its thread."""
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

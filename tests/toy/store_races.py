@@ -1,4 +1,4 @@
-"""Processes that change a release store at the same time."""
+"""Processes that change a release store concurrently."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ for _ in range(int(sys.argv[2])):
 """
 
 
-def promote_at_once(
+def promote_concurrently(
     python: str, url: str, release_ids: Sequence[str], rounds: int, env: Mapping[str, str]
 ) -> None:
-    """Runs one process for each release, which promotes it again and again."""
+    """Run one process per release, each of which promotes its release repeatedly."""
     _run_all([[python, "-c", _PROMOTE, url, name, str(rounds)] for name in release_ids], env)
 
 
-def count_at_once(python: str, url: str, rounds: int, env: Mapping[str, str]) -> None:
-    """Runs three processes that increment the number in the file `count`."""
+def count_concurrently(python: str, url: str, rounds: int, env: Mapping[str, str]) -> None:
+    """Run three processes that increment the number in the file `count`."""
     _run_all([[python, "-c", _COUNT, url, str(rounds)]] * 3, env)
 
 
 def check_history(store: ReleaseStore, count: int) -> None:
-    """Checks that each change follows from the one before, and that none is missing."""
+    """Check that each change follows from the previous one, and that none is missing."""
     changes = store.pointer.audit()[::-1]
     assert [state.change.number for state in changes] == list(range(1, count + 1))
     for before, after in itertools.pairwise(changes):

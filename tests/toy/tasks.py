@@ -1,4 +1,4 @@
-"""Work for the tests of tasks; in a module, so that it can be sent to another process."""
+"""Work for tests of tasks; at module level, so that it can be sent to another process."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from marquee_core.tasks.task import Report
 
 @dataclass(frozen=True)
 class Squares:
-    """Squares numbers, and writes down which process did so.
+    """Squares numbers, and records which process did so.
 
     Attributes:
-        folder: A file for each number that was begun, with the ids of the processes.
-        killed: Begun with this number for the first so many times, the process kills itself.
-        kills: How many times that is.
-        refused: This number is an error.
-        waits: Begun with this number, the process never ends.
+        folder: Has a file per started number with the ids of the processes.
+        killed: The process kills itself when it starts this number, `kills` times in total.
+        kills: The number of times that `killed` kills its process.
+        refused: This number raises an error.
+        waits: This number never finishes.
     """
 
     folder: Path
@@ -30,7 +30,7 @@ class Squares:
     waits: int = -1
 
     def __call__(self, number: int, report: Report, /) -> int:
-        """Squares a number."""
+        """Square a number."""
         begun = self.folder / str(number)
         with begun.open("a") as stream:
             stream.write(f"{os.getpid()}\n")

@@ -1,4 +1,4 @@
-"""A small sample with quickly trained models, which several test files evaluate."""
+"""A small sample with quickly trained models, shared by several test files."""
 
 from __future__ import annotations
 

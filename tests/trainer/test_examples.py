@@ -1,4 +1,4 @@
-"""The notebooks in `trainer/examples`: they run, and hold no results of an earlier run."""
+"""The notebooks in `trainer/examples` run, and contain no results of an earlier run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from locations import PROJECT
 
 reader = cast(Any, nbformat.read)
 NOTEBOOKS = sorted((PROJECT / "trainer/examples").glob("*.ipynb"))
-WAIT_S = 240  # generous: the notebook takes about 30 seconds
+WAIT_S = 240  # Generous: the notebook takes about 30 seconds.
 
-# Run in a process of its own, whose event loop and kernel leave nothing behind in this one.
+# Run in a separate process, so that its event loop and kernel do not affect this one.
 RUN = """
 import sys
 import nbformat
@@ -36,7 +36,7 @@ def test_there_are_notebooks() -> None:
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_is_stored_without_outputs(path: Path) -> None:
-    """Results in git would be out of date, and would differ after each run."""
+    """Results in git would be out of date, and would change with every run."""
     notebook: Any = reader(path, as_version=4)
     nbformat.validate(notebook)
     for cell in notebook.cells:

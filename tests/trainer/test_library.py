@@ -20,6 +20,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.ease import EASEConfig
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.models.linear.ease import EASE
+from toy.waiting import PROCESS_S
 
 # The names that users rely on. Removing one breaks their programs.
 PUBLIC = set(
@@ -30,7 +31,7 @@ PUBLIC = set(
 )
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names_are_pinned() -> None:
     """`__all__` has exactly the expected names, and each of them exists."""
     assert set(trainer.__all__) == set(dir(trainer)) == PUBLIC
     for name in trainer.__all__:
@@ -39,25 +40,25 @@ def test_the_public_names_are_these() -> None:
         _ = trainer.lode
 
 
-def test_importing_the_trainer_imports_little() -> None:
-    """Neither NumPy nor anything heavier; loading ratings does not bring TensorFlow's Keras."""
+def test_importing_the_trainer_imports_no_heavy_packages() -> None:
+    """It imports neither NumPy nor anything heavier, and loading ratings does not import Keras."""
     code = "import marquee_trainer, sys; print(*sys.modules)"
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PROCESS_S
     )
     heavy = {"numpy", "polars", "pyarrow", "scipy", "tensorflow", "keras", "optuna", "click"}
     assert not heavy & set(result.stdout.split())
 
 
 def test_a_data_frame_becomes_a_release(tmp_path: Path) -> None:
-    """Load, split, train, evaluate, publish: what is in production is what was trained."""
+    """Load, split, train, evaluate, publish: production has the release that was trained."""
     sample = trainer.load("sample:users=60,items=50,ratings=1400")
     ratings = trainer.from_frame(trainer.to_frame(sample), trainer.items_frame(sample))
     assert ratings.fingerprint() == sample.fingerprint()
     split = trainer.split(ratings)
     assert split.kind == "user-last"
-    mine = EASE(EASEConfig(regularisation=33.0))
-    run = trainer.train(ratings, split, ["item_cf", lambda: mine])
+    own_model = EASE(EASEConfig(regularisation=33.0))
+    run = trainer.train(ratings, split, ["item_cf", lambda: own_model])
     table = trainer.evaluate(run)
     assert table["model"][-1] == "ensemble"
     assert {"item_cf", "ease", "popularity"} < set(table["model"])
@@ -81,16 +82,16 @@ def test_a_data_frame_becomes_a_release(tmp_path: Path) -> None:
     assert other.production() is None
 
 
-def test_an_unknown_model_is_named_before_anything_is_fitted() -> None:
-    """The error lists the models that there are."""
+def test_an_unknown_model_is_reported_before_anything_is_fitted() -> None:
+    """The error lists the available models."""
     ratings = trainer.load("sample:users=60,items=50,ratings=1400")
     split = trainer.split(ratings)
     with pytest.raises(trainer.ConfigurationError, match=r"'eese'; the models are .*ease"):
         trainer.train(ratings, split, ["eese"])
 
 
-def test_what_was_understood_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """The guess of the columns is not silent."""
+def test_the_interpretation_of_a_frame_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """The detected columns are logged."""
     frame = pl.DataFrame({"uid": ["a", "b"], "film": ["x", "y"], "stars": [4, 2]})
     with caplog.at_level(logging.INFO, "marquee_trainer"):
         ratings = trainer.from_frame(frame)
@@ -107,10 +108,10 @@ def test_what_was_understood_is_logged(caplog: pytest.LogCaptureFixture) -> None
     st.booleans(),
     st.booleans(),
 )
-def test_a_frame_makes_an_equal_data_set(
+def test_a_frame_round_trip_preserves_the_data_set(
     rows: dict[tuple[str, str], tuple[float, int]], timed: bool, implicit: bool
 ) -> None:
-    """Out and in again: ids, ratings, times, the kind of feedback and the order stay."""
+    """Ids, ratings, times, the kind of feedback and the order are preserved."""
     strength = "count" if implicit else "rating"
     frame = pl.DataFrame(
         {
@@ -132,8 +133,8 @@ def test_a_frame_makes_an_equal_data_set(
     assert part["user"][0] == next(iter(rows))[0]
 
 
-class OnlyInterchange:
-    """A frame that offers nothing but the data-frame interchange protocol."""
+class InterchangeFrame:
+    """A frame that supports only the data-frame interchange protocol."""
 
     def __init__(self, frame: pl.DataFrame) -> None:
         self._table = frame.to_arrow()
@@ -142,17 +143,17 @@ class OnlyInterchange:
         return self._table.__dataframe__(**options)
 
 
-def test_a_frame_of_another_library_is_read_by_its_protocol() -> None:
-    """`__dataframe__` suffices; what is no frame is refused."""
+def test_any_frame_with_the_interchange_protocol_is_read() -> None:
+    """`__dataframe__` suffices, and other objects are refused."""
     frame = pl.DataFrame({"user": ["a", "b"], "item": ["x", "y"], "rating": [4.0, 2.5]})
     expected = trainer.from_frame(frame).fingerprint()
-    assert trainer.from_frame(OnlyInterchange(frame)).fingerprint() == expected
+    assert trainer.from_frame(InterchangeFrame(frame)).fingerprint() == expected
     with pytest.raises(trainer.RatingsError, match="not dict"):
         trainer.from_frame({"user": ["a"]})
 
 
 def test_the_readme_uses_public_names_in_ten_lines() -> None:
-    """Its example is short, and has nothing that a program could not rely on."""
+    """The example is short, and uses nothing that a program could not rely on."""
     readme = (PROJECT / "trainer/README.md").read_text()
     (block,) = re.findall(r"^```py\n(import marquee_trainer.*?)^```", readme, re.M | re.S)
     assert len(block.splitlines()) <= 10

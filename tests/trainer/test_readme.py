@@ -19,7 +19,7 @@ README = (PROJECT / "trainer/README.md").read_text()
 
 
 def blocks(language: str) -> list[str]:
-    """The code blocks of a language."""
+    """Return the code blocks of a language."""
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
 
 
@@ -29,7 +29,7 @@ BLOCKS = blocks("python")
 def test_the_example_adds_a_model_that_is_better_than_popularity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The blocks run one after another; the scorer they define survives saving and loading."""
+    """The blocks run one after another, and the scorer that they define can be saved and loaded."""
     (tmp_path / "readme_example.py").write_text("\n".join(BLOCKS))
     monkeypatch.syspath_prepend(tmp_path)
     example = importlib.import_module("readme_example")
@@ -50,7 +50,7 @@ def test_the_example_adds_a_model_that_is_better_than_popularity(
 
 
 def test_the_model_of_the_example_is_short() -> None:
-    """It takes at most 60 lines to define the model; the second block evaluates it."""
+    """The model takes at most 60 lines, and a second block evaluates it."""
     assert len(BLOCKS) == 2
     assert len(BLOCKS[0].splitlines()) <= 60
 
@@ -58,7 +58,7 @@ def test_the_model_of_the_example_is_short() -> None:
 def test_the_data_check_of_the_example_prints_what_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The files of the example are read as the document says."""
+    """The files of the example are read as the document shows."""
     tables, (shown,) = blocks("csv"), blocks("text")
     command = re.search(r"^marquee (data check .*)$", README, re.MULTILINE)
     assert command
@@ -73,14 +73,14 @@ def test_the_data_check_of_the_example_prints_what_is_shown(
 
 
 def test_the_comparison_with_the_write_up_names_its_source() -> None:
-    """The published figures are there, with where they come from."""
+    """The published figures and their source are listed."""
     assert '"Movie Recommender System"' in README
     for figure in ("0.6882", "1.0906", "2.2444", "4.4829"):
         assert figure in README
 
 
 def test_every_package_and_file_that_the_readme_names_exists() -> None:
-    """The table of packages and the list of files to touch match the tree."""
+    """The table of packages and the list of files to edit match the tree."""
     layout = re.findall(r"^\| `(\w+)` \| [^|]+ \| `(\w+\.py)` \|$", README, re.MULTILINE)
     packages = PROJECT / "trainer/marquee_trainer"
     for package, module in layout:
@@ -91,5 +91,5 @@ def test_every_package_and_file_that_the_readme_names_exists() -> None:
     paths = re.findall(r"`((?:services|tests|trainer)/[\w/]+\.py)`", README)
     assert paths
     for path in paths:
-        # The files of the example are for the reader to make.
+        # The reader creates the files of the example.
         assert (PROJECT / path).is_file() or "cooccurrence" in path, path

@@ -1,4 +1,4 @@
-"""The threads that linear algebra uses while models are fitted."""
+"""The number of threads that linear algebra uses while models are fitted."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from marquee_trainer.threads import blas_threads, threads_for_system
 
 
 def in_use() -> set[int]:
-    """The numbers of threads of all BLAS libraries that are loaded."""
+    """Return the numbers of threads of all loaded BLAS libraries."""
     np.linalg.inv(np.eye(2))
     return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 
 
-def test_limits_hold_inside_and_are_restored() -> None:
-    """Also nested, as a large system within a fit is."""
+def test_limits_apply_inside_the_block_and_are_restored() -> None:
+    """Limits can be nested, for example for a large system within a fit."""
     with threadpool_limits(2, user_api="blas"):
         before = in_use()
         with blas_threads(1):
@@ -31,7 +31,7 @@ def test_limits_hold_inside_and_are_restored() -> None:
 def test_large_systems_use_all_cores_unless_the_user_has_set_a_number(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Small ones always use one thread."""
+    """Small systems always use one thread."""
     for name in ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.delenv(name, raising=False)
     assert (threads_for_system(100), threads_for_system(5_000)) == (1, usable_cores())

@@ -25,7 +25,7 @@ GENRES = ["Action", "Sci-Fi"]
 
 
 def answer(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
-    """Two items for every user, the last user first; `bad` gets an error."""
+    """Return two items for every user, the last user first, and an error for the user `bad`."""
     for index, subject in reversed(list(enumerate(request.subjects))):
         if subject.user_id == "bad":
             error = pb.BatchRecommendResponse.SubjectError(code=9, message="cannot", reason="NO")
@@ -60,7 +60,7 @@ def gateway() -> Iterator[FakeGateway]:
 
 @pytest.fixture
 def run(gateway: FakeGateway) -> Run:
-    """Runs `marquee batch` against the fake gateway."""
+    """Run `marquee batch` against the fake gateway."""
 
     def invoke(*arguments: str, **options: Any) -> Result:
         environment = {"MARQUEE_ADDRESS": gateway.address}
@@ -72,7 +72,7 @@ def run(gateway: FakeGateway) -> Run:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file, with CSV's texts and empty cells converted."""
+    """Return the rows of a file, with the text and the empty cells of CSV converted."""
     if path.suffix == ".parquet":
         parquet = importlib.import_module("pyarrow.parquet")
         rows: list[dict[str, Any]] = parquet.read_table(path).to_pylist()
@@ -97,7 +97,7 @@ def read(path: Path) -> list[dict[str, Any]]:
 def test_each_format_has_a_row_for_each_item(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
-    """Rows are in the order of the users, however the answers arrive and calls are cut."""
+    """Rows follow the order of the users, whatever the order of the answers and of failed calls."""
     monkeypatch.setattr(_batch, "_FILE_SUBJECTS", 2)
     path = tmp_path / f"picks{suffix}"
     result = run("a", "b", "--file", "-", "--out", str(path), input="c\nd\ne\n")
@@ -122,10 +122,10 @@ def test_each_format_has_a_row_for_each_item(
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_file_of_many_users_takes_several_calls(
+def test_a_large_batch_is_split_into_several_calls(
     run: Run, gateway: FakeGateway, tmp_path: Path
 ) -> None:
-    """The API takes at most 10,000 subjects in a call; the file has those of all calls."""
+    """A file of more than 10,000 users, the limit of one call, is filled by several calls."""
     users = [str(number) for number in range(2_500)]
     result = run("--file", "-", "--out", str(tmp_path / "all.csv"), input="\n".join(users))
     assert result.exit_code == 0, result.output
@@ -134,8 +134,8 @@ def test_a_file_of_many_users_takes_several_calls(
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl"])
-def test_failed_users_are_reported_and_left_out(run: Run, tmp_path: Path, suffix: str) -> None:
-    """The others are in the file, and the exit code says that a part failed."""
+def test_failed_users_are_reported_and_omitted(run: Run, tmp_path: Path, suffix: str) -> None:
+    """The file has the other users, and the exit code reports a partial failure."""
     path = tmp_path / f"picks{suffix}"
     result = run("bad", "b", "--out", str(path))
     assert result.exit_code == 10
@@ -146,10 +146,10 @@ def test_failed_users_are_reported_and_left_out(run: Run, tmp_path: Path, suffix
     assert read(path) == []
 
 
-def test_a_failed_call_leaves_the_old_file_and_nothing_else(
+def test_a_failed_call_leaves_only_the_old_file(
     run: Run, gateway: FakeGateway, tmp_path: Path
 ) -> None:
-    """A file under its name is always complete."""
+    """A failed call neither replaces an existing file nor leaves a temporary one."""
     path = tmp_path / "picks.csv"
     path.write_text("old")
     gateway.on("BatchRecommend", marquee.NotFound("no", reason="RELEASE_NOT_FOUND"))
@@ -167,20 +167,20 @@ def test_a_failed_call_leaves_the_old_file_and_nothing_else(
         (["--out", "picks.csv"], "give user ids"),
     ],
 )
-def test_wrong_usage_is_reported_before_a_call(
+def test_usage_errors_are_reported_before_any_call(
     run: Run, gateway: FakeGateway, arguments: list[str], message: str
 ) -> None:
-    """The exit code is that of wrong usage."""
+    """Invalid options exit with the usage error code, and no call is made."""
     result = run(*arguments)
     assert result.exit_code == 2
     assert message in result.stderr
     assert not gateway.calls
 
 
-def test_parquet_without_pyarrow_says_what_to_install(
+def test_parquet_without_pyarrow_names_the_extra_to_install(
     run: Run, gateway: FakeGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The extra is named, and the formats that need none."""
+    """The error names the extra to install and the formats that need none."""
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     result = run("a", "--out", str(tmp_path / "picks.parquet"))
     assert result.exit_code == 2

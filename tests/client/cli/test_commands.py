@@ -23,7 +23,7 @@ from marquee.v1 import types_pb2
 
 Run: TypeAlias = Callable[..., Result]
 
-# Generous limits in seconds, so that no verdict depends on the speed of the machine: the deadline
+# Generous limits in seconds, so that no result depends on the speed of the machine: the deadline
 # of a call, and how long to wait for another process.
 DEADLINE_S = 60.0
 WAIT_S = 120.0
@@ -130,22 +130,22 @@ def gateway() -> Iterator[FakeGateway]:
 
 @pytest.fixture
 def run(gateway: FakeGateway) -> Run:
-    """Runs `marquee` in this process against the fake gateway."""
+    """Run `marquee` in this process against the fake gateway."""
 
     def invoke(*arguments: str, **options: Any) -> Result:
-        # A test's own --timeout comes later and wins.
+        # A --timeout given by a test comes later and takes precedence.
         return invoke_main(gateway, "--timeout", str(DEADLINE_S), *arguments, **options)
 
     return invoke
 
 
 def invoke_main(gateway: FakeGateway, *arguments: str, **options: Any) -> Result:
-    """Runs `marquee` in this process against a gateway, with the default deadlines."""
+    """Run `marquee` in this process against a gateway, with the default deadlines."""
     return CliRunner().invoke(main, arguments, env={"MARQUEE_ADDRESS": gateway.address}, **options)
 
 
 def squeezed(line: str) -> str:
-    """A line with every run of spaces reduced to one."""
+    """Reduce every run of spaces in a line to one space."""
     return " ".join(line.split())
 
 
@@ -204,7 +204,7 @@ def test_recommend_sends_every_option(run: Run, gateway: FakeGateway) -> None:
 
 
 def test_reasons_are_printed_in_words(run: Run) -> None:
-    """Each reason is printed on one line below the item's title."""
+    """Each reason is printed on its own line below the title of the item."""
     lines = run("recommend", "--user", "42", "--reasons").stdout.splitlines()
     start = lines.index("#1 Star Wars")
     assert [line.strip() for line in lines[start + 1 : start + 5]] == [
@@ -215,10 +215,8 @@ def test_reasons_are_printed_in_words(run: Run) -> None:
     ]
 
 
-def test_reasons_of_an_older_server_are_those_of_item_and_user_cf(
-    run: Run, gateway: FakeGateway
-) -> None:
-    """Reasons that do not name a model contribute stars to item CF and to user CF."""
+def test_reasons_of_older_servers_are_printed_as_stars(run: Run, gateway: FakeGateway) -> None:
+    """Reasons without a model name contribute stars to item CF and user CF."""
     rated = pb.Reason.RatedItem(
         item_id="172", title="Alien", stars=5, similarity=0.5, contribution=0.25
     )
@@ -240,7 +238,7 @@ def test_reasons_of_an_older_server_are_those_of_item_and_user_cf(
     ]
 
 
-def test_a_degraded_answer_says_so(run: Run, gateway: FakeGateway) -> None:
+def test_a_degraded_answer_is_marked(run: Run, gateway: FakeGateway) -> None:
     """The footer shows why an answer is degraded, which models abstained and what was ignored."""
     source = types_pb2.AnswerSource(
         degraded=True,
@@ -266,8 +264,8 @@ def test_a_degraded_answer_says_so(run: Run, gateway: FakeGateway) -> None:
 
 
 @pytest.mark.parametrize("flag", ["--genre", "--genre-all", "--genre-none"])
-def test_unknown_genres_of_a_filter_are_named(flag: str, run: Run, gateway: FakeGateway) -> None:
-    """With the genres that there are; no word of those that are known, in any case of letters."""
+def test_unknown_genres_in_a_filter_are_reported(flag: str, run: Run, gateway: FakeGateway) -> None:
+    """Unknown genres are listed along with the available ones, and letter case is ignored."""
     gateway.on("Recommend", pb.RecommendResponse(source=SOURCE))
     status = pb.GetStatusResponse(release=pb.ReleaseStatus(genres=["Comedy", "Sci-Fi"]))
     gateway.on("GetStatus", status)
@@ -278,8 +276,8 @@ def test_unknown_genres_of_a_filter_are_named(flag: str, run: Run, gateway: Fake
     assert "genres:" not in run("recommend", "--user", "42", flag, "Comdy", "--json").stdout
 
 
-def test_genres_are_not_judged_without_a_list_of_them(run: Run, gateway: FakeGateway) -> None:
-    """An older gateway does not say which there are, and one may refuse to tell its status."""
+def test_genres_are_not_checked_without_a_list(run: Run, gateway: FakeGateway) -> None:
+    """Genres are not checked if the gateway is older or refuses to report its status."""
     gateway.on("GetStatus", pb.GetStatusResponse(release=pb.ReleaseStatus()))
     assert "unknown" not in run("recommend", "--user", "42", "--genre", "x").stdout
     gateway.on("GetStatus", marquee.PermissionDenied("no"))
@@ -289,7 +287,7 @@ def test_genres_are_not_judged_without_a_list_of_them(run: Run, gateway: FakeGat
 
 
 def _batch(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendResponse]:
-    """Recommendations for every user but `bad`, who gets an error."""
+    """Return recommendations for every user except `bad`, which gets an error."""
     for index, subject in enumerate(request.subjects):
         if subject.user_id == "bad":
             error = pb.BatchRecommendResponse.SubjectError(
@@ -307,7 +305,7 @@ def _batch(request: pb.BatchRecommendRequest) -> Iterator[pb.BatchRecommendRespo
 def test_batch_takes_users_from_arguments_and_standard_input(
     run: Run, gateway: FakeGateway
 ) -> None:
-    """All users are sent in one call; blank lines of the file are skipped."""
+    """All users are sent in one call, and blank lines of the file are skipped."""
     gateway.on("BatchRecommend", _batch)
     result = run("batch", "1", "2", "--file", "-", input="3\n\n 4 \n")
     assert result.exit_code == 0, result.output
@@ -317,8 +315,8 @@ def test_batch_takes_users_from_arguments_and_standard_input(
         assert f"user {user}\n\n#  item" in result.stdout
 
 
-def test_a_batch_that_fails_in_part_has_its_exit_code(run: Run, gateway: FakeGateway) -> None:
-    """Answers are printed on stdout, failed subjects on stderr."""
+def test_a_partly_failed_batch_has_its_own_exit_code(run: Run, gateway: FakeGateway) -> None:
+    """Answers are printed to stdout, and failed subjects to stderr."""
     gateway.on("BatchRecommend", _batch)
     result = run("batch", "bad", "2")
     assert result.exit_code == 10
@@ -326,8 +324,8 @@ def test_a_batch_that_fails_in_part_has_its_exit_code(run: Run, gateway: FakeGat
     assert result.stderr == "user bad: MODEL_ABSTAINS: cannot\n"
 
 
-def test_batch_json_is_a_line_for_each_answer(run: Run, gateway: FakeGateway) -> None:
-    """Scripts can read one answer per line, including failed ones."""
+def test_batch_json_has_one_line_per_answer(run: Run, gateway: FakeGateway) -> None:
+    """With `--json`, each answer is one line, including failed ones."""
     gateway.on("BatchRecommend", _batch)
     result = run("batch", "bad", "2", "--json")
     assert result.exit_code == 10
@@ -346,7 +344,7 @@ def test_batch_without_users_is_a_usage_error(run: Run) -> None:
     assert run("batch").exit_code == 2
 
 
-def test_predict(run: Run, gateway: FakeGateway) -> None:
+def test_predict_keeps_the_order_of_its_arguments(run: Run, gateway: FakeGateway) -> None:
     """Predictions are printed in the order of the arguments; unknown items are marked."""
     predictions = [pb.PredictedRating(item_id="9", stars=3.5), pb.PredictedRating(item_id="x")]
     gateway.on("PredictRatings", pb.PredictRatingsResponse(predictions=predictions, source=SOURCE))
@@ -360,10 +358,8 @@ def test_predict(run: Run, gateway: FakeGateway) -> None:
     assert rows == [["9", "3.50"], ["x", "unknown"]]
 
 
-def test_the_weights_below_stars_are_those_that_the_stars_were_made_with(
-    run: Run, gateway: FakeGateway
-) -> None:
-    """Stars are made with rating weights, lists with ranking weights; weights of 0 are left out."""
+def test_lists_and_stars_show_their_own_weights(run: Run, gateway: FakeGateway) -> None:
+    """Predicted stars are shown with rating weights, lists with ranking weights, without zeros."""
     source = types_pb2.AnswerSource(
         models=[
             types_pb2.ModelWeight(model="mf", ranking_weight=0.25, rating_weight=0.5),
@@ -376,8 +372,8 @@ def test_the_weights_below_stars_are_those_that_the_stars_were_made_with(
     assert "models: mf 0.25, ease 2\n" in run("recommend", "--user", "42").stdout
 
 
-def test_shares_of_nothing_are_not_reasons(run: Run, gateway: FakeGateway) -> None:
-    """A share that would be shown as +0.000 explains nothing."""
+def test_negligible_shares_are_not_printed(run: Run, gateway: FakeGateway) -> None:
+    """A share that would be printed as +0.000 is omitted."""
     reasons = [
         pb.Reason(model_share=pb.Reason.ModelShare(model=model, contribution=amount))
         for model, amount in (("intercept", 0.0), ("mf", -0.0004), ("ease", -0.5))
@@ -391,18 +387,18 @@ def test_shares_of_nothing_are_not_reasons(run: Run, gateway: FakeGateway) -> No
 
 
 @pytest.mark.parametrize("command", [("recommend",), ("predict", "50")])
-def test_an_answer_for_nobody_is_a_usage_error(
+def test_a_request_without_a_subject_is_a_usage_error(
     run: Run, gateway: FakeGateway, command: tuple[str, ...]
 ) -> None:
-    """The error names the options, not the fields of a request, and nothing is sent."""
+    """The error names the options rather than the request fields, and nothing is sent."""
     result = run(*command)
     assert result.exit_code == 2
     assert "give at least one of --user, --rate and --like" in result.stderr
     assert not gateway.calls
 
 
-def test_an_item_rated_again_is_sent_once_as_the_latest(run: Run, gateway: FakeGateway) -> None:
-    """Ratings are sent in the order given; a repeated item moves to the end."""
+def test_an_item_rated_twice_is_sent_once_as_the_latest(run: Run, gateway: FakeGateway) -> None:
+    """Ratings are sent in the order given, and a repeated item moves to the end."""
     gateway.on("Recommend", pb.RecommendResponse(source=SOURCE))
     run("recommend", "--rate", "50=5", "--rate", "18=4", "--rate", "50=3")
     assert gateway.calls[0].request.subject.ratings == [
@@ -411,7 +407,7 @@ def test_an_item_rated_again_is_sent_once_as_the_latest(run: Run, gateway: FakeG
     ]
 
 
-def test_similar(run: Run, gateway: FakeGateway) -> None:
+def test_similar_prints_titles(run: Run, gateway: FakeGateway) -> None:
     """The item, the limit and the filter are sent, and titles are printed."""
     similar = pb.SimilarItem(item_id="50", rank=1, similarity=0.5, metadata=STAR_WARS)
     gateway.on("SimilarItems", pb.SimilarItemsResponse(items=[similar], source=SOURCE))
@@ -427,7 +423,7 @@ def test_similar(run: Run, gateway: FakeGateway) -> None:
     assert "0.500" in result.stdout
 
 
-def test_search(run: Run, gateway: FakeGateway) -> None:
+def test_search_joins_its_arguments(run: Run, gateway: FakeGateway) -> None:
     """Several arguments are joined into one query."""
     result = run("search", "star", "wars")
     assert gateway.calls[0].request == pb.SearchItemsRequest(query="star wars", page_size=10)
@@ -436,14 +432,14 @@ def test_search(run: Run, gateway: FakeGateway) -> None:
     assert "Nothing found." in run("search", "xyz").stdout
 
 
-def test_item(run: Run) -> None:
-    """An item is shown with the number and mean of its ratings."""
+def test_item_prints_its_statistics(run: Run) -> None:
+    """An item is printed with the number and the mean of its ratings."""
     row = run("item", "50").stdout.splitlines()[2]
     assert squeezed(row) == "50 Star Wars 1977 Action, Sci-Fi 1,583 4.25"
 
 
-def test_status_names_what_the_gate_did_not_agree_with(run: Run, gateway: FakeGateway) -> None:
-    """Checks that agree are left to --json."""
+def test_status_lists_gate_checks_that_did_not_pass(run: Run, gateway: FakeGateway) -> None:
+    """Checks that passed are shown only with --json."""
     kinds = (("ranking", "promote", "is better"), ("overlap", "ask", "3 % of the items stay"))
     checks = [pb.GateVerdict.Check(name=n, decision=d, text=t) for n, d, t in kinds]
     verdict = pb.GateVerdict(decision="ask", compared_release_id="r0", checks=checks)
@@ -454,8 +450,8 @@ def test_status_names_what_the_gate_did_not_agree_with(run: Run, gateway: FakeGa
     assert "is better" not in output
 
 
-def test_status(run: Run, gateway: FakeGateway) -> None:
-    """The release, its models with metrics, and the backends with their last error are shown."""
+def test_status_shows_release_models_and_backends(run: Run, gateway: FakeGateway) -> None:
+    """The status shows the release, its models' metrics, and the last error of each backend."""
     output = run("status").stdout
     assert "The promoted release is not in service: inference does not hold it" in output
     assert "80,000 ratings by 943 users of 1,682 items, from sample(seed=0)" in output
@@ -482,8 +478,8 @@ def test_status(run: Run, gateway: FakeGateway) -> None:
     assert f"No release is in service: {reason}\n" in run("status").stdout
 
 
-def test_experiments_are_shown(run: Run, gateway: FakeGateway) -> None:
-    """An answer names its arm; the status shows the arms, and which of them cannot answer."""
+def test_answers_and_status_show_experiments(run: Run, gateway: FakeGateway) -> None:
+    """An answer names its arm, and the status lists the arms and which of them cannot answer."""
     source = types_pb2.AnswerSource(release_id="r1", experiment="launch", arm="calm")
     gateway.on("Recommend", pb.RecommendResponse(source=source))
     assert "experiment: launch, arm calm" in run("recommend", "--user", "42").stdout
@@ -510,8 +506,8 @@ def test_experiments_are_shown(run: Run, gateway: FakeGateway) -> None:
     assert "experiments in the store cannot be read: damaged" in run("status").stdout
 
 
-def test_status_reaches_a_gateway_that_is_not_serving(run: Run, gateway: FakeGateway) -> None:
-    """The command line does no health check, so it can show why the gateway is not serving."""
+def test_status_works_if_the_gateway_is_not_serving(run: Run, gateway: FakeGateway) -> None:
+    """The command skips the health check, so it can show why the gateway is not serving."""
     gateway.serving = False
     assert run("status").exit_code == 0
 
@@ -528,7 +524,7 @@ def test_status_reaches_a_gateway_that_is_not_serving(run: Run, gateway: FakeGat
     ],
 )
 def test_json_is_one_document(run: Run, arguments: tuple[str, ...]) -> None:
-    """`--json` prints one JSON document, without the protobuf messages."""
+    """`--json` prints one JSON document without the underlying protobuf messages."""
     result = run(*arguments, "--json")
     assert result.exit_code == 0, result.output
     document = json.loads(result.stdout)
@@ -536,8 +532,8 @@ def test_json_is_one_document(run: Run, arguments: tuple[str, ...]) -> None:
     assert "raw" not in result.stdout
 
 
-def test_json_has_the_names_of_the_library(run: Run) -> None:
-    """JSON has the field names of the dataclasses; each reason also has its kind."""
+def test_json_uses_the_field_names_of_the_library(run: Run) -> None:
+    """JSON has the field names of the dataclasses, and each reason also has its kind."""
     document = json.loads(run("recommend", "--user", "42", "--json").stdout)
     (entry,) = document["items"]
     assert entry["metadata"] == {
@@ -591,10 +587,10 @@ def test_json_has_the_names_of_the_library(run: Run) -> None:
         (marquee.Internal("\x1b[2J\n"), 1, "Error: INTERNAL: �[2J�"),
     ],
 )
-def test_errors_are_one_line_and_an_exit_code(
+def test_errors_print_one_line_and_set_the_exit_code(
     run: Run, gateway: FakeGateway, error: marquee.MarqueeError, exit_code: int, line: str
 ) -> None:
-    """Each class of errors has an exit code and prints one line on stderr, nothing on stdout."""
+    """Each class of error has an exit code, and prints one line to stderr and nothing to stdout."""
     gateway.on("Recommend", error)
     result = run("recommend", "--user", "42")
     assert (result.exit_code, result.stdout, result.stderr) == (exit_code, "", f"{line}\n")
@@ -610,8 +606,8 @@ def test_the_help_documents_every_exit_code(run: Run) -> None:
     assert documented == {*range(11), 130}
 
 
-def test_an_unreachable_gateway_is_named_by_its_address() -> None:
-    """The error also says in short why it cannot be reached, and what can be done."""
+def test_the_error_for_an_unreachable_gateway_names_its_address() -> None:
+    """The error also says briefly why the gateway cannot be reached and what to do."""
     with FakeGateway() as gateway:
         address = gateway.address
     result = CliRunner().invoke(main, ["-a", address, "--timeout", str(DEADLINE_S), "status"])
@@ -637,13 +633,13 @@ def test_an_unreachable_gateway_is_named_by_its_address() -> None:
         ("no-such-command",),
     ],
 )
-def test_a_mistaken_command_line_is_a_usage_error(run: Run, arguments: tuple[str, ...]) -> None:
-    """Wrong usage exits with 2."""
+def test_an_invalid_command_line_is_a_usage_error(run: Run, arguments: tuple[str, ...]) -> None:
+    """An invalid command line exits with status 2."""
     assert run(*arguments).exit_code == 2
 
 
 def test_a_client_certificate_needs_its_key(run: Run, tmp_path: Path) -> None:
-    """A certificate without its key is wrong usage."""
+    """A client certificate without its key is a usage error."""
     certificate = tmp_path / "client.pem"
     certificate.touch()
     assert run("--tls-cert", str(certificate), "status").exit_code == 2
@@ -661,9 +657,9 @@ def test_a_client_certificate_needs_its_key(run: Run, tmp_path: Path) -> None:
 def test_connection_options_reach_the_call(
     gateway: FakeGateway, arguments: tuple[str, ...], seconds: float, authorization: str | None
 ) -> None:
-    """Calls have the given deadline and token; by default 5 seconds, or a minute for a batch."""
+    """Calls have the given deadline and token; the default is 5 s, or a minute for a batch."""
     start = time.monotonic()
-    # On a slow machine a short deadline may pass before the call arrives.
+    # On a slow machine, a short deadline may expire before the call arrives.
     while not gateway.calls:
         invoke_main(gateway, *arguments)
     took = time.monotonic() - start
@@ -672,7 +668,7 @@ def test_connection_options_reach_the_call(
 
 
 def test_a_token_is_sent_in_plaintext_only_if_allowed(run: Run) -> None:
-    """Without the flag it is wrong usage; with it the call is made, and reaches no server here."""
+    """Sending a token in plaintext is a usage error unless the flag allows it."""
     remote = ("--address", "gateway.invalid:1", "--timeout", "0.5", "--token", "t")
     assert run(*remote, "status").exit_code == 2
     assert run(*remote, "--allow-insecure-token", "status").exit_code not in (0, 2)
@@ -681,8 +677,8 @@ def test_a_token_is_sent_in_plaintext_only_if_allowed(run: Run) -> None:
 MARQUEE = [sys.executable, "-c", "from marquee.cli import main; main()"]
 
 
-def test_as_a_process(gateway: FakeGateway) -> None:
-    """The command also works in a process of its own."""
+def test_the_command_runs_as_a_process(gateway: FakeGateway) -> None:
+    """The command also works as a separate process."""
     options = ["--address", gateway.address, "--timeout", str(DEADLINE_S)]
     command = [*MARQUEE, *options, "recommend", "--user", "42", "--json"]
     result = subprocess.run(command, check=True, capture_output=True, text=True, timeout=WAIT_S)
@@ -691,7 +687,7 @@ def test_as_a_process(gateway: FakeGateway) -> None:
 
 
 def test_an_interrupt_has_its_exit_code(gateway: FakeGateway) -> None:
-    """Ctrl-C ends a command with exit code 130 and no traceback."""
+    """Ctrl-C ends a command with exit code 130 and without a traceback."""
     called, release = threading.Event(), threading.Event()
 
     def hang(_: object) -> tuple[()]:

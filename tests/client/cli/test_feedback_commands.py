@@ -28,7 +28,7 @@ def gateway() -> Iterator[FakeGateway]:
 
 @pytest.fixture
 def run(gateway: FakeGateway) -> Run:
-    """Runs `marquee` in this process against the fake gateway."""
+    """Run `marquee` in this process against the fake gateway."""
 
     def invoke(*arguments: str, **options: Any) -> Result:
         return CliRunner().invoke(
@@ -42,7 +42,7 @@ def run(gateway: FakeGateway) -> Run:
 
 
 def test_rate_records_ratings_likes_and_dislikes(run: Run, gateway: FakeGateway) -> None:
-    """In one call; the output says how many are new."""
+    """All events are recorded in one call, and the output says how many are new."""
     gateway.on("RecordFeedback", pb.RecordFeedbackResponse(recorded_count=3, duplicate_count=1))
     result = run("rate", "42", "50=5", "a=b=3.5", "--like", "7", "--dislike", "8", "--list", "r")
     assert result.output == "3 recorded, 1 already recorded\n"
@@ -67,16 +67,16 @@ def test_rate_records_ratings_likes_and_dislikes(run: Run, gateway: FakeGateway)
         ("feedback", "delete", "42", "--item", "1", "--event", "2"),
     ],
 )
-def test_wrong_usage_sends_nothing(
+def test_usage_errors_send_nothing(
     run: Run, gateway: FakeGateway, arguments: tuple[str, ...]
 ) -> None:
-    """The exit code is that of wrong usage."""
+    """Invalid options exit with the usage error code before any call."""
     assert run(*arguments).exit_code == 2
     assert not gateway.calls
 
 
-def test_list_shows_the_events(run: Run, gateway: FakeGateway) -> None:
-    """As a table, and as JSON with the client's field names."""
+def test_list_prints_events_as_a_table_and_as_json(run: Run, gateway: FakeGateway) -> None:
+    """Events are printed as a table, or as JSON with the field names of the client."""
     event = pb.FeedbackEvent(
         user_id="42",
         item_id="50",
@@ -98,8 +98,8 @@ def test_list_shows_the_events(run: Run, gateway: FakeGateway) -> None:
     assert run("feedback", "list", "42").output == "No events.\n"
 
 
-def test_forget_asks_before_it_deletes(run: Run, gateway: FakeGateway) -> None:
-    """Without a yes nothing is sent."""
+def test_forget_asks_for_confirmation(run: Run, gateway: FakeGateway) -> None:
+    """Nothing is sent unless the user confirms."""
     gateway.on("ForgetUser", pb.ForgetUserResponse(deleted_count=3))
     assert run("feedback", "forget", "42", input="n\n").exit_code == 1
     assert not gateway.calls
@@ -107,8 +107,8 @@ def test_forget_asks_before_it_deletes(run: Run, gateway: FakeGateway) -> None:
     assert run("feedback", "forget", "42", "--yes").output == "3 deleted\n"
 
 
-def test_a_missing_token_has_the_exit_code_of_tokens(run: Run, gateway: FakeGateway) -> None:
-    """As for other commands."""
+def test_a_missing_token_exits_as_unauthenticated(run: Run, gateway: FakeGateway) -> None:
+    """The exit code is that of other commands that lack a token."""
     gateway.on("ListFeedback", marquee.PermissionDenied("no", reason="ADMIN_REQUIRED"))
     result = run("feedback", "list", "42")
     assert result.exit_code == 6
@@ -116,7 +116,7 @@ def test_a_missing_token_has_the_exit_code_of_tokens(run: Run, gateway: FakeGate
 
 
 def test_status_shows_the_feedback_log(run: Run, gateway: FakeGateway) -> None:
-    """How far behind it is, and what is wrong."""
+    """The status shows how far the log lags behind, and its last error."""
     state = recommender_service_pb2.FeedbackStatus(
         healthy=False, log_position=1234, lag_seconds=2.5, user_count=7, last_error="refused"
     )

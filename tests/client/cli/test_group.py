@@ -14,11 +14,12 @@ from click.testing import CliRunner
 
 import marquee
 from marquee.cli import _group, main
+from toy.waiting import PROCESS_S
 
 
 @pytest.fixture
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The entry points by name; a test adds its own, and the installed ones are hidden."""
+    """Return the entry points by name; a test adds its own, and the installed ones are hidden."""
     points: dict[str, str] = {}
     monkeypatch.setattr(
         _group,
@@ -30,13 +31,13 @@ def plug_in(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return points
 
 
-def test_the_version_is_the_distribution_s() -> None:
+def test_version_prints_the_version_of_the_distribution() -> None:
     """`--version` prints the name and version of the distribution."""
     result = CliRunner().invoke(main, ["--version"], prog_name="marquee")
     assert result.stdout == f"marquee {marquee.__version__}\n"
 
 
-def test_a_plug_in_runs(plug_in: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plug_in_command_runs(plug_in: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
     """A command found by its entry point runs with its own arguments."""
     module = ModuleType("marquee_test_plug_in")
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -53,15 +54,15 @@ def test_a_plug_in_runs(plug_in: dict[str, str], monkeypatch: pytest.MonkeyPatch
 
 
 def test_help_imports_no_plug_in(plug_in: dict[str, str]) -> None:
-    """Help lists every installed command, even one that cannot be imported."""
+    """Help lists every installed command, including one that cannot be imported."""
     plug_in["train"] = "no_such_module:train"
     result = CliRunner().invoke(main, ["--help"])
     assert result.exit_code == 0
     assert "Train all models and publish a release." in result.stdout
 
 
-def test_every_installed_command_has_its_help() -> None:
-    """The table has the short help and the extra of each of the project's own plug-ins."""
+def test_help_describes_every_installed_command() -> None:
+    """The table has the short help and the extra of each plug-in of the project."""
     installed = {
         entry.name
         for entry in entry_points(group=_group.ENTRY_POINTS)
@@ -108,13 +109,13 @@ def test_a_missing_extra_is_named(
     )
 
 
-def test_a_missing_module_of_the_project_is_a_defect(plug_in: dict[str, str]) -> None:
-    """No extra installs it, so the traceback is shown."""
+def test_a_missing_module_of_the_project_shows_its_traceback(plug_in: dict[str, str]) -> None:
+    """A missing module of the project is a defect, which no extra would fix."""
     plug_in["serve"] = "marquee_no_such_package:serve"
     assert isinstance(CliRunner().invoke(main, ["serve"]).exception, ModuleNotFoundError)
 
 
-def test_an_entry_point_that_is_no_command_is_refused(plug_in: dict[str, str]) -> None:
+def test_an_entry_point_that_is_not_a_command_is_refused(plug_in: dict[str, str]) -> None:
     """The error says that the entry point is not a click command."""
     plug_in["odd"] = "math:pi"
     result = CliRunner().invoke(main, ["odd"])
@@ -122,7 +123,7 @@ def test_an_entry_point_that_is_no_command_is_refused(plug_in: dict[str, str]) -
     assert "not a click command" in result.stderr
 
 
-def test_help_imports_little() -> None:
+def test_help_imports_no_heavy_packages() -> None:
     """`marquee --help` imports neither gRPC nor any package that only extras need."""
     code = (
         "import sys\nfrom marquee.cli import main\n"
@@ -130,15 +131,15 @@ def test_help_imports_little() -> None:
         "print('modules', *sys.modules)"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PROCESS_S
     )
     modules = set(result.stdout.partition("\nmodules ")[2].split())
     assert "marquee.cli" in modules
     assert not {"grpc", "google.protobuf", "numpy", "marquee_services.commands.serve"} & modules
 
 
-def test_an_option_of_the_connection_behind_the_command_is_explained() -> None:
-    """The error says where it belongs, in place of suggesting another option."""
+def test_a_misplaced_connection_option_is_explained() -> None:
+    """The error says where the option belongs instead of suggesting another option."""
     result = CliRunner().invoke(main, ["recommend", "--address", "x:1"], prog_name="marquee")
     assert result.exit_code == 2
     expected = "--address must precede the command: marquee --address … recommend"

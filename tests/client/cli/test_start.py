@@ -1,4 +1,4 @@
-"""The start of the command: an interrupt ends it in silence, whatever is being imported."""
+"""The start of the command line: an interrupt while modules are imported prints nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from marquee_start import ended_by_interrupt
 
-# Runs `marquee`, and sends itself SIGINT when it begins to import a module.
+# Runs `marquee`, which sends itself SIGINT when it begins to import a given module.
 START = """
 import importlib.abc, os, signal, sys
 
@@ -22,7 +22,7 @@ class Interrupt(importlib.abc.MetaPathFinder):
         if name == self.module:
             os.kill(os.getpid(), signal.SIGINT)
 
-# Whoever runs the tests may have it ignored, as a shell does for what it starts in the background.
+# SIGINT may be ignored here: a shell ignores it in the background processes that it starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.meta_path.insert(0, Interrupt(sys.argv.pop(1)))
 import marquee_start
@@ -49,8 +49,8 @@ def test_an_interrupt_while_modules_are_imported_is_silent(
     assert (done.returncode, done.stderr) == (130, "")
 
 
-def test_other_handlers_stay() -> None:
-    """Those of the program, during the block and afterwards; the default one comes back."""
+def test_other_signal_handlers_are_preserved() -> None:
+    """A handler of the program is left in place, and the default one is restored afterwards."""
     before = signal.getsignal(signal.SIGINT)
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -21,7 +21,7 @@ def test_columns_are_as_wide_as_their_widest_cell() -> None:
 
 
 def test_wide_and_combining_characters_keep_columns_straight() -> None:
-    """Columns are aligned by their width on a terminal, not by the number of code points."""
+    """Columns are aligned by their width on a terminal rather than the number of code points."""
     text = table.render(("title", "year"), [("七人の侍", "1954"), ("Ame\u0301lie", "2001")], "<<")
     assert text.splitlines() == [
         "title     year",
@@ -38,33 +38,33 @@ def test_a_title_cannot_control_the_terminal() -> None:
 
 
 @pytest.mark.parametrize("align", ["", "<", "<<<"])
-def test_an_alignment_for_each_column(align: str) -> None:
+def test_the_number_of_alignments_is_checked(align: str) -> None:
     """An alignment whose length differs from the number of headers is an error."""
     with pytest.raises(ValueError, match="zip"):
         table.render(("a", "b"), [("1", "2")], align)
 
 
-def test_a_cell_for_each_column() -> None:
+def test_the_number_of_cells_is_checked() -> None:
     """A row with fewer cells than headers is an error."""
     with pytest.raises(ValueError, match="zip"):
         table.render(("a", "b"), [("1",)], "<<")
 
 
 @pytest.mark.parametrize("align", ["lr", "<>"])
-def test_both_spellings_of_an_alignment(align: str) -> None:
-    """Letters and signs mean the same."""
+def test_alignments_may_be_letters_or_signs(align: str) -> None:
+    """Letters and signs mean the same alignment."""
     text = table.render(("title", "year"), [("Alien", "1979"), ("M", "31")], align)
     assert text.splitlines()[2:] == ["Alien  1979", "M        31"]
 
 
 def test_an_unknown_alignment_is_refused() -> None:
-    """A number is never aligned left by a slip."""
+    """An alignment other than the documented ones is an error."""
     with pytest.raises(ValueError, match="not 'R'"):
         table.render(("a",), [("1",)], "R")
 
 
-def test_text_is_wrapped_to_fit_before_anything_is_left_out() -> None:
-    """Numbers stay whole and on the first line of their row."""
+def test_text_is_wrapped_before_columns_are_omitted() -> None:
+    """Text is wrapped to fit, while numbers stay whole on the first line of their row."""
     row = ("1", "The Good, the Bad and the Ugly", "4.51")
     text = table.render(("#", "title", "stars"), [row], "rlr", max_width=26)
     assert text.splitlines() == [
@@ -75,8 +75,8 @@ def test_text_is_wrapped_to_fit_before_anything_is_left_out() -> None:
     ]
 
 
-def test_columns_that_do_not_fit_are_named() -> None:
-    """The least important ones go first, and the last line names them."""
+def test_columns_that_do_not_fit_are_listed() -> None:
+    """The least important columns are omitted first, and the last line lists them."""
     headers = ("model", "score", "extra", "error")
     text = table.render(
         headers, [("ease", "0.1", "0.2", "0.3")], "lrrr", droppable=("extra",), max_width=30
@@ -99,7 +99,7 @@ def test_columns_that_do_not_fit_are_named() -> None:
 def test_a_table_is_never_wider_than_the_terminal(
     rows: list[tuple[str, str, str]], limit: int
 ) -> None:
-    """Whatever the cells hold, and no letter of a shown cell is lost."""
+    """Any table fits the terminal, and no letter of a shown cell is lost."""
     text = table.render(("a", "b", "c"), rows, "lll", max_width=limit)
     assert max(map(table.width, text.splitlines())) <= limit
     full = table.render(("a", "b", "c"), rows, "lll", max_width=10_000)

@@ -22,7 +22,7 @@ USERS = 100_000
 @pytest.mark.parametrize("shares", [(50.0, 50.0), (90.0, 10.0), (1.0, 33.3, 65.7)])
 @pytest.mark.parametrize("form", ["{}", "user-{:08d}", "{:x}@example.org"])
 def test_users_are_assigned_in_proportion(shares: tuple[float, ...], form: str) -> None:
-    """Over 100,000 ids each arm gets its share to within one percent of all users."""
+    """Over 100,000 ids, the share of each arm is accurate to one percent of all users."""
     names = ("control", "b", "c")
     arms = [Arm(names[place], "r", share) for place, share in enumerate(shares)]
     experiment = toy_experiment(*arms)
@@ -34,7 +34,7 @@ def test_users_are_assigned_in_proportion(shares: tuple[float, ...], form: str) 
 
 
 def test_the_assignment_is_the_same_in_another_process() -> None:
-    """Python's own hashes differ from process to process; the assignment must not."""
+    """The hash of Python differs between processes, but the assignment does not."""
     code = (
         "from toy.experiments import toy_experiment as t\n"
         "print(''.join(str(t().assign(f'u{n}')) for n in range(200)))"
@@ -48,7 +48,7 @@ def test_the_assignment_is_the_same_in_another_process() -> None:
 
 
 def test_experiments_assign_independently() -> None:
-    """Who gets the candidate in one experiment says nothing about the next one."""
+    """The arm of a user in one experiment does not predict the arm in the next one."""
     first, second = toy_experiment(name="first"), toy_experiment(name="second")
     both = sum(
         first.assign(str(number)) == second.assign(str(number)) == 1 for number in range(USERS)
@@ -56,8 +56,8 @@ def test_experiments_assign_independently() -> None:
     assert abs(both / USERS - 0.25) < 0.01
 
 
-def test_a_larger_share_takes_no_user_from_an_arm() -> None:
-    """Users of the first arm keep it if its share is larger."""
+def test_increasing_a_share_keeps_its_users() -> None:
+    """Users of the first arm stay in it if its share increases."""
     small = toy_experiment(Arm("control", "r", 10.0), Arm("b", "r", 90.0))
     large = toy_experiment(Arm("control", "r", 60.0), Arm("b", "r", 40.0))
     for number in range(2_000):
@@ -79,7 +79,7 @@ def test_a_larger_share_takes_no_user_from_an_arm() -> None:
     ],
 )
 def test_invalid_arms_are_refused(arms: list[tuple[str, float]], message: str) -> None:
-    """The error says what is wrong with them."""
+    """The error says what is wrong with the arms."""
     with pytest.raises(ExperimentError, match=message):
         toy_experiment(*(Arm(name, "r", share) for name, share in arms))
 
@@ -96,13 +96,13 @@ def test_invalid_arms_are_refused(arms: list[tuple[str, float]], message: str) -
     ],
 )
 def test_invalid_experiments_are_refused(changes: dict[str, object], message: str) -> None:
-    """The error says what is wrong with them."""
+    """The error says what is wrong with the definition."""
     with pytest.raises(ExperimentError, match=message):
         toy_experiment(**changes)  # type: ignore[arg-type]
 
 
-def test_an_experiment_survives_json() -> None:
-    """What is read is what was written."""
+def test_an_experiment_is_unchanged_by_a_json_round_trip() -> None:
+    """An experiment that is read equals the one that was written."""
     arm = Arm("calm", "r2", 10.0, {"ease": 0.5, "popularity": 1.0})
     experiment = replace(
         toy_experiment(Arm("control", "r1", 90.0), arm), ended_at="x", outcome="stopped"
@@ -119,7 +119,7 @@ _JSON = st.recursive(
 
 @given(st.sampled_from(sorted(toy_experiment().to_json())), _JSON)
 def test_a_damaged_experiment_is_refused_or_valid(field: str, value: object) -> None:
-    """Whatever replaces a field, reading ends with an experiment or with ArtifactError."""
+    """Replacing any field gives a valid experiment or an ArtifactError."""
     raw = {**toy_experiment().to_json(), field: value}
     try:
         experiment = Experiment.from_json(raw)
@@ -137,15 +137,15 @@ def test_a_damaged_experiment_is_refused_or_valid(field: str, value: object) -> 
         ("b=r1@ease=0.7,ials=-1:5", Arm("b", "r1", 5.0, {"ease": 0.7, "ials": -1.0})),
     ],
 )
-def test_arms_are_parsed(text: str, arm: Arm) -> None:
-    """A release with its own blend, or with other ranking weights."""
+def test_both_forms_of_an_arm_are_parsed(text: str, arm: Arm) -> None:
+    """An arm is a release, with its own blend or with other ranking weights."""
     assert parse_arm(text, "live") == arm
 
 
 @pytest.mark.parametrize(
     "text", ["", "r1:90", "a=r1", "a=r1:x", "a=r1@:5", "a=r1@m,m:5", "a=r1@m=x:5", "a=a/b:5"]
 )
-def test_other_forms_of_arms_are_refused(text: str) -> None:
-    """The error is one that the command reports in a line."""
+def test_malformed_arms_are_refused(text: str) -> None:
+    """The error is one that the command reports in one line."""
     with pytest.raises(ExperimentError):
         parse_arm(text, "live")

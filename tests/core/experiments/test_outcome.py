@@ -24,7 +24,7 @@ from toy.experiments import toy_experiment
 
 
 class Recorded:
-    """Lists and events of an experiment."""
+    """The lists and events of an experiment."""
 
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
@@ -32,7 +32,7 @@ class Recorded:
         self.entries: list[LogEntry] = []
 
     def list(self, user: str, times: int = 1) -> str:
-        """Gives a user lists; returns the id of one of them."""
+        """Record lists of a user, and return the id of one of them."""
         arm = self.experiment.assign(user)
         count = ListCount(self.experiment.experiment_id, arm, user_digest(user), times)
         self.counts.append(count)
@@ -47,26 +47,26 @@ class Recorded:
         value: float = 0.0,
         time: int = 0,
     ) -> None:
-        """Records an event."""
+        """Record an event."""
         position = len(self.entries) + 1
         event = FeedbackEvent(user, item, kind, value, time or position, str(position), list_id)
         self.entries.append(LogEntry(position, EntryType.EVENT, event, 0, b""))
 
     @property
     def outcome(self) -> Outcome:
-        """The outcome, from entries in any order."""
+        """Return the outcome of all entries, in shuffled order."""
         entries = self.entries.copy()
         random.Random(1).shuffle(entries)  # noqa: S311
         return outcome_of(self.experiment, self.counts, entries)
 
 
 def users(experiment: Experiment, arm: int, count: int) -> list[str]:
-    """Users of an arm."""
+    """Return users of an arm."""
     return [u for n in range(100 * count) if experiment.assign(u := f"n{n}") == arm][:count]
 
 
 def test_each_kind_of_event_counts_as_documented() -> None:
-    """Likes, clicks and stars of one user, by list and item."""
+    """Likes, clicks and stars of one user are counted by list and item."""
     experiment = toy_experiment()
     [user], recorded = users(experiment, 1, 1), Recorded(experiment)
     first, second = recorded.list(user), recorded.list(user)
@@ -91,8 +91,8 @@ def test_each_kind_of_event_counts_as_documented() -> None:
     assert candidate.metrics["stars"].mean.estimate == 3.5
 
 
-def test_a_late_event_of_an_earlier_time_does_not_replace_a_rating() -> None:
-    """The time of an event decides, not its place in the log."""
+def test_a_late_event_does_not_replace_a_newer_rating() -> None:
+    """The time of an event decides which one is newer, not its position in the log."""
     experiment = toy_experiment()
     [user], recorded = users(experiment, 0, 1), Recorded(experiment)
     shown = recorded.list(user)
@@ -115,13 +115,13 @@ def test_each_user_counts_once() -> None:
     assert control.metrics["likes"].mean.estimate == 0.5
 
 
-def test_feedback_of_others_and_of_other_experiments_does_not_count() -> None:
-    """An id is worth nothing to a user that it was not issued to."""
+def test_feedback_on_foreign_lists_does_not_count() -> None:
+    """A recommendation id counts only for the user that it was issued to."""
     experiment = toy_experiment()
     recorded = Recorded(experiment)
-    owner, thief = users(experiment, 0, 2)
+    owner, stranger = users(experiment, 0, 2)
     shown = recorded.list(owner)
-    recorded.event(thief, shown, "a", FeedbackKind.LIKE)
+    recorded.event(stranger, shown, "a", FeedbackKind.LIKE)
     recorded.event(owner, shown[:-1] + ("0" if shown[-1] != "0" else "1"), "a", FeedbackKind.LIKE)
     outcome = recorded.outcome
     assert outcome.foreign_events == 2
@@ -129,8 +129,8 @@ def test_feedback_of_others_and_of_other_experiments_does_not_count() -> None:
     assert outcome.arms[0].users == 1
 
 
-def test_lists_that_were_not_counted_are_known_by_their_feedback() -> None:
-    """A killed gateway loses counts; the lists that somebody reacted to count, and it is told."""
+def test_feedback_reveals_lists_that_were_not_counted() -> None:
+    """Lists that a killed gateway did not count are found by their feedback, and reported."""
     experiment = toy_experiment()
     [user], recorded = users(experiment, 0, 1), Recorded(experiment)
     for _ in range(3):
@@ -144,7 +144,7 @@ def test_lists_that_were_not_counted_are_known_by_their_feedback() -> None:
 
 @pytest.mark.parametrize(("better", "winner"), [(1, "candidate"), (0, "control"), (None, "")])
 def test_the_verdict_names_the_better_arm(better: int | None, winner: str) -> None:
-    """Either arm may win; without a difference the experiment stays open."""
+    """Either arm may win, and without a difference the experiment stays open."""
     experiment = toy_experiment()
     recorded, chance = Recorded(experiment), random.Random(3)  # noqa: S311
     for number in range(600):
@@ -161,8 +161,8 @@ def test_the_verdict_names_the_better_arm(better: int | None, winner: str) -> No
     assert stars.winner == ""  # all of them gave five
 
 
-def test_more_arms_share_the_error() -> None:
-    """With three arms each comparison gets half of alpha (Bonferroni)."""
+def test_comparisons_share_the_error_probability() -> None:
+    """With three arms, each comparison uses half of alpha (Bonferroni)."""
     arms = [Arm(name, "r", 100.0 / 3) for name in ("control", "b", "c")]
     experiment = toy_experiment(*arms)
     recorded, chance = Recorded(experiment), random.Random(4)  # noqa: S311

@@ -1,4 +1,4 @@
-"""Recommendation ids say where a list came from, and cannot be invented."""
+"""Recommendation ids identify the origin of a list, and cannot be forged."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _LIMIT = 64
 
 
 @given(st.text(min_size=1, max_size=256), st.integers(0, 1))
-def test_an_id_belongs_to_its_user_arm_and_experiment_alone(user: str, arm: int) -> None:
-    """Another user, arm, experiment or secret does not match."""
+def test_an_id_is_valid_only_for_its_user_arm_and_experiment(user: str, arm: int) -> None:
+    """An id does not match another user, arm, experiment or secret."""
     experiment = toy_experiment()
     text = new_recommendation_id(experiment, arm, user)
     assert len(text) <= _LIMIT
@@ -38,12 +38,12 @@ def test_an_id_belongs_to_its_user_arm_and_experiment_alone(user: str, arm: int)
 
 
 @given(st.text(max_size=80))
-def test_other_ids_are_of_no_experiment(text: str) -> None:
-    """Ids of lists outside experiments, and any other text, are not taken for one."""
+def test_other_ids_belong_to_no_experiment(text: str) -> None:
+    """Ids of lists outside experiments, and arbitrary text, belong to no experiment."""
     assert parse_recommendation_id(text) is None
 
 
-def test_ids_differ() -> None:
+def test_ids_are_unique() -> None:
     """Two lists of the same user have different ids."""
     experiment = toy_experiment()
     assert len({new_recommendation_id(experiment, 0, "u") for _ in range(1_000)}) == 1_000

@@ -1,7 +1,7 @@
-"""Intervals and verdicts stay valid although one looks again and again.
+"""Intervals and verdicts stay valid under repeated looks at the data.
 
-The simulations have fixed seeds. With 600 experiments of 3,000 users in place of 100 of 600, which
-take minutes, 0 to 3 % of equal arms seem to differ.
+The simulations have fixed seeds. With 600 experiments of 3,000 users instead of 100 of 600, which
+take minutes, between 0 and 3 % of the experiments find a difference between equal arms.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ Draw = Callable[[np.random.Generator, int], Float64]
 
 
 def sample_of(count: float, total: float, squares: float) -> Sample:
-    """The sample of some values by their count, sum and sum of squares."""
+    """Return a sample by its count, sum and sum of squares."""
     mean = total / count
     return Sample(int(count), mean, max(0.0, (squares - count * mean**2) / (count - 1)))
 
 
-def looks(values: Float64, treated: Bool, every: int = 1) -> Iterator[Interval]:
-    """The interval after each user who arrives, once both groups are large enough."""
+def intervals_over_time(values: Float64, treated: Bool, every: int = 1) -> Iterator[Interval]:
+    """Yield the interval after each user who arrives, once both groups are large enough."""
     sums = [
         [np.cumsum(np.where(group, v, 0.0)) for v in (np.ones_like(values), values, values**2)]
         for group in (treated, ~treated)
@@ -49,7 +49,7 @@ def looks(values: Float64, treated: Bool, every: int = 1) -> Iterator[Interval]:
 
 
 def likes_per_list(random: np.random.Generator, users: int) -> Float64:
-    """Users differ widely in how much they like, and in how many lists they get."""
+    """Draw likes per list of users who differ widely in how much they like and in their lists."""
     lists = random.geometric(0.2, users)
     return random.binomial(5 * lists, random.beta(0.3, 1.5, users)) / lists
 
@@ -64,19 +64,21 @@ POPULATIONS: dict[str, Draw] = {
 
 @pytest.mark.parametrize("share", [0.5, 0.1])
 @pytest.mark.parametrize("population", sorted(POPULATIONS))
-def test_equal_arms_rarely_differ_under_continuous_looking(population: str, share: float) -> None:
-    """A/A: one looks after every user; a difference is claimed in at most α of the experiments."""
+def test_equal_arms_rarely_differ_if_checked_after_every_user(
+    population: str, share: float
+) -> None:
+    """A/A: checking after every user finds a difference in at most α of the experiments."""
     random = np.random.default_rng(17)
     wrong = 0
     for _ in range(EXPERIMENTS):
         values = POPULATIONS[population](random, USERS)
-        found = looks(values, random.random(USERS) < share)
+        found = intervals_over_time(values, random.random(USERS) < share)
         wrong += any(interval.low > 0.0 or interval.high < 0.0 for interval in found)
     assert wrong <= ALPHA * EXPERIMENTS
 
 
-def test_equal_arms_rarely_differ_while_lists_accumulate() -> None:
-    """A/A with the same users all the time: one looks after every list that they get."""
+def test_equal_arms_rarely_differ_if_checked_after_every_list() -> None:
+    """A/A with the same users throughout, checked after every list that they get."""
     random = np.random.default_rng(18)
     users, rounds, wrong = 300, 60, 0
     for _ in range(EXPERIMENTS):
@@ -94,8 +96,8 @@ def test_equal_arms_rarely_differ_while_lists_accumulate() -> None:
     assert wrong <= ALPHA * EXPERIMENTS
 
 
-def test_a_fixed_test_would_be_wrong_more_often() -> None:
-    """The simulation finds what it looks for: the usual interval fails under the same looking."""
+def test_a_fixed_horizon_test_is_wrong_more_often() -> None:
+    """The usual interval fails under repeated looks, so the simulation can detect errors."""
     random = np.random.default_rng(17)
     wrong = 0
     for _ in range(EXPERIMENTS):
@@ -112,13 +114,13 @@ def test_a_fixed_test_would_be_wrong_more_often() -> None:
 
 
 def test_the_true_difference_is_found_and_covered() -> None:
-    """With a real effect almost every experiment finds it, and the intervals rarely miss it."""
+    """A real effect is found in almost every experiment, and the intervals rarely exclude it."""
     random, effect = np.random.default_rng(19), 0.4
     found = missed = 0
     for _ in range(EXPERIMENTS):
         treated = random.random(USERS) < 0.5
         values = random.normal(3.0, 1.0, USERS) + effect * treated
-        intervals = list(looks(values, treated))
+        intervals = list(intervals_over_time(values, treated))
         found += any(interval.low > 0.0 for interval in intervals)
         missed += any(not interval.low <= effect <= interval.high for interval in intervals)
     assert found >= 0.95 * EXPERIMENTS
@@ -126,7 +128,7 @@ def test_the_true_difference_is_found_and_covered() -> None:
 
 
 def test_small_or_constant_groups_have_no_interval() -> None:
-    """They say nothing about a difference, and are not a reason for a verdict."""
+    """Such groups allow no conclusion about a difference."""
     few = Sample.of([1.0, 5.0] * 10)
     many = Sample.of([1.0, 5.0] * 100)
     constant = Sample.of([3.0] * 200)
@@ -147,7 +149,7 @@ def test_small_or_constant_groups_have_no_interval() -> None:
 def test_the_interval_moves_and_scales_with_the_values(
     group: list[float], control: list[float], scale: float, shift: float
 ) -> None:
-    """The verdict does not depend on the unit or the origin of the values."""
+    """The verdict depends on neither the unit nor the origin of the values."""
     first = difference_interval(Sample.of(group), Sample.of(control), ALPHA)
     moved = difference_interval(
         Sample.of([shift + scale * value for value in group]),
@@ -159,8 +161,8 @@ def test_the_interval_moves_and_scales_with_the_values(
         assert moved.low == pytest.approx(scale * first.low, rel=1e-6, abs=1e-6)
 
 
-def test_a_known_value() -> None:
-    """The half width is that of the formula in the module's description, computed by hand."""
+def test_the_interval_has_a_hand_computed_width() -> None:
+    """The half width is that of the formula in the module's docstring, computed by hand."""
     sample = Sample(count=500, mean=0.0, variance=4.0)
     variance = 4.0 / 500
     log = -2.0 * math.log(0.05)
@@ -172,5 +174,5 @@ def test_a_known_value() -> None:
         * math.log((variance + mixture) / (variance * 0.05**2))
     )
     assert mean_interval(sample, 0.05).high == pytest.approx(half)
-    # Wider than the interval for a single look, as it must be, but not by much.
+    # Wider than the interval for a single look, as it must be, but only slightly.
     assert 1.96 * math.sqrt(variance) < half < 1.7 * 1.96 * math.sqrt(variance)

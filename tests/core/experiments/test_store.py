@@ -20,7 +20,7 @@ from toy.release import publish_toy
 
 @pytest.fixture(params=["folder", "memory"])
 def releases(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
-    """A store with a release, in a folder or in object storage."""
+    """A release store with one release, in a folder or in object storage."""
     url = str(tmp_path / "store") if request.param == "folder" else f"memory://{uuid4()}"
     store = ReleaseStore(url)
     publish_toy(store, tmp_path / "made")
@@ -28,7 +28,7 @@ def releases(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
 
 
 def experiment_of(store: ReleaseStore, name: str = "toy", blend: str = "") -> Experiment:
-    """An experiment between the store's release and a blend of its models."""
+    """Return an experiment between the release of the store and a blend of its models."""
     [release_id] = store.ids()
     weights = {blend: 1.0} if blend else {}
     return toy_experiment(
@@ -36,8 +36,8 @@ def experiment_of(store: ReleaseStore, name: str = "toy", blend: str = "") -> Ex
     )
 
 
-def test_one_experiment_runs_at_a_time(releases: ReleaseStore) -> None:
-    """A second one is refused until the first has ended; names are used once."""
+def test_only_one_experiment_runs_at_a_time(releases: ReleaseStore) -> None:
+    """A second experiment is refused until the first has ended, and names are not reused."""
     store = ExperimentStore(releases)
     assert store.all() == []
     first = experiment_of(releases, "first")
@@ -59,7 +59,7 @@ def test_one_experiment_runs_at_a_time(releases: ReleaseStore) -> None:
 
 
 def test_arms_need_a_release_and_models_that_exist(releases: ReleaseStore) -> None:
-    """Starting says which arm lacks what."""
+    """The error names the arm and what it lacks."""
     store = ExperimentStore(releases)
     with pytest.raises(ExperimentError, match="arm control: there is no release 'r1'"):
         store.start(toy_experiment())
@@ -68,8 +68,8 @@ def test_arms_need_a_release_and_models_that_exist(releases: ReleaseStore) -> No
     assert store.all() == []
 
 
-def test_of_concurrent_starts_one_succeeds(tmp_path: Path) -> None:
-    """The others learn that it runs; nothing is lost or written over."""
+def test_only_one_of_several_concurrent_starts_succeeds(tmp_path: Path) -> None:
+    """The others report that an experiment is running, and nothing is lost or overwritten."""
     releases = ReleaseStore(str(tmp_path / "store"))
     publish_toy(releases, tmp_path / "made")
 
@@ -86,7 +86,7 @@ def test_of_concurrent_starts_one_succeeds(tmp_path: Path) -> None:
 
 
 def test_only_the_last_experiments_are_kept(releases: ReleaseStore) -> None:
-    """The file does not grow without limit."""
+    """The number of experiments in the file is bounded."""
     store = ExperimentStore(releases)
     for number in range(MAX_KEPT + 3):
         store.start(experiment_of(releases, f"e{number}"))
@@ -99,14 +99,14 @@ def test_only_the_last_experiments_are_kept(releases: ReleaseStore) -> None:
     "content", ["{", "[]", '{"format": 2, "experiments": []}', '{"format": 1, "experiments": [1]}']
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, content: str) -> None:
-    """Reading says so instead of showing no experiment."""
+    """Reading a damaged file is an error rather than an empty list of experiments."""
     (tmp_path / "experiments").write_text(content)
     with pytest.raises(ArtifactError, match="damaged"):
         ExperimentStore(ReleaseStore(str(tmp_path))).all()
 
 
-def test_only_a_signed_file_is_followed(tmp_path: Path) -> None:
-    """Whoever can write to the store can neither start an experiment nor bring one back."""
+def test_only_a_signed_file_is_accepted(tmp_path: Path) -> None:
+    """Write access to the store suffices neither to start an experiment nor to restore one."""
     key = tmp_path / "key"
     public, _ = generate_key(key)
     trusted = TrustedKeys.load(public)
@@ -140,10 +140,10 @@ def test_only_a_signed_file_is_followed(tmp_path: Path) -> None:
     assert [each.name for each in server.all()] == ["fourth"]
 
 
-def test_pruning_spares_the_releases_of_a_running_experiment(
+def test_pruning_keeps_the_releases_of_a_running_experiment(
     releases: ReleaseStore, tmp_path: Path
 ) -> None:
-    """They are deleted like others once the experiment has ended."""
+    """The releases can be deleted once the experiment has ended."""
     store = ExperimentStore(releases)
     [old] = releases.ids()
     store.start(experiment_of(releases))

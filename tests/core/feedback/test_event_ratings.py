@@ -1,4 +1,4 @@
-"""What an event counts as: the documented table, and which event of an item counts."""
+"""The documented value of each kind of event, and which event of an item counts."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from marquee_core.feedback.events import FeedbackKind
 
 @dataclass(frozen=True)
 class Event:
-    """An event as `latest_by_item` needs it."""
+    """An event with the fields that `latest_by_item` uses."""
 
     item_id: str
     kind: FeedbackKind
@@ -47,7 +47,7 @@ class Event:
 def test_each_kind_counts_as_documented(
     kind: FeedbackKind, value: float, stars: float | None
 ) -> None:
-    """On a scale of 1 to 5; None stands for events that do not count."""
+    """Values are on a scale of 1 to 5; None stands for events that do not count."""
     assert counts_as_rating(kind, value) == (stars is not None)
     if stars is not None:
         assert event_stars(kind, value, 1.0, 5.0) == stars
@@ -74,7 +74,7 @@ EVENTS = st.lists(
 def test_the_latest_explicit_event_of_an_item_counts(
     events: list[Event], order: random.Random
 ) -> None:
-    """It does not depend on the order in which the events arrive."""
+    """The result does not depend on the order in which the events arrive."""
     chosen = latest_by_item(events)
     shuffled = list(events)
     order.shuffle(shuffled)

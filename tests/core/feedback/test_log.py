@@ -26,18 +26,18 @@ from marquee_core.feedback.events import (
 from marquee_core.feedback.log import READ_PAGE, EventLog
 from marquee_core.feedback.schema import METADATA
 
-# Generous: only a test that hangs reaches it.
+# Generous: only a test that hangs reaches this limit.
 TIMEOUT_S = 60.0
 
 
 def event(item: str = "i1", user: str = "u1", key: str = "", **changes: Any) -> FeedbackEvent:
-    """A rating of four stars."""
+    """Return a rating of four stars."""
     plain = FeedbackEvent(user, item, FeedbackKind.RATING, 4.0, 1_000, key or f"{user}-{item}")
     return plain._replace(**changes)
 
 
 def recorded(log: EventLog) -> list[FeedbackEvent]:
-    """The events of the log, in order."""
+    """Return the events of the log, in order."""
     return [
         entry.event
         for entry in log.entries()
@@ -52,8 +52,8 @@ def log(feedback_url: str) -> Iterator[EventLog]:
         yield opened
 
 
-def test_times_are_limited_by_the_clock_that_all_writers_share(log: EventLog) -> None:
-    """A gateway whose clock is fast or slow gives its events no other time than the others do."""
+def test_future_times_are_limited_by_the_clock_all_writers_share(log: EventLog) -> None:
+    """A gateway whose clock is fast gains no precedence, and times still increase."""
     first, second, late = (
         event("i1", time_us=2**63 - 1),
         event("i2", time_us=2**63 - 1),
@@ -66,8 +66,8 @@ def test_times_are_limited_by_the_clock_that_all_writers_share(log: EventLog) ->
     assert three == late
 
 
-def test_an_event_comes_back_as_it_was_recorded(log: EventLog, feedback_url: str) -> None:
-    """Every field survives, also for another process that opens the log."""
+def test_every_field_of_an_event_is_stored(log: EventLog, feedback_url: str) -> None:
+    """Another process that opens the log reads the event as it was recorded."""
     events = [
         event("i1", value=0.5, recommendation_id="a" * 64),
         event("ø" * 256, user="用" * 256, key="k" * 128, kind=FeedbackKind.PLAY, value=0.25),
@@ -80,7 +80,7 @@ def test_an_event_comes_back_as_it_was_recorded(log: EventLog, feedback_url: str
 
 
 def test_recording_an_event_again_changes_nothing(log: EventLog) -> None:
-    """The key decides, within a call, within a transaction and between transactions."""
+    """Events with the same key count once within a call, a transaction and between transactions."""
     first = event()
     later = first._replace(time_us=5_000)
     assert log.append([[first, first], [first]]) == [Appended(1, 1, 0, 1), Appended(0, 1, 0, 1)]
@@ -90,7 +90,7 @@ def test_recording_an_event_again_changes_nothing(log: EventLog) -> None:
 
 
 def test_appending_returns_the_entries_that_a_reader_finds(log: EventLog) -> None:
-    """A follower in the same process need not read them; long batches and late times included."""
+    """The returned entries are those that a reader finds, even for long batches and late times."""
     batches = [[event(f"i{n}", time_us=n) for n in range(1_100)], [event("i1", "u2")]]
     batches[1].append(event("i2", "u2", time_us=2**63 - 1))
     results = log.append(batches, limit_times=True)
@@ -100,7 +100,7 @@ def test_appending_returns_the_entries_that_a_reader_finds(log: EventLog) -> Non
 
 
 def test_keys_of_different_users_do_not_collide(log: EventLog) -> None:
-    """A caller can choose any keys without hiding the events of others."""
+    """The keys that one caller chooses cannot hide the events of others."""
     events = [event(user=user, key="1") for user in ("a", "b")]
     assert log.append([events]) == [Appended(2, 0, 0, 2)]
 
@@ -109,10 +109,10 @@ def test_keys_of_different_users_do_not_collide(log: EventLog) -> None:
     "changes",
     [{"item_id": "i2"}, {"value": 1.0}, {"kind": FeedbackKind.LIKE}, {"recommendation_id": "r"}],
 )
-def test_another_event_under_the_same_key_refuses_its_batch(
+def test_reusing_a_key_for_another_event_refuses_the_batch(
     log: EventLog, changes: dict[str, Any]
 ) -> None:
-    """Nothing of its batch is recorded; other batches of the transaction are."""
+    """Nothing of that batch is recorded, while other batches of the transaction are."""
     first = event()
     log.append([[first]])
     other = [event("i8"), first._replace(**changes)]
@@ -123,8 +123,8 @@ def test_another_event_under_the_same_key_refuses_its_batch(
     assert recorded(log) == [first, event("i9")]
 
 
-def test_a_deleted_event_is_gone_and_stays_gone(log: EventLog) -> None:
-    """Readers learn which event was deleted; sending it again does not bring it back."""
+def test_a_deleted_event_stays_deleted(log: EventLog) -> None:
+    """Readers are told which event was deleted, and sending it again does not restore it."""
     log.append([[event("i1"), event("i1", key="again"), event("i2")]])
     deleted = log.delete_event("u1", "again")
     assert deleted.count == 1
@@ -137,8 +137,10 @@ def test_a_deleted_event_is_gone_and_stays_gone(log: EventLog) -> None:
     assert recorded(log) == [event("i2")]
 
 
-def test_forgetting_leaves_a_digest_only(log: EventLog, feedback_url: str, tmp_path: Path) -> None:
-    """No row holds the user's id any more; the audit table says who asked."""
+def test_forgetting_a_user_leaves_only_a_digest(
+    log: EventLog, feedback_url: str, tmp_path: Path
+) -> None:
+    """No row contains the user's id any more, and the audit table says who requested it."""
     log.append([[event(user="secret-user"), event("i2", user="secret-user"), event(user="other")]])
     log.delete_event("secret-user", "secret-user-i2")
     deleted = log.forget("secret-user", "operator")
@@ -155,7 +157,7 @@ def test_forgetting_leaves_a_digest_only(log: EventLog, feedback_url: str, tmp_p
 
 
 def test_events_from_before_the_forgetting_are_ignored(log: EventLog) -> None:
-    """A late copy does not bring the user back; what the user does afterwards is recorded."""
+    """A late copy does not bring the user back, while later events are recorded."""
     log.append([[event()]])
     log.forget("u1", "operator")
     future = 4_000_000_000_000_000
@@ -167,7 +169,7 @@ def test_events_from_before_the_forgetting_are_ignored(log: EventLog) -> None:
 
 
 def test_a_users_events_are_listed_by_time_in_pages(log: EventLog) -> None:
-    """The most recent come first, whatever the order of recording; no page repeats an event."""
+    """The most recent events come first in any order of recording, and no page repeats an event."""
     times = [30, 10, 20, 20, 20, 40]
     events = [event(f"i{n}", time_us=time) for n, time in enumerate(times)]
     log.append([[*events, event(user="other")]])
@@ -184,7 +186,7 @@ def test_a_users_events_are_listed_by_time_in_pages(log: EventLog) -> None:
 
 
 def test_entries_can_be_read_from_any_position(log: EventLog) -> None:
-    """`entries` reads page after page and stops where it was told to."""
+    """`entries` reads page after page, and stops at the requested position."""
     count = READ_PAGE + 10
     log.append([[event(f"i{n}") for n in range(count)]])
     positions = [entry.position for entry in log.entries()]
@@ -194,8 +196,8 @@ def test_entries_can_be_read_from_any_position(log: EventLog) -> None:
     assert len(log.read(0, 3)) == 3
 
 
-def test_positions_are_not_used_twice(log: EventLog) -> None:
-    """A reader that follows by position misses nothing, even if the last entries are deleted."""
+def test_positions_are_never_reused(log: EventLog) -> None:
+    """A reader that follows positions misses nothing even if the last entries are deleted."""
     log.append([[event()]])
     before = log.forget("u1", "operator").position
     log.append([[event(user="u2")]])
@@ -204,7 +206,7 @@ def test_positions_are_not_used_twice(log: EventLog) -> None:
 
 
 def test_a_reader_misses_no_entry_of_concurrent_writers(feedback_url: str) -> None:
-    """Entries become visible in the order of their positions, whoever writes them."""
+    """Entries become visible in the order of their positions, whichever process writes them."""
     writers, batches = 4, 25
     with EventLog(feedback_url, TIMEOUT_S) as log:
         log.position()
@@ -245,7 +247,7 @@ def test_a_reader_misses_no_entry_of_concurrent_writers(feedback_url: str) -> No
 
 
 def test_processes_that_start_together_create_the_tables_once(feedback_url: str) -> None:
-    """They wait for each other, and all of them can write."""
+    """Processes wait for each other while one creates the tables, and all of them can write."""
     results: list[Any] = []
 
     def start(number: int) -> None:
@@ -260,7 +262,7 @@ def test_processes_that_start_together_create_the_tables_once(feedback_url: str)
     assert len(results) == 4
 
 
-def test_the_migrations_create_the_tables_of_the_schema(log: EventLog, feedback_url: str) -> None:
+def test_migrations_produce_the_schema(log: EventLog, feedback_url: str) -> None:
     """Alembic finds no difference between the migrated database and the schema."""
     log.position()
     engine = make_engine(parse_url(feedback_url), TIMEOUT_S)
@@ -271,7 +273,7 @@ def test_the_migrations_create_the_tables_of_the_schema(log: EventLog, feedback_
 
 
 def test_a_log_of_an_older_version_is_migrated(log: EventLog, feedback_url: str) -> None:
-    """Nothing that was recorded before is lost, and the tables become those of this version."""
+    """No recorded event is lost, and the tables become those of this version."""
     log.append([[event()]])
     engine = create_engine(parse_url(feedback_url))
     with engine.begin() as connection:
@@ -287,7 +289,7 @@ def test_a_log_of_an_older_version_is_migrated(log: EventLog, feedback_url: str)
 
 
 def test_a_log_of_a_newer_version_is_refused(log: EventLog, feedback_url: str) -> None:
-    """The error names both revisions; the tables are left alone."""
+    """The error names both revisions, and the tables are not changed."""
     log.append([[event()]])
     engine = create_engine(parse_url(feedback_url))
     with engine.begin() as connection:
@@ -305,14 +307,14 @@ def test_a_log_of_a_newer_version_is_refused(log: EventLog, feedback_url: str) -
     "url",
     ["sqlite://", "sqlite:///:memory:", "mysql://localhost/x", "feedback.sqlite", "://"],
 )
-def test_a_url_that_is_no_log_is_refused(url: str) -> None:
-    """The error comes before anything is opened."""
+def test_an_invalid_url_is_refused(url: str) -> None:
+    """The error is raised before anything is opened."""
     with pytest.raises(ValueError, match="feedback log"):
         EventLog(url)
 
 
 def test_a_database_that_cannot_be_reached_is_unavailable(tmp_path: Path, free_port: Any) -> None:
-    """For a file that cannot be opened and for a server that does not listen."""
+    """A file that cannot be opened and a server that is not listening are both unavailable."""
     (tmp_path / "file").touch()
     for url in (
         f"sqlite:///{tmp_path}/file/log.sqlite",
@@ -325,8 +327,8 @@ def test_a_database_that_cannot_be_reached_is_unavailable(tmp_path: Path, free_p
             assert "hidden" not in str(caught.value)
 
 
-def test_a_restarted_database_is_used_again(postgresql: Any) -> None:
-    """Connections that the pool still holds do not make the next call fail."""
+def test_a_restarted_database_is_reconnected(postgresql: Any) -> None:
+    """Stale connections in the pool do not make the next call fail."""
     with EventLog(postgresql.new_database(), TIMEOUT_S) as log:
         log.append([[event()]])
         postgresql.kill()

@@ -1,4 +1,4 @@
-"""A server's copies stay while a server uses them, and go when none does."""
+"""Local copies of releases are kept while a server uses them, and removed afterwards."""
 
 from __future__ import annotations
 
@@ -34,10 +34,8 @@ def made(tmp_path: Path) -> tuple[ReleaseStore, Manifest]:
     return store, manifest
 
 
-def test_copies_that_nobody_uses_are_removed(
-    made: tuple[ReleaseStore, Manifest], tmp_path: Path
-) -> None:
-    """Those of releases that this process holds stay until it lets them go."""
+def test_unused_copies_are_removed(made: tuple[ReleaseStore, Manifest], tmp_path: Path) -> None:
+    """Copies of releases that this process holds are kept until it releases them."""
     store, manifest = made
     copies = ReleaseCopies(store, tmp_path / "cache")
     copies.lock(manifest.release_id)
@@ -51,10 +49,10 @@ def test_copies_that_nobody_uses_are_removed(
     assert store.open(manifest, lambda _: True, copies.folder) == folder
 
 
-def test_copies_of_another_process_stay_until_it_ends(
+def test_copies_of_another_process_are_kept_until_it_ends(
     made: tuple[ReleaseStore, Manifest], tmp_path: Path
 ) -> None:
-    """Even if it is killed, the copies are removed afterwards."""
+    """The copies can be removed after that process ends, even if it was killed."""
     store, manifest = made
     copies = ReleaseCopies(store, tmp_path / "cache")
     store.open(manifest, lambda _: True, copies.folder)
@@ -68,10 +66,10 @@ def test_copies_of_another_process_stay_until_it_ends(
         assert copies.evict() == [manifest.release_id]
 
 
-def test_unfinished_copies_are_removed_by_age(
+def test_unfinished_copies_are_removed_when_old(
     made: tuple[ReleaseStore, Manifest], tmp_path: Path
 ) -> None:
-    """A killed download leaves a file; one that is going on is younger."""
+    """A killed download leaves an old file, while a download in progress is recent."""
     store, manifest = made
     copies = ReleaseCopies(store, tmp_path / "cache")
     copies.lock(manifest.release_id)

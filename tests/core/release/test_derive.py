@@ -1,4 +1,4 @@
-"""A release with other ranking weights differs in nothing else, and is served like any other."""
+"""A derived release differs only in its ranking weights, and is served like any other."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from toy.release import publish_toy
 
 @pytest.fixture
 def store(tmp_path: Path) -> ReleaseStore:
-    """A store with a release of both backends, with precomputed pages of one of none."""
+    """An empty store."""
     return ReleaseStore(str(tmp_path / "store"))
 
 
-def test_only_the_ranking_differs(store: ReleaseStore, tmp_path: Path) -> None:
-    """Stars are predicted as before, also while backends are away; files are taken over whole."""
+def test_only_the_ranking_changes(store: ReleaseStore, tmp_path: Path) -> None:
+    """Stars are predicted as before, and only the file of the ensemble changes."""
     source = publish_toy(store, tmp_path / "made")
     weights = {"ease": 0.5, "popularity": 2.0, "mf": 0.0}
     (tmp_path / "work").mkdir()
@@ -34,8 +34,12 @@ def test_only_the_ranking_differs(store: ReleaseStore, tmp_path: Path) -> None:
     assert changed == {ENSEMBLE}
     assert source.files.keys() == found.files.keys()
     assert (found.data, found.models) == (source.data, source.models)
-    told = found.evaluation[DERIVED]
-    assert told == {"release_id": source.release_id, "ranking_weights": weights, "why": "a test"}
+    derivation = found.evaluation[DERIVED]
+    assert derivation == {
+        "release_id": source.release_id,
+        "ranking_weights": weights,
+        "why": "a test",
+    }
     before = Ensemble.load(tmp_path / "made" / ENSEMBLE, source)
     after = Ensemble.load(folder / ENSEMBLE, found)
     for backends, pair in after.by_backends.items():
@@ -45,10 +49,8 @@ def test_only_the_ranking_differs(store: ReleaseStore, tmp_path: Path) -> None:
     assert after.blends([]).ranking.weights == {"popularity": 2.0}
 
 
-def test_pages_that_the_old_weights_ranked_are_left_out(
-    store: ReleaseStore, tmp_path: Path
-) -> None:
-    """Gateways compute them, as they do for users without a page."""
+def test_precomputed_pages_are_omitted(store: ReleaseStore, tmp_path: Path) -> None:
+    """Gateways compute these pages on request, as they do for users without a page."""
     source = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
     (tmp_path / "work").mkdir()
     _, manifest = derive(store, source.release_id, {"popularity": 1.0}, "", tmp_path / "work")
@@ -60,10 +62,10 @@ def test_pages_that_the_old_weights_ranked_are_left_out(
 @pytest.mark.parametrize(
     ("weights", "why"), [({"nothing": 1.0}, "no model nothing"), ({"ease": -1.0}, "negative")]
 )
-def test_weights_that_no_release_may_have_are_refused(
+def test_invalid_weights_are_refused(
     store: ReleaseStore, tmp_path: Path, weights: dict[str, float], why: str
 ) -> None:
-    """Before anything is published."""
+    """The error is raised before anything is published."""
     source = publish_toy(store, tmp_path / "made")
     (tmp_path / "work").mkdir()
     with pytest.raises(ArtifactError, match=why):

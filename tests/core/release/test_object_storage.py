@@ -1,4 +1,4 @@
-"""A release store in object storage, over the S3 protocol."""
+"""A release store in object storage, accessed over the S3 protocol."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marquee import Client
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.object_storage import ObjectStorage, is_available
-from toy.store_races import count_at_once, promote_at_once
+from toy.store_races import count_concurrently, promote_concurrently
 
 pytestmark = [
     pytest.mark.alone,
@@ -106,7 +106,7 @@ IDS = [f"2026010{day}T000000Z-00000000" for day in (1, 2, 3)]
 def storage(
     free_port: Callable[[], int], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ObjectStorage]:
-    """An object store that these tests share, each in a folder of its own."""
+    """An object store shared by these tests, each of which uses a separate folder."""
     running = ObjectStorage(free_port(), tmp_path_factory.mktemp("storage") / "log")
     yield running
     running.stop()
@@ -114,23 +114,23 @@ def storage(
 
 @pytest.fixture
 def store(storage: ObjectStorage, request: Any, monkeypatch: Any) -> ObjectStorage:
-    """An empty store, which child processes of this test can use."""
+    """An empty store that child processes of this test can access."""
     storage.url = f"s3://marquee/{request.node.name}"
     for name, value in storage.environment.items():
         monkeypatch.setenv(name, value)
     return storage
 
 
-def test_changes_at_once_lose_nothing(store: ObjectStorage) -> None:
-    """Conditional requests decide who of three was first, and the others start again."""
+def test_concurrent_changes_lose_nothing(store: ObjectStorage) -> None:
+    """Conditional requests decide which of three writers was first, and the others retry."""
     store.run(_PUBLISH, *IDS)
-    promote_at_once(sys.executable, store.url, IDS, 5, store.environment)
-    count_at_once(sys.executable, store.url, 5, store.environment)
+    promote_concurrently(sys.executable, store.url, IDS, 5, store.environment)
+    count_concurrently(sys.executable, store.url, 5, store.environment)
     assert store.run(_CHECK, "15") == "16"
 
 
-def test_of_experiments_that_start_at_once_one_runs(store: ObjectStorage) -> None:
-    """The others learn of it: the file of experiments is replaced by compare and swap."""
+def test_only_one_of_several_concurrent_experiments_starts(store: ObjectStorage) -> None:
+    """The others see the running one, as the file is replaced by compare-and-swap."""
     store.run(_PUBLISH_TOY, "0", "publish")
     assert store.run(_EXPERIMENT) == "1"
 
@@ -138,7 +138,7 @@ def test_of_experiments_that_start_at_once_one_runs(store: ObjectStorage) -> Non
 def commands(
     store: ObjectStorage, *arguments: str, environment: dict[str, str] | None = None
 ) -> tuple[int, str]:
-    """Runs `marquee releases`; returns its status and what it says."""
+    """Run `marquee releases`, and return its exit status and output."""
     done = subprocess.run(
         [sys.executable, "-m", "marquee.cli", "releases", "--store", store.url, *arguments],
         env=environment or store.environment,
@@ -149,29 +149,29 @@ def commands(
     return done.returncode, done.stdout + done.stderr
 
 
-def test_a_flipped_byte_is_neither_verified_nor_promoted(store: ObjectStorage) -> None:
-    """The digests are compared in object storage as well, and errors take one line."""
+def test_a_release_with_a_flipped_byte_is_refused(store: ObjectStorage) -> None:
+    """Digests are also verified in object storage, and errors take one line."""
     release_id = store.run(_PUBLISH_TOY, "1", "no")
     assert commands(store, "verify", "--files-only", release_id)[0] == 0
     store.run(_FLIP, release_id)
     for arguments in (["verify", "--files-only"], ["promote", "--force"]):
-        status, said = commands(store, *arguments, release_id)
-        assert (status, len(said.splitlines())) == (1, 1)
-        assert "data/years.npy: the file has SHA-256" in said
+        status, output = commands(store, *arguments, release_id)
+        assert (status, len(output.splitlines())) == (1, 1)
+        assert "data/years.npy: the file has SHA-256" in output
 
 
-def test_a_store_that_cannot_be_reached_is_told_in_one_line(store: ObjectStorage) -> None:
-    """Without the password of its URL."""
-    nowhere = {**store.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
-    status, said = commands(store, "list", environment=nowhere)
-    assert (status, len(said.splitlines())) == (1, 1)
-    assert "127.0.0.1:1" in said
+def test_an_unreachable_store_is_reported_in_one_line(store: ObjectStorage) -> None:
+    """The error omits the password in the URL."""
+    unreachable = {**store.environment, "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+    status, output = commands(store, "list", environment=unreachable)
+    assert (status, len(output.splitlines())) == (1, 1)
+    assert "127.0.0.1:1" in output
 
 
-def test_a_store_that_freezes_blocks_neither_answers_nor_the_end(
+def test_a_frozen_store_blocks_neither_answers_nor_shutdown(
     store: ObjectStorage, tmp_path: Path
 ) -> None:
-    """A gateway answers from its copies, follows the store when it is back, and ends at once."""
+    """A gateway answers from its copies, polls again once the store is back, and stops promptly."""
     first = store.run(_PUBLISH_TOY, "1", "promote")
     options = {
         "store": store.url,

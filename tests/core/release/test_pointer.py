@@ -1,4 +1,4 @@
-"""The release in production: changes at the same time lose nothing, and each is recorded."""
+"""The pointer to the release in production: concurrent changes are all kept and recorded."""
 
 from __future__ import annotations
 
@@ -12,27 +12,29 @@ from marquee_core.errors import ArtifactError
 from marquee_core.release.storage import Storage, SwapConflictError
 from marquee_core.release.store import ReleaseStore
 from toy.bare_release import make_release
-from toy.store_races import check_history, count_at_once, promote_at_once
+from toy.store_races import check_history, count_concurrently, promote_concurrently
 
 IDS = [f"2026010{day}T000000Z-00000000" for day in range(1, 10)]
 
 
 @pytest.fixture(params=["local", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
-    """A store in a local folder, and one in object storage that only has create-only writes."""
+    """A store in a local folder, and one in object storage with create-only writes."""
     if request.param == "local":
         return ReleaseStore(str(tmp_path / "store"))
     return ReleaseStore(f"memory://pointer-{tmp_path.name}-{os.getpid()}")
 
 
 def publish(store: ReleaseStore, folder: Path, release_ids: list[str]) -> None:
-    """Publishes small releases of these ids."""
+    """Publish small releases with these ids."""
     for release_id in release_ids:
         store.publish(folder / release_id, make_release(folder / release_id, release_id=release_id))
 
 
-def test_each_change_is_recorded_with_who_what_and_why(store: ReleaseStore, tmp_path: Path) -> None:
-    """The audit has all changes, the most recent first, and reading it changes nothing."""
+def test_each_change_is_recorded_with_author_and_reason(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """The audit lists all changes, most recent first, and reading it changes nothing."""
     publish(store, tmp_path, IDS[:2])
     store.promote(IDS[0], by="ann", why="first")
     store.promote(IDS[1], by="bob", why="better", forced=True)
@@ -52,10 +54,10 @@ def test_each_change_is_recorded_with_who_what_and_why(store: ReleaseStore, tmp_
     assert store.pointer.audit(limit=1) == changes[:1]
 
 
-def test_a_change_whose_author_was_killed_is_recorded_by_the_next(
+def test_the_change_of_a_killed_process_is_recorded_later(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """The pointer carries its own change, so a missing record is shown and written later."""
+    """The pointer contains its latest change, so a missing record is shown and written later."""
     publish(store, tmp_path, IDS[:2])
     store.promote(IDS[0], why="first")
     store.storage.fs.rm_file(store.storage.path("audit/00000001.json"))
@@ -65,10 +67,10 @@ def test_a_change_whose_author_was_killed_is_recorded_by_the_next(
 
 
 @pytest.mark.parametrize("garbage", [b"", b"{", b"\xff", b"[]", b'{"release_id": 3}', b"NaN"])
-def test_a_damaged_pointer_is_repaired_by_promoting(
+def test_a_promotion_repairs_a_damaged_pointer(
     store: ReleaseStore, tmp_path: Path, garbage: bytes
 ) -> None:
-    """The history comes back from the audit, and can be rolled back to."""
+    """The history is restored from the audit, and can be rolled back to."""
     publish(store, tmp_path, IDS[:3])
     store.promote(IDS[0])
     store.promote(IDS[1])
@@ -79,8 +81,8 @@ def test_a_damaged_pointer_is_repaired_by_promoting(
     assert store.rollback().release_id == IDS[1]
 
 
-def test_a_pointer_of_the_former_format_goes_on(store: ReleaseStore, tmp_path: Path) -> None:
-    """It has no record of its change; the next change gets the number 1."""
+def test_a_pointer_in_the_former_format_is_accepted(store: ReleaseStore, tmp_path: Path) -> None:
+    """The former format has no record of its change, so the next change has number 1."""
     publish(store, tmp_path, IDS[:2])
     old = f'{{"release_id": "{IDS[0]}", "promoted_at": "then", "history": []}}'
     store.storage.fs.pipe_file(store.storage.path("production"), old.encode())
@@ -89,7 +91,7 @@ def test_a_pointer_of_the_former_format_goes_on(store: ReleaseStore, tmp_path: P
 
 
 def test_rollback_skips_releases_that_are_damaged_or_deleted(tmp_path: Path) -> None:
-    """The latest complete one of the history comes back; without one the reasons are told."""
+    """Rollback chooses the latest complete release of the history, or reports why there is none."""
     store = ReleaseStore(str(tmp_path / "store"))
     publish(store, tmp_path, IDS[:4])
     for release_id in IDS[:4]:
@@ -105,8 +107,8 @@ def test_rollback_skips_releases_that_are_damaged_or_deleted(tmp_path: Path) -> 
         store.rollback()
 
 
-def test_a_file_that_was_changed_meanwhile_is_not_replaced(store: ReleaseStore) -> None:
-    """`swap` refuses, whether the file appeared or changed; `create` never replaces a file."""
+def test_a_concurrently_changed_file_is_not_replaced(store: ReleaseStore) -> None:
+    """`swap` refuses if the file appeared or changed, and `create` never replaces a file."""
     storage = store.storage
     storage.swap("x.json", b"1", "")
     with pytest.raises(SwapConflictError):
@@ -120,16 +122,16 @@ def test_a_file_that_was_changed_meanwhile_is_not_replaced(store: ReleaseStore) 
     assert storage.read("x.json") == b"2"
 
 
-def test_promotions_at_once_lose_nothing(tmp_path: Path) -> None:
-    """Three processes that promote again and again leave a complete history and audit."""
+def test_concurrent_promotions_lose_nothing(tmp_path: Path) -> None:
+    """Three processes that promote repeatedly leave a complete history and audit."""
     store = ReleaseStore(str(tmp_path / "store"))
     publish(store, tmp_path, IDS[:3])
-    promote_at_once(sys.executable, store.url, IDS[:3], 10, dict(os.environ))
+    promote_concurrently(sys.executable, store.url, IDS[:3], 10, dict(os.environ))
     check_history(store, 30)
 
 
-def test_updates_of_a_file_at_once_lose_nothing(tmp_path: Path) -> None:
-    """Three processes that count in one file reach the sum."""
+def test_concurrent_updates_of_a_file_lose_nothing(tmp_path: Path) -> None:
+    """Three processes that increment the number in one file reach the sum."""
     url = str(tmp_path / "store")
-    count_at_once(sys.executable, url, 20, dict(os.environ))
+    count_concurrently(sys.executable, url, 20, dict(os.environ))
     assert Storage(url).read("count") == b"60"

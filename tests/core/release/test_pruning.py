@@ -1,4 +1,4 @@
-"""Pruning deletes what nobody needs, and nothing else."""
+"""Pruning deletes releases that nothing needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NOT_RECENT = timedelta(0)
 
 @pytest.fixture(params=["local", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
-    """A store with eight releases, of which none is in production."""
+    """A store with eight releases, none of which is in production."""
     local = request.param == "local"
     url = str(tmp_path / "store") if local else f"memory://{tmp_path.name}-{os.getpid()}-prune"
     created = ReleaseStore(url)
@@ -33,21 +33,21 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
     return created
 
 
-def test_the_newest_stay(store: ReleaseStore) -> None:
-    """All others go, with all their files, the oldest first."""
+def test_the_newest_releases_are_kept(store: ReleaseStore) -> None:
+    """All older releases are deleted with all their files, oldest first."""
     assert prune(store, 3).releases == tuple(IDS[:5])
     assert store.ids() == IDS[5:]
     assert store.storage.names(f"releases/{IDS[0]}") == []
 
 
 def test_a_dry_run_deletes_nothing(store: ReleaseStore) -> None:
-    """It tells what would go."""
+    """A dry run lists what would be deleted."""
     assert prune(store, 3, dry_run=True).releases == tuple(IDS[:5])
     assert store.ids() == IDS
 
 
-def test_verdicts_go_with_their_releases(store: ReleaseStore) -> None:
-    """Those of releases that stay are kept, and those of releases deleted otherwise go too."""
+def test_verdicts_are_deleted_with_their_releases(store: ReleaseStore) -> None:
+    """Verdicts on remaining releases are kept, and those on deleted releases are removed."""
     for release_id in (IDS[0], IDS[6], IDS[7]):
         check = Check("ranking", Decision.REFUSE, "worse", {"difference": -0.5})
         verdict = Verdict.of(release_id, "", "2026-01-09T00:00:00+00:00", [check])
@@ -59,8 +59,8 @@ def test_verdicts_go_with_their_releases(store: ReleaseStore) -> None:
     assert judged_releases(store.storage) == [IDS[7]]
 
 
-def test_releases_in_use_stay(store: ReleaseStore) -> None:
-    """The one in production, its predecessor, an experiment's, a loaded and a recent one."""
+def test_releases_in_use_are_kept(store: ReleaseStore) -> None:
+    """These are production, its predecessor, experiment arms, and loaded or recent releases."""
     for place in (2, 1, 0):
         store.promote(IDS[place])
     experiments = [
@@ -79,15 +79,15 @@ def test_releases_in_use_stay(store: ReleaseStore) -> None:
     assert IDS[2] not in store.ids()
 
 
-def test_what_was_in_production_recently_stays(store: ReleaseStore) -> None:
-    """A server may still have it loaded."""
+def test_a_release_recently_in_production_is_kept(store: ReleaseStore) -> None:
+    """A server may still have the release loaded."""
     for place in (2, 1, 0):
         store.promote(IDS[place])
     assert prune(store, 1).kept[IDS[2]] == "in production recently"
 
 
 def test_a_rolled_back_release_counts_as_recent(store: ReleaseStore) -> None:
-    """It is not in the history any more, but servers had loaded it."""
+    """A release that was rolled back is not in the history, but servers had loaded it."""
     store.promote(IDS[0])
     store.promote(IDS[1])
     store.rollback()
@@ -95,13 +95,13 @@ def test_a_rolled_back_release_counts_as_recent(store: ReleaseStore) -> None:
 
 
 def test_at_least_one_release_is_kept(store: ReleaseStore) -> None:
-    """To keep none is an error, not an empty store."""
+    """Keeping no release is an error rather than an empty store."""
     with pytest.raises(ValueError, match="at least one"):
         prune(store, 0)
 
 
-def test_leftovers_of_killed_publishers_are_removed_by_age(tmp_path: Path) -> None:
-    """A publisher that is at work keeps its files."""
+def test_remains_of_killed_publishers_are_removed_when_old(tmp_path: Path) -> None:
+    """The files of a publisher that is still working are kept."""
     store = ReleaseStore(str(tmp_path / "store"))
     store.publish(tmp_path / "made", make_release(tmp_path / "made"))
     releases = tmp_path / "store" / "releases"
@@ -116,10 +116,10 @@ def test_leftovers_of_killed_publishers_are_removed_by_age(tmp_path: Path) -> No
     assert (releases / ".partial-new" / "data" / "x").exists()
 
 
-def test_temporary_files_of_killed_trainers_and_gates_are_removed_by_age(
+def test_temporary_files_of_killed_trainers_are_removed_when_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They hold copies of releases. What others keep beside them stays."""
+    """They contain copies of releases. Files of other programs in the same folder are kept."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     store = ReleaseStore(str(tmp_path / "store"))
     store.publish(tmp_path / "made", make_release(tmp_path / "made"))

@@ -1,4 +1,4 @@
-"""Signed releases: only what a trusted key has signed is opened, promoted and rolled back to."""
+"""Signed releases: only releases signed with a trusted key are opened or promoted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from toy.bare_release import make_release
 
 
 def new_key(folder: Path, name: str) -> tuple[Signer, Path]:
-    """A new key: what signs with it, and the file of its public key."""
+    """Create a key, and return its signer and the file of its public key."""
     public, _ = generate_key(folder / name)
     return Signer.load(folder / name), public
 
@@ -28,7 +28,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_a_signed_release_is_accepted(url: str, tmp_path: Path) -> None:
-    """By a store that trusts the key, also among others, and by one that trusts nobody."""
+    """A store accepts it if it trusts the key, even among others, or if it has no trusted keys."""
     signer, public = new_key(tmp_path, "a")
     _, other = new_key(tmp_path, "b")
     both = tmp_path / "both.pem"
@@ -40,8 +40,8 @@ def test_a_signed_release_is_accepted(url: str, tmp_path: Path) -> None:
     assert trusting.promote(manifest.release_id).release_id == manifest.release_id
 
 
-def test_unsigned_and_foreign_releases_are_refused(url: str, tmp_path: Path) -> None:
-    """Neither promoted nor rolled back to; a signature that is added later is accepted."""
+def test_unsigned_and_untrusted_releases_are_refused(url: str, tmp_path: Path) -> None:
+    """They are neither promoted nor rolled back to, until a valid signature is added."""
     signer, public = new_key(tmp_path, "a")
     foreign, _ = new_key(tmp_path, "b")
     trusting = ReleaseStore(url, trusted=TrustedKeys.load(public))
@@ -58,8 +58,8 @@ def test_unsigned_and_foreign_releases_are_refused(url: str, tmp_path: Path) -> 
     assert ReleaseStore(url, trusted=TrustedKeys({})).trusted is not None
 
 
-def test_a_manifest_that_was_changed_after_signing_is_refused(tmp_path: Path) -> None:
-    """Although it is a valid manifest of files that match it."""
+def test_a_manifest_changed_after_signing_is_refused(tmp_path: Path) -> None:
+    """The manifest is refused even though it is valid and matches its files."""
     signer, public = new_key(tmp_path, "a")
     store = ReleaseStore(str(tmp_path / "store"), signer=signer)
     manifest = make_release(tmp_path / "made")
@@ -73,8 +73,8 @@ def test_a_manifest_that_was_changed_after_signing_is_refused(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("content", ["", "no key", "-----BEGIN PUBLIC KEY-----\nAAAA\n"])
-def test_files_without_keys_are_refused(tmp_path: Path, content: str) -> None:
-    """An empty file does not trust everybody."""
+def test_key_files_without_keys_are_refused(tmp_path: Path, content: str) -> None:
+    """An empty file does not mean that every key is trusted."""
     path = tmp_path / "keys.pem"
     path.write_text(content)
     with pytest.raises(KeyFileError, match=r"keys\.pem"):
@@ -83,8 +83,8 @@ def test_files_without_keys_are_refused(tmp_path: Path, content: str) -> None:
         Signer.load(path)
 
 
-def test_keys_are_made_and_used_from_the_command_line(tmp_path: Path) -> None:
-    """The private key is for its owner only, and no key is ever overwritten."""
+def test_keys_are_created_and_used_from_the_command_line(tmp_path: Path) -> None:
+    """Only the owner can read the private key, and no key is ever overwritten."""
     store = ReleaseStore(str(tmp_path / "store"))
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
@@ -109,8 +109,8 @@ def test_keys_are_made_and_used_from_the_command_line(tmp_path: Path) -> None:
     assert "no public key" in run("--trusted-keys", str(key), "list", status=1)
 
 
-def test_only_a_signed_pointer_is_followed(tmp_path: Path) -> None:
-    """Whoever can write to the store cannot choose among the signed releases."""
+def test_only_a_signed_pointer_is_accepted(tmp_path: Path) -> None:
+    """Write access to the store does not suffice to choose among the signed releases."""
     signer, public = new_key(tmp_path, "a")
     url = str(tmp_path / "store")
     keys = TrustedKeys.load(public)
@@ -135,18 +135,18 @@ def test_only_a_signed_pointer_is_followed(tmp_path: Path) -> None:
     ReleaseStore(url).promote(ids[0])
     with pytest.raises(ArtifactError, match="is not signed"):
         server.production()
-    # An earlier pointer was signed as well; a server that has seen a later one refuses it.
+    # An earlier pointer was also signed; a server that has seen a later one refuses it.
     path.write_bytes((tmp_path / "store" / "audit" / "00000001.json").read_bytes())
     with pytest.raises(ArtifactError, match="older than one that was read before"):
         server.production()
-    # A signed promotion repairs it, and takes nothing over that nobody has signed.
+    # A signed promotion repairs the pointer, and keeps nothing that is not signed.
     repaired = store.promote(ids[1])
     assert repaired.history == (ids[2], ids[1], ids[0])
     assert server.production() == repaired
 
 
-def test_an_earlier_pointer_is_noticed_after_a_restart(tmp_path: Path) -> None:
-    """By what this machine has read, and on a new machine by the audit."""
+def test_a_replayed_pointer_is_detected_after_a_restart(tmp_path: Path) -> None:
+    """It is detected by what this machine has read before, and on a new machine by the audit."""
     signer, public = new_key(tmp_path, "a")
     url, state_folder = str(tmp_path / "store"), tmp_path / "state"
     keys = TrustedKeys.load(public)

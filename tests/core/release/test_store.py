@@ -29,7 +29,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> ReleaseStore:
 def test_a_published_release_is_listed_and_opens_with_its_files(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """The files are the same as before."""
+    """The files equal those that were published."""
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
     assert store.manifests() == [manifest]
@@ -38,7 +38,7 @@ def test_a_published_release_is_listed_and_opens_with_its_files(
 
 
 def test_a_release_is_immutable(store: ReleaseStore, tmp_path: Path) -> None:
-    """Publishing another release of the same id fails, and the first one stays."""
+    """Publishing another release with the same id fails, and the first one is kept."""
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
     with pytest.raises(FileExistsError):
@@ -58,7 +58,7 @@ def test_a_folder_that_differs_from_its_manifest_is_not_published(
 
 
 def test_promote_and_rollback_walk_the_history(store: ReleaseStore, tmp_path: Path) -> None:
-    """Each rollback goes one release back, until there is none left."""
+    """Each rollback goes back by one release until none is left."""
     ids = []
     for text in ("one", "two", "three"):
         manifest = make_release(tmp_path / text, text)
@@ -77,7 +77,7 @@ def test_promote_and_rollback_walk_the_history(store: ReleaseStore, tmp_path: Pa
 def test_promoting_the_release_in_production_keeps_the_history(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """A repeated promotion does not add the release to its own history, but it is recorded."""
+    """A repeated promotion is recorded, but does not add the release to its own history."""
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
     store.promote(manifest.release_id)
@@ -87,7 +87,7 @@ def test_promoting_the_release_in_production_keeps_the_history(
 
 
 def test_a_missing_release_is_not_promoted(store: ReleaseStore) -> None:
-    """A release that does not exist never becomes the one in production."""
+    """A release that does not exist cannot be in production."""
     with pytest.raises(ArtifactError, match="there is no release"):
         store.promote("20260101T000000Z-00000000")
     assert store.production() is None
@@ -101,7 +101,7 @@ def test_ids_that_are_not_safe_as_folder_names_are_refused(tmp_path: Path, name:
 
 
 def test_a_damaged_file_is_refused_when_opened_and_when_promoted(tmp_path: Path) -> None:
-    """The SHA-256 detects a single changed byte."""
+    """The SHA-256 digest detects a single changed byte."""
     store = ReleaseStore(str(tmp_path / "store"))
     manifest = make_release(tmp_path / "made")
     store.publish(tmp_path / "made", manifest)
@@ -138,7 +138,7 @@ def test_a_damaged_file_in_the_cache_is_downloaded_again(tmp_path: Path) -> None
     ],
 )
 def test_a_damaged_manifest_is_refused(tmp_path: Path, change: object) -> None:
-    """Missing, unknown or unsafe entries are detected."""
+    """Missing, unknown and unsafe entries are detected."""
     manifest = make_release(tmp_path / "made")
     raw = json.loads(manifest.to_json())
     assert callable(change)
@@ -147,8 +147,8 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, change: object) -> None:
         parse_manifest(json.dumps(raw).encode(), manifest.release_id)
 
 
-def test_a_publisher_that_is_killed_leaves_no_half_release(tmp_path: Path) -> None:
-    """Whenever the publisher is killed, all visible releases are complete."""
+def test_a_killed_publisher_leaves_no_partial_release(tmp_path: Path) -> None:
+    """All visible releases are complete, whenever the publisher is killed."""
     root, store = str(tmp_path / "store"), ReleaseStore(str(tmp_path / "store"))
     for round_ in range(3):
         process = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""Retrieval from large catalogues: exact by blocks, approximate by an inverted file."""
+"""Retrieval from large catalogues: exact by blocks, and approximate with an inverted file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CONFIG = AnnConfig(lists=64, probes=8)
 
 
 def clustered(items: int, users: int, seed: int = 0) -> tuple[Float32, Float32]:
-    """Vectors of items and users around common centres, as in real data."""
+    """Draw vectors of items and users around common centres, as in real data."""
     random = np.random.default_rng(seed)
     centres = random.normal(size=(40, 16))
     both = centres[random.integers(0, 40, items + users)] + 0.4 * random.normal(
@@ -58,7 +58,7 @@ def brute_force(
 def test_blocks_find_the_same_items_as_brute_force(
     size: int, users: int, count: int, seed: int, masked: bool
 ) -> None:
-    """For all sizes; small integers make many ties, which go to the lower index."""
+    """Results agree for all sizes; small integers make many ties, which go to the lower index."""
     random = np.random.default_rng(seed)
     items = random.integers(-2, 3, (size, 3)).astype(np.float32)
     vectors = random.integers(-2, 3, (users, 3)).astype(np.float32)
@@ -67,10 +67,10 @@ def test_blocks_find_the_same_items_as_brute_force(
         for name, value in (("_MIN_BLOCK_ITEMS", 64), ("_MIN_BLOCK_RATIO", 1), ("_BLOCK_BYTES", 1)):
             patch.setattr(retrieval, name, value)
         found = ExactIndex(items).search(vectors, count, eligible)
-    for (ours, scores), (theirs, expected) in zip(
+    for (found_items, scores), (expected_items, expected) in zip(
         found, brute_force(vectors, items, count, eligible), strict=True
     ):
-        assert ours.tolist() == theirs.tolist()
+        assert found_items.tolist() == expected_items.tolist()
         assert scores.tolist() == expected.tolist()
 
 
@@ -81,10 +81,10 @@ def built() -> tuple[AnnIndex, Float32, Float32]:
     return AnnIndex.build(items, CONFIG, 2_560, 0), items, users
 
 
-def test_most_of_the_best_items_are_found_with_exact_scores(
+def test_recall_grows_with_the_number_of_lists(
     built: tuple[AnnIndex, Float32, Float32],
 ) -> None:
-    """The recall grows with the number of lists, up to nearly 1 with all lists."""
+    """Recall reaches nearly 1 with all lists, and all scores are exact."""
     index, items, users = built
     best = exact_best(items, users)
     recalls = [recall_of(index.with_probes(n), best, users) for n in (1, 8, 64)]
@@ -101,7 +101,7 @@ def test_most_of_the_best_items_are_found_with_exact_scores(
 def test_only_eligible_items_are_found(
     built: tuple[AnnIndex, Float32, Float32], share: float
 ) -> None:
-    """The result is full if enough items are eligible; a few are ranked exactly."""
+    """The result is complete if enough items are eligible, and a few items are ranked exactly."""
     index, items, users = built
     eligible = np.random.default_rng(1).random(len(items)) < share
     expected = brute_force(users, items, 20, eligible)
@@ -112,17 +112,17 @@ def test_only_eligible_items_are_found(
             assert found.tolist() == best.tolist()
 
 
-def test_an_index_can_be_saved_and_loaded_and_others_are_refused(
+def test_a_saved_index_is_loaded_and_a_mismatching_one_refused(
     built: tuple[AnnIndex, Float32, Float32], tmp_path: Path
 ) -> None:
-    """Files of other items or parameters, and damaged files, are refused."""
+    """Damaged files, and files for other items or parameters, are refused."""
     index, items, users = built
     index.save(tmp_path)
     again = AnnIndex.load(tmp_path, items, index.config)
-    for (ours, _), (theirs, _) in zip(
+    for (found_items, _), (expected_items, _) in zip(
         again.search(users, 20, None), index.search(users, 20, None), strict=True
     ):
-        assert ours.tolist() == theirs.tolist()
+        assert found_items.tolist() == expected_items.tolist()
     with pytest.raises(ArtifactError, match="not"):
         AnnIndex.load(tmp_path, items[:-1], index.config)
     # A separate file: the first one is memory-mapped, and a mapped file must not shrink.
@@ -142,7 +142,7 @@ def test_an_index_can_be_saved_and_loaded_and_others_are_refused(
 
 @pytest.fixture(scope="module")
 def data() -> ReleaseData:
-    """Fifty users with a rating each, of eight thousand items."""
+    """Fifty users with one rating each, and eight thousand items."""
     users = np.arange(50, dtype=np.int32)
     matrix = RatingsMatrix.of(users, users, np.full(50, 4.0, np.float32), 50, 8_000)
     return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
@@ -151,7 +151,7 @@ def data() -> ReleaseData:
 def test_the_trainer_chooses_the_fewest_lists_that_reach_the_recall(
     built: tuple[AnnIndex, Float32, Float32], data: ReleaseData
 ) -> None:
-    """The manifest holds the measurement, and `auto` uses exact search for small catalogues."""
+    """The manifest records the measurement, and `auto` uses exact search for small catalogues."""
     scorer = FactorScorer(*built[1:])
     chosen = choose_retrieval(scorer, data, RetrievalConfig("ann", max_probe_share=1.0), 0)
     assert chosen.index is not None
@@ -169,10 +169,10 @@ def test_the_trainer_chooses_the_fewest_lists_that_reach_the_recall(
     assert rejected.entry["rejected"]["recall_at_100"] < 1.01
 
 
-def test_the_server_retrieves_as_the_release_says(
+def test_the_server_uses_the_index_of_the_release(
     built: tuple[AnnIndex, Float32, Float32], data: ReleaseData, tmp_path: Path
 ) -> None:
-    """It uses the index in the manifest, and refuses damaged or unknown entries."""
+    """The server uses the index in the manifest, and refuses damaged or unknown entries."""
     index, items, users = built
     scorer = FactorScorer(items, users)
     index.save(tmp_path)

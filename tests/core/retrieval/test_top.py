@@ -17,7 +17,7 @@ scores = arrays(np.float32, st.integers(0, 60), elements=st.sampled_from([0.0, 1
 def test_the_selection_equals_that_of_a_full_sort(
     values: np.ndarray, count: int, random: object
 ) -> None:
-    """Also with ties and NaN."""
+    """The selection also handles ties and NaN."""
     eligible = np.array([random.random() < 0.7 for _ in values], dtype=np.bool_)  # type: ignore[attr-defined]
     usable = [i for i in range(len(values)) if eligible[i] and not np.isnan(values[i])]
     expected = sorted(usable, key=lambda i: (-values[i], i))[:count]
@@ -36,7 +36,7 @@ def test_the_selection_equals_that_of_a_full_sort(
 def test_the_selection_from_a_large_catalogue_equals_that_of_a_full_sort(
     size: int, count: int, missing: float, hidden: float, distinct: int, seed: int
 ) -> None:
-    """The comparison by blocks misses no item, also with ties, NaN and few eligible items."""
+    """Selecting by blocks misses no item, even with ties, NaN and few eligible items."""
     random = np.random.default_rng(seed)
     values = random.integers(0, distinct, size).astype(np.float32)
     values[random.random(size) < missing] = np.nan
@@ -48,24 +48,22 @@ def test_the_selection_from_a_large_catalogue_equals_that_of_a_full_sort(
 
 
 def unit_rows(seed: int, count: int) -> np.ndarray:
-    """Random unit vectors."""
+    """Draw random unit vectors."""
     rows = np.random.default_rng(seed).normal(size=(count, 4))
     unit: np.ndarray = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     return unit
 
 
 @given(st.integers(0, 1000), st.integers(1, 30))
-def test_without_diversity_the_order_is_that_of_the_scores(seed: int, count: int) -> None:
-    """A diversity of 0 changes nothing."""
+def test_without_diversity_items_are_ordered_by_score(seed: int, count: int) -> None:
+    """A diversity of 0 does not change the order."""
     values = -np.sort(-np.random.default_rng(seed).normal(size=count))
     assert diversify(values, unit_rows(seed, count), 0.0, count).tolist() == list(range(count))
 
 
 @given(st.integers(0, 1000), st.integers(2, 30), st.floats(0, 1))
-def test_a_longer_selection_begins_with_the_shorter_one(
-    seed: int, count: int, diversity: float
-) -> None:
-    """Therefore the pages of a diversified list are consistent."""
+def test_a_longer_selection_extends_a_shorter_one(seed: int, count: int, diversity: float) -> None:
+    """Pages of a diversified list are therefore consistent."""
     values = -np.sort(-np.random.default_rng(seed).normal(size=count))
     vectors = unit_rows(seed, count)
     whole = diversify(values, vectors, diversity, count).tolist()
@@ -87,10 +85,10 @@ def test_diversity_prefers_a_different_item_to_a_duplicate() -> None:
     st.sampled_from([1, 3, 10**6]),
     st.integers(0, 1000),
 )
-def test_rows_are_selected_as_one_by_one(
+def test_selecting_rows_together_equals_one_by_one(
     rows: int, size: int, count: int, hidden: float, distinct: int, seed: int
 ) -> None:
-    """Also with ties, few eligible items, and rows too short for blocks."""
+    """Results agree with ties, few eligible items, and rows too short for blocks."""
     random = np.random.default_rng(seed)
     values = random.integers(0, distinct, (rows, size)).astype(np.float32)
     eligible = random.random((rows, size)) >= hidden

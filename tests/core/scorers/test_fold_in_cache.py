@@ -1,4 +1,4 @@
-"""The cache of folded-in users."""
+"""The cache of folded-in user vectors."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from marquee_core.scorers.fold_in_cache import FoldInCache
 from toy.ratings import ratings_matrix
 
 
-def test_a_vector_is_computed_once_while_its_user_is_recent() -> None:
-    """The users folded in last are kept; users with other ratings have other vectors."""
+def test_a_vector_is_computed_once_while_it_is_cached() -> None:
+    """Recently folded-in users are cached, and different ratings give different vectors."""
     matrix = ratings_matrix(np.array([[1, 0, 2], [0, 3, 2], [5, 0, 2]]))
     folded: list[int] = []
 

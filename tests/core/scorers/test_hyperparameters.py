@@ -1,4 +1,4 @@
-"""The types of hyperparameters: ranges, search spaces, and inheritance."""
+"""The types of hyperparameters: ranges, search spaces and inheritance."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from marquee_core.scorers.hyperparameters import (
 
 @dataclass(frozen=True)
 class InnerConfig(ModelConfig):
-    """A nested configuration, without defaults."""
+    """A nested configuration without defaults."""
 
     ridge: PositiveFloat
     damping: NonNegativeFloat
@@ -51,7 +51,7 @@ class ToyConfig(ModelConfig):
 
 @dataclass(frozen=True)
 class DerivedConfig(ToyConfig):
-    """A configuration with another default, and another search space."""
+    """A configuration with another default and another search space."""
 
     factors: int = 16
     dropout: Annotated[float, Search(0.1, 0.5)] = 0.2
@@ -74,7 +74,7 @@ class DerivedConfig(ToyConfig):
     ],
 )
 def test_a_value_out_of_range_is_refused(name: str, value: object, message: str) -> None:
-    """The error names the field, the value and the range; subclasses keep the range."""
+    """The error names the field, the value and the range, and subclasses keep the range."""
     for config in (ToyConfig(), DerivedConfig()):
         with pytest.raises(ValueError, match="is not a") as error:
             replace(config, **{name: value})  # type: ignore[arg-type]
@@ -85,21 +85,21 @@ def test_a_value_out_of_range_is_refused(name: str, value: object, message: str)
 def test_values_in_range_are_accepted(
     factors: int, dropout: float, decay: float, threshold: int
 ) -> None:
-    """Limits that belong to a range are accepted, and whole numbers for floats."""
+    """The bounds of a range are accepted, and so are whole numbers for floats."""
     config = ToyConfig(factors, dropout, decay, threshold)
     assert (config.factors, config.threshold) == (factors, threshold)
     assert ToyConfig(factors=1, dropout=0, decay=1).decay == 1
 
 
 def test_only_numbers_are_hyperparameters() -> None:
-    """Flags, tuples and nested configurations have no range of their own."""
+    """Flags, tuples and nested configurations do not have a range."""
     declared = hyperparameters(ToyConfig)
     assert list(declared) == ["factors", "dropout", "decay", "threshold"]
     assert [entry.is_integer for entry in declared.values()] == [True, False, False, False]
 
 
 def test_search_spaces_include_nested_configurations() -> None:
-    """A nested hyperparameter is named by its path and has the range of its own class."""
+    """A nested hyperparameter is named by its path and keeps the range of its own class."""
     found = searched_hyperparameters(ToyConfig)
     assert {name: entry.search for name, entry in found.items()} == {
         "factors": Search(4, 64),
@@ -109,8 +109,8 @@ def test_search_spaces_include_nested_configurations() -> None:
     assert found["inner.ridge"].interval == Interval(above=0)
 
 
-def test_a_subclass_inherits_what_it_does_not_state() -> None:
-    """With another default, a field keeps its search space, or gets the one that is stated."""
+def test_a_subclass_inherits_search_spaces() -> None:
+    """A field with another default keeps its search space unless another one is given."""
     assert (DerivedConfig().factors, DerivedConfig().dropout) == (16, 0.2)
     found = searched_hyperparameters(DerivedConfig)
     assert found["factors"].search == Search(4, 64)

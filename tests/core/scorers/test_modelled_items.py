@@ -1,4 +1,4 @@
-"""Models of the rated items alone score the whole catalogue."""
+"""Models of the rated items only can score the whole catalogue."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ DATA = release_data(
 )
 OWN = restrict_to_items(DATA, RATED)
 VECTORS = np.random.default_rng(0).normal(size=(len(RATED), 3)).astype(np.float32)
-# User 0, user 2 without ratings, and a visitor with ratings of rated and of unrated items.
+# User 0, user 2 without ratings, and a visitor with ratings of both rated and unrated items.
 VISITOR = DATA.matrix.profile(-1, np.array([5, 4, 0], np.int32), np.array([1, 5, 2], np.float32))
 OUTPUTS = [Output.STARS, Output.AFFINITY]
 
 
 class RoughScorer:
-    """A scorer that approximates, but explains nothing."""
+    """A scorer that approximates but explains nothing."""
 
     output = Output.AFFINITY
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """The number of ratings for every item; users without any cannot be scored."""
+        """Score every item by the number of ratings; users without any cannot be scored."""
         counts = np.where(profiles.counts > 0, profiles.counts, np.nan).astype(np.float32)
         return np.repeat(counts[:, None], len(RATED if items is None else items), axis=1)
 
     def approximate(self, profiles: Profiles, items: Int32 | None = None) -> Float32 | None:
-        """As `score`."""
+        """Return the same as `score`."""
         return self.score(profiles, items)
 
 
@@ -70,12 +70,12 @@ def inner(request: pytest.FixtureRequest) -> ToyScorer:
 
 
 def profiles_of(user: int) -> tuple[Profiles, Profiles]:
-    """The profile of a user in the numbers of the catalogue and in those of the rated items."""
+    """Return the profile of a user with catalogue indexes and with those of the rated items."""
     return DATA.matrix.profiles([user]), OWN.matrix.profiles([user])
 
 
-def test_data_is_reduced_and_expanded_without_loss() -> None:
-    """What is left of the catalogue's data, put back into it, is the catalogue's data."""
+def test_reducing_and_expanding_data_is_lossless() -> None:
+    """Expanding the reduced data restores the data of the catalogue."""
     again = expand_to_catalogue(OWN, RATED, ITEMS)
     assert again.matrix.items.tolist() == DATA.matrix.items.tolist()
     assert again.matrix.item_count == ITEMS
@@ -83,8 +83,8 @@ def test_data_is_reduced_and_expanded_without_loss() -> None:
     assert (OWN.matrix.item_counts > 0).all()
 
 
-def test_rated_items_score_as_the_model_says_and_others_as_unknown(inner: ToyScorer) -> None:
-    """For a rating predictor the unknown have the baseline's prediction, for a ranker 0."""
+def test_rated_items_have_the_scores_of_the_model(inner: ToyScorer) -> None:
+    """Other items get the baseline's prediction from a rating predictor, and 0 from a ranker."""
     whole = extend_to_catalogue(inner, RATED, DATA)
     for user in (0, 1, 2):
         profile, own = profiles_of(user)
@@ -97,8 +97,8 @@ def test_rated_items_score_as_the_model_says_and_others_as_unknown(inner: ToySco
         np.testing.assert_array_equal(scores[:, UNRATED], expected[:, UNRATED])
 
 
-def test_some_items_score_as_among_all(inner: ToyScorer) -> None:
-    """Chosen items, the same for all users or others for each, have the scores of the whole."""
+def test_scoring_a_few_items_equals_scoring_all(inner: ToyScorer) -> None:
+    """Chosen items have the same scores, whether they are shared by all users or differ by user."""
     whole = extend_to_catalogue(inner, RATED, DATA)
     profiles = DATA.matrix.profiles([0, 1])
     items = np.array([8, 3, 0, 1], np.int32)
@@ -109,8 +109,8 @@ def test_some_items_score_as_among_all(inner: ToyScorer) -> None:
     np.testing.assert_allclose(found, np.take_along_axis(scores, pairs, 1), rtol=1e-6)
 
 
-def test_a_visitors_ratings_of_unknown_items_do_not_matter_to_the_model(inner: ToyScorer) -> None:
-    """The others do; the baseline hears of all."""
+def test_a_model_ignores_ratings_of_items_it_does_not_know(inner: ToyScorer) -> None:
+    """Only the baseline uses all ratings of a visitor."""
     whole = extend_to_catalogue(inner, RATED, DATA)
     own = OWN.matrix.profile(-1, np.array([2], np.int32), np.array([5], np.float32))
     np.testing.assert_array_equal(whole.score(VISITOR)[:, RATED], inner.score(own))
@@ -119,8 +119,8 @@ def test_a_visitors_ratings_of_unknown_items_do_not_matter_to_the_model(inner: T
         np.testing.assert_array_equal(whole.score(VISITOR)[:, UNRATED], expected)
 
 
-def test_evidence_adds_up_to_the_score(inner: ToyScorer) -> None:
-    """Also that of items without ratings, which no rated item explains."""
+def test_evidence_sums_to_the_score(inner: ToyScorer) -> None:
+    """This includes items without ratings, which no rated item explains."""
     whole = extend_to_catalogue(inner, RATED, DATA)
     assert isinstance(whole, ExplainsByItems)
     items = np.array([0, 6, 8, 3], np.int32)
@@ -136,19 +136,19 @@ def test_evidence_adds_up_to_the_score(inner: ToyScorer) -> None:
     assert counts == DATA.matrix.item_counts[items].tolist()
 
 
-def test_unknown_items_are_like_no_other(inner: ToyScorer) -> None:
-    """The similarities of a known one are the model's, 0 for the unknown and 1 for itself."""
+def test_unknown_items_are_similar_only_to_themselves(inner: ToyScorer) -> None:
+    """Known items have the similarities of the model, and 0 to unknown items."""
     whole = extend_to_catalogue(inner, RATED, DATA)
     assert isinstance(whole, ComparesItems)
     row, own = whole.similarities(3), inner.similarities(1)
     np.testing.assert_allclose(row[RATED], own, rtol=1e-6)
     assert not row[UNRATED].any()
-    alone = whole.similarities(0)
-    assert np.flatnonzero(alone).tolist() == [0]
+    similarities = whole.similarities(0)
+    assert np.flatnonzero(similarities).tolist() == [0]
 
 
-def test_abilities_are_those_of_the_model(inner: ToyScorer) -> None:
-    """What it cannot do, the scorer of the catalogue does not claim; NaN stays NaN."""
+def test_capabilities_are_those_of_the_model(inner: ToyScorer) -> None:
+    """The scorer of the catalogue lacks what the model lacks, and NaN stays NaN."""
     assert not isinstance(extend_to_catalogue(inner, RATED, DATA), Approximates)
     rough = extend_to_catalogue(RoughScorer(), RATED, DATA)
     assert isinstance(rough, Approximates)
@@ -162,8 +162,8 @@ def test_abilities_are_those_of_the_model(inner: ToyScorer) -> None:
     assert some.tolist() == [[0, 4, 4]]
 
 
-def test_a_folder_says_which_items_its_model_knows(tmp_path: Path) -> None:
-    """The loader gets the data of these alone; without the note it gets all."""
+def test_a_folder_lists_the_items_its_model_knows(tmp_path: Path) -> None:
+    """The loader gets the data of these items only, or of all items if the folder lists none."""
     seen: list[int] = []
 
     def load(folder: Path, data: ReleaseData) -> Scorer:
@@ -178,8 +178,8 @@ def test_a_folder_says_which_items_its_model_knows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("items", [[1, 3, 4], [3, 1, 4, 6], [1, 3, 4, 6, 9], [-1, 1, 3, 4, 6]])
-def test_a_damaged_note_is_refused(items: list[int], tmp_path: Path) -> None:
-    """It must name items of the catalogue in order, and all that are rated."""
+def test_a_damaged_list_of_items_is_refused(items: list[int], tmp_path: Path) -> None:
+    """The list must name items of the catalogue in order, including all that are rated."""
     save_modelled_items(tmp_path, np.array(items, np.int32))
     with pytest.raises(ArtifactError, match="modelled_items"):
         load_scorer(lambda _, __: RoughScorer(), tmp_path, DATA)

@@ -1,4 +1,4 @@
-"""Similarities from co-ratings, and the nearest neighbours selected by them."""
+"""Similarities from co-ratings, and the selection of nearest neighbours."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from marquee_trainer.models.neighbours import neighbourhoods
 from marquee_trainer.models.neighbours.neighbourhoods import all_neighbours
 
 CONFIG = NeighbourConfig(neighbours=3, shrinkage=2.0, overlap_power=1.5, damping=0.1)
-# Multiples of 1/4, so that squares and sums are exact and an undefined correlation is exactly 0/0.
+# Multiples of 1/4 make squares and sums exact, so an undefined correlation is exactly 0/0.
 RESIDUALS = st.integers(-8, 8).map(lambda step: step / 4)
 FIELDS = ("rows", "products", "squares", "vector_squares", "counts")
 ANY = st.floats(-4, 4, width=32)
 
 
 def co_ratings(dense: Float32, rated: np.ndarray) -> CoRatings:
-    """The co-ratings of a dense matrix with a mask of rated cells."""
+    """Return the co-ratings of a dense matrix with a mask of rated cells."""
     rows, columns = np.nonzero(rated)
     indptr = np.concatenate([[0], np.cumsum(rated.sum(axis=1))]).astype(np.int64)
     values = dense[rows, columns].astype(np.float32)
@@ -42,12 +42,12 @@ def co_ratings(dense: Float32, rated: np.ndarray) -> CoRatings:
 
 
 def size_of(columns: Int32) -> Float32:
-    """The number of columns of a vector, in the form that `similarities` takes."""
+    """Return the number of columns of a vector, in the form that `similarities` takes."""
     return np.array([len(columns)], np.float32)
 
 
 def direct_correlation(x: Float32, y: Float32, both: np.ndarray) -> float:
-    """The Pearson correlation over the common columns, without centring."""
+    """Return the Pearson correlation over the common columns, without centring."""
     scale = np.sqrt(float((x[both] ** 2).sum()) * float((y[both] ** 2).sum()))
     return float((x[both] * y[both]).sum()) / scale if scale > 0 else 0.0
 
@@ -61,7 +61,7 @@ def direct_correlation(x: Float32, y: Float32, both: np.ndarray) -> float:
 def test_sums_of_columns_equal_those_of_a_slice(
     dense: np.ndarray, given_: np.ndarray, chosen: set[int], weights: np.ndarray
 ) -> None:
-    """The sums are right for any columns: empty, adjacent, the first, the last, or none."""
+    """The sums are correct for any columns: empty, adjacent, the first, the last, or none."""
     matrix = co_ratings(dense, given_).columns
     columns = np.array(sorted(chosen), dtype=np.int32)
     weights = weights[columns].astype(np.float32)
@@ -104,7 +104,7 @@ def test_a_vector_without_columns_has_no_similarities() -> None:
 @pytest.mark.parametrize("cells", [1, 3 * 70, 70 * 70])
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(arrays(np.float32, (70, 7), elements=ANY), arrays(np.bool_, (70, 7)))
-def test_all_rows_at_once_have_the_sums_of_each_row_alone(
+def test_rows_compared_together_have_the_sums_of_single_rows(
     monkeypatch: pytest.MonkeyPatch, cells: int, dense: Float32, rated: np.ndarray
 ) -> None:
     """A row and a vector of the same values have the same neighbours, to the last bit.
@@ -132,20 +132,20 @@ def test_all_rows_at_once_have_the_sums_of_each_row_alone(
     assert len(neighbours) == 70
     for row in range(70):
         columns, values = ratings.row(row)
-        alone = ratings.sums(columns, values)
-        assert len(alone.rows) == len(found.get(row, [[]])[0])
+        single = ratings.sums(columns, values)
+        assert len(single.rows) == len(found.get(row, [[]])[0])
         for name, value in zip(FIELDS, found.get(row, ()), strict=False):
-            np.testing.assert_array_equal(value, getattr(alone, name))
-        expected = plain_similarities(size_of(columns), alone)
-        for mine, theirs in zip(
-            neighbours.row(row), nearest(alone.rows, expected, CONFIG.neighbours), strict=True
+            np.testing.assert_array_equal(value, getattr(single, name))
+        expected = plain_similarities(size_of(columns), single)
+        for actual, wanted in zip(
+            neighbours.row(row), nearest(single.rows, expected, CONFIG.neighbours), strict=True
         ):
-            np.testing.assert_array_equal(mine, theirs)
+            np.testing.assert_array_equal(actual, wanted)
 
 
 @given(arrays(np.float32, 12, elements=st.integers(0, 4).map(lambda n: n / 4)), st.integers(1, 14))
 def test_nearest_equals_a_stable_sort(similarities: Float32, count: int) -> None:
-    """The highest similarities are selected, of equal ones the first, and none that is 0."""
+    """The highest similarities are selected, ties go to the first, and zeros are excluded."""
     rows = np.arange(0, 36, 3, dtype=np.int32)
     order = np.argsort(-similarities, kind="stable")[:count]
     expected = np.sort(order[similarities[order] > 0])
@@ -155,7 +155,7 @@ def test_nearest_equals_a_stable_sort(similarities: Float32, count: int) -> None
 
 
 def test_nearest_selects_the_best_positive_similarities_in_ascending_order() -> None:
-    """Of equal similarities the first is selected; one that was rounded to 0 is not."""
+    """Ties go to the first row, and a similarity that was rounded to 0 is not selected."""
     rows = np.array([1, 3, 4, 8, 9], np.int32)
     similarities = np.array([0.2, 0.5, 0.7, 0.5, 0.0], np.float32)
     indices, values = nearest(rows, similarities, 2)
@@ -165,7 +165,7 @@ def test_nearest_selects_the_best_positive_similarities_in_ascending_order() -> 
 
 
 def toy_neighbours() -> Neighbours:
-    """The neighbours of three rows; the second has none."""
+    """Return the neighbours of three rows, the second of which has none."""
     empty = np.empty(0, np.int32), np.empty(0, np.float32)
     return Neighbours.of(
         [
@@ -176,8 +176,8 @@ def toy_neighbours() -> Neighbours:
     )
 
 
-def test_neighbours_survive_saving(tmp_path: Path) -> None:
-    """Loading gives the neighbours that were saved."""
+def test_saved_neighbours_are_loaded_unchanged(tmp_path: Path) -> None:
+    """Loading returns the neighbours that were saved."""
     toy_neighbours().save(tmp_path)
     loaded = Neighbours.load(tmp_path, 3)
     assert len(loaded) == 3
@@ -223,6 +223,6 @@ def test_a_similarity_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
     "values", [(0, 1, 1, 1), (1, -1, 1, 1), (1, 1, float("nan"), 1), (1, 1, 1, 0)]
 )
 def test_an_invalid_configuration_is_refused(values: tuple[int, float, float, float]) -> None:
-    """A configuration with a value out of range cannot be made."""
+    """A configuration with a value out of range cannot be created."""
     with pytest.raises(ValueError, match=r"is not a (whole|finite) number >"):
         NeighbourConfig(*values)

@@ -18,13 +18,13 @@ def test_scores_are_the_logarithm_of_the_counts() -> None:
 
 
 def test_more_ratings_are_more_popular() -> None:
-    """The scores rank items as the counts do."""
+    """The scores rank items in the order of the counts."""
     counts = np.random.default_rng(0).permutation(1000)
     assert np.argsort(popularity_scores(counts)).tolist() == np.argsort(counts).tolist()
 
 
 def test_the_weight_of_a_rating_halves_with_each_half_life() -> None:
-    """Ages are relative to the latest rating; without ratings all counts are 0."""
+    """Ages are relative to the latest rating, and without ratings all counts are 0."""
     day = 86_400
     items = np.array([0, 0, 1, 2], dtype=np.int32)
     times = np.array([100 * day, 90 * day, 80 * day, 100 * day])

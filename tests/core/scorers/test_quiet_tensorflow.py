@@ -1,4 +1,4 @@
-"""TensorFlow is imported without its start-up messages, but with its errors."""
+"""TensorFlow is imported without its start-up messages but with its errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STARTUP = (
     "imports", ["marquee_services.inference.models", "marquee_trainer.models.registry"]
 )
 def test_nothing_is_written_to_stderr(imports: str) -> None:
-    """Neither the inference service nor the trainer shows TensorFlow's start-up messages."""
+    """Neither the inference service nor the trainer shows the start-up messages of TensorFlow."""
     code = (
         f"import {imports}, marquee_core.scorers.saved_model as module; module.tf.constant(1) + 1"
     )
@@ -31,7 +31,7 @@ def test_nothing_is_written_to_stderr(imports: str) -> None:
 
 
 def test_only_startup_lines_are_dropped(capfd: pytest.CaptureFixture[str]) -> None:
-    """Other lines, also those of Python code, are written once the import ends."""
+    """Other lines, including those of Python code, are written when the import ends."""
     with without_startup_lines():
         os.write(2, STARTUP + b"W0000 00:00:1700000000.123456  1234 x.cc:1] a warning\n")
         print("from Python", file=sys.stderr)  # noqa: T201 - the line that must come through
@@ -40,7 +40,7 @@ def test_only_startup_lines_are_dropped(capfd: pytest.CaptureFixture[str]) -> No
 
 
 def test_messages_of_a_failed_import_are_shown(capfd: pytest.CaptureFixture[str]) -> None:
-    """The error is raised, and what was written before it appears."""
+    """The error is raised, and what was written before it is shown."""
 
     def fail() -> None:
         with without_startup_lines():

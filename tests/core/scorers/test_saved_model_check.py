@@ -24,7 +24,7 @@ class Computing(tf.Module):  # type: ignore[misc, name-defined]
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])  # type: ignore[untyped-decorator]
     def score(self, values: Any) -> Any:
-        """The product, as a probability."""
+        """Return the product, as a probability."""
         return tf.sigmoid(values @ self.weights)
 
 
@@ -33,7 +33,7 @@ class Reading(Computing):
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])  # type: ignore[untyped-decorator]
     def score(self, values: Any) -> Any:
-        """The size of a file."""
+        """Return the size of a file."""
         return values + tf.cast(tf.strings.length(tf.io.read_file("/etc/hostname")), tf.float32)
 
 
@@ -42,7 +42,7 @@ class Writing(Computing):
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])  # type: ignore[untyped-decorator]
     def score(self, values: Any) -> Any:
-        """The values."""
+        """Return the values."""
         with tf.control_dependencies([tf.io.write_file("/tmp/written", "x")]):  # noqa: S108
             return tf.identity(values)
 
@@ -52,7 +52,7 @@ class Saving(Computing):
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])  # type: ignore[untyped-decorator]
     def score(self, values: Any) -> Any:
-        """The values."""
+        """Return the values."""
         tf.raw_ops.SaveV2(
             prefix="/tmp/saved",  # noqa: S108
             tensor_names=["x"],
@@ -67,12 +67,12 @@ class CallingPython(Computing):
 
     @tf.function(input_signature=[tf.TensorSpec([None, 2], tf.float32)])  # type: ignore[untyped-decorator]
     def score(self, values: Any) -> Any:
-        """The values."""
+        """Return the values."""
         return tf.py_function(lambda value: value, [values], tf.float32)
 
 
 class Initialising(Computing):
-    """Has a table, which is filled while the model is loaded."""
+    """Has a table that is filled while the model is loaded."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Initialising(Computing):
 
 
 class WithAsset(Computing):
-    """Brings a file along."""
+    """Includes a file."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -90,13 +90,13 @@ class WithAsset(Computing):
 
 
 def saved(module: Any, folder: Path) -> Path:
-    """Saves a module, and returns its folder."""
+    """Save a module, and return its folder."""
     tf.saved_model.save(module, str(folder), signatures={"score": module.score})
     return folder
 
 
-def test_a_model_that_computes_is_accepted(tmp_path: Path) -> None:
-    """Its own functions that save and restore variables are no reason to refuse it."""
+def test_a_model_that_only_computes_is_accepted(tmp_path: Path) -> None:
+    """The functions with which a SavedModel saves and restores its variables are allowed."""
     check_saved_model(saved(Computing(), tmp_path / "model"))
 
 
@@ -112,13 +112,13 @@ def test_a_model_that_computes_is_accepted(tmp_path: Path) -> None:
     ],
 )
 def test_a_model_that_does_more_is_refused(module: Any, message: str, tmp_path: Path) -> None:
-    """Whether while it loads or while it scores."""
+    """Operations other than computation are refused both at loading and at scoring."""
     with pytest.raises(ArtifactError, match=message):
         check_saved_model(saved(module(), tmp_path / "model"))
 
 
 def test_a_signature_cannot_call_the_saver(tmp_path: Path) -> None:
-    """The saver's function may use file operations only because nothing else calls it."""
+    """The saver may use file operations only because nothing else calls it."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     folder = saved(Computing(), tmp_path / "model")
@@ -136,8 +136,8 @@ def test_a_signature_cannot_call_the_saver(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\xff\xff\xff", b"text"])
-def test_bytes_that_are_no_model_are_refused(content: bytes, tmp_path: Path) -> None:
-    """The reason is told in one line."""
+def test_bytes_that_are_not_a_model_are_refused(content: bytes, tmp_path: Path) -> None:
+    """The reason is reported in one line."""
     (tmp_path / "saved_model.pb").write_bytes(content)
     with pytest.raises(ArtifactError):
         check_saved_model(tmp_path)

@@ -13,7 +13,7 @@ from marquee_core.scorers.sketch import Sketch
 
 
 def vectors_of_rank(rank: int, items: int = 90, width: int = 40) -> tuple[Float32, Float32]:
-    """Vectors of items and of users whose scores span few dimensions (float32, n × width)."""
+    """Draw vectors of items and users whose scores have a low rank (float32, n × width)."""
     random = np.random.default_rng(rank)
     space = random.standard_normal((rank, width))
     return (
@@ -23,7 +23,7 @@ def vectors_of_rank(rank: int, items: int = 90, width: int = 40) -> tuple[Float3
 
 
 def test_scores_within_the_space_are_exact() -> None:
-    """If the scores span no more dimensions than the sketch has, it loses nothing."""
+    """A sketch is lossless if the scores have no higher rank than the sketch."""
     items, users = vectors_of_rank(5)
     sketch = Sketch.of(items, users, rank=8)
     exact = users @ items.T
@@ -31,7 +31,7 @@ def test_scores_within_the_space_are_exact() -> None:
 
 
 def test_a_sketch_is_as_good_as_the_best_of_its_rank() -> None:
-    """Its error is close to that of the truncated singular value decomposition of the scores."""
+    """The error is close to that of the truncated singular value decomposition of the scores."""
     items, users = vectors_of_rank(30)
     exact = users @ items.T
     singular = np.linalg.svd(exact, compute_uv=False)
@@ -41,14 +41,14 @@ def test_a_sketch_is_as_good_as_the_best_of_its_rank() -> None:
 
 
 def test_a_sketch_has_at_most_as_many_dimensions_as_items_or_users() -> None:
-    """Tiny catalogues do not fail."""
+    """Small catalogues do not fail."""
     items, users = vectors_of_rank(3, items=2)
     sketch = Sketch.of(items, users, rank=48)
     np.testing.assert_allclose(sketch.products(users), users @ items.T, rtol=1e-3, atol=1e-3)
 
 
-def test_a_saved_sketch_is_the_same_and_a_damaged_one_is_refused(tmp_path: Path) -> None:
-    """The error names the file."""
+def test_a_saved_sketch_is_loaded_and_a_damaged_one_refused(tmp_path: Path) -> None:
+    """Loading returns the saved sketch, and the error for a damaged one names the file."""
     items, users = vectors_of_rank(5)
     sketch = Sketch.of(items, users, rank=4)
     assert not Sketch.is_saved(tmp_path)

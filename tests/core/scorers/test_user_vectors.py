@@ -1,4 +1,4 @@
-"""The vectors of known users and of those who are folded in."""
+"""The vectors of known users and of users who are folded in."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRAINED = np.array([[10, 11], [20, 21]], np.float32)
 
 
 def visitor(stars: float) -> Profiles:
-    """A visitor with one rating."""
+    """Return a visitor with one rating."""
     items: Int32 = np.array([1], np.int32)
     return MATRIX.profile(-1, items, np.array([stars], np.float32))
 
@@ -30,10 +30,10 @@ def visitor(stars: float) -> Profiles:
     ],
     ids=["known", "visitors", "both", "known with a new rating"],
 )
-def test_only_users_whose_ratings_are_not_those_of_training_are_folded_in(
+def test_only_users_with_new_ratings_are_folded_in(
     profiles: list[Profiles], expected: list[list[float]]
 ) -> None:
-    """In a batch of both, each gets the vector of its own place."""
+    """In a mixed batch, each user gets the vector at the right position."""
 
     def fold(folded: Profiles) -> Float32:
         assert folded.needs_fold_in.all()

@@ -1,4 +1,4 @@
-"""Tasks in processes of this machine."""
+"""Tasks in processes on this machine."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from toy.tasks import Squares
 
 
 def begun(folder: Path, number: int) -> list[int]:
-    """The ids of the processes that have begun a task."""
+    """Return the ids of the processes that have started a task."""
     return [int(line) for line in (folder / str(number)).read_text().split()]
 
 
 def is_running(pid: int) -> bool:
-    """Whether there is a process of this id."""
+    """Return whether there is a process with this id."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -33,7 +33,7 @@ def is_running(pid: int) -> bool:
 
 
 def test_a_killed_process_costs_only_its_task(tmp_path: Path) -> None:
-    """That task is begun again in another process; every result arrives once."""
+    """That task is restarted in another process, and every result arrives once."""
     reports: Counter[int] = Counter()
     results = dict(
         run_in_processes(
@@ -53,8 +53,8 @@ def test_a_killed_process_costs_only_its_task(tmp_path: Path) -> None:
     assert not any(map(is_running, processes))
 
 
-def test_the_script_of_the_caller_is_not_run_again(tmp_path: Path) -> None:
-    """A script without a guard around its calls, as a notebook is, starts no copies of itself."""
+def test_the_script_of_the_caller_is_not_rerun(tmp_path: Path) -> None:
+    """A script without a main guard, such as a notebook, does not start copies of itself."""
     script = tmp_path / "script.py"
     script.write_text(
         "from pathlib import Path\n"
@@ -73,16 +73,16 @@ def test_the_script_of_the_caller_is_not_run_again(tmp_path: Path) -> None:
     assert found.stdout == "[(0, 9), (1, 16)]\n"
 
 
-def test_a_task_that_always_ends_its_process_is_an_error(tmp_path: Path) -> None:
-    """It says which task and how the process ended."""
+def test_a_task_that_always_kills_its_process_is_an_error(tmp_path: Path) -> None:
+    """The error names the task and how its process ended."""
     work = Squares(tmp_path, killed=0, kills=10)
     with pytest.raises(TaskError, match=r"process of task 1 died 3 times \(exit status -9"):
         list(run_in_processes(work, [0], processes=1))
     assert len(begun(tmp_path, 0)) == MAX_TRIES
 
 
-def test_an_error_of_a_task_is_raised_and_ends_the_others(tmp_path: Path) -> None:
-    """The error keeps its class; a process that is in the middle of a task is ended at once."""
+def test_an_error_in_a_task_is_raised_and_stops_the_others(tmp_path: Path) -> None:
+    """The error keeps its class, and processes with tasks in progress are stopped immediately."""
     work = Squares(tmp_path, refused=7, waits=1)
     with pytest.raises(ArtifactError, match="seven is refused"):
         list(run_in_processes(work, [1, 7], processes=2))
@@ -91,8 +91,8 @@ def test_an_error_of_a_task_is_raised_and_ends_the_others(tmp_path: Path) -> Non
         assert not is_running(begun(tmp_path, 1)[0])
 
 
-def test_whoever_stops_listening_ends_all_processes(tmp_path: Path) -> None:
-    """As Ctrl-C does: tasks in progress are given up, and no process is left."""
+def test_closing_the_iterator_stops_all_processes(tmp_path: Path) -> None:
+    """As after Ctrl-C, tasks in progress are abandoned and no process is left."""
     work = Squares(tmp_path, waits=1)
     with closing(run_in_processes(work, [0, 2, 1], processes=1)) as results:
         assert next(results) == (0, 0)

@@ -1,1 +1,1 @@
-"""Tests of how each call is answered."""
+"""Tests of how calls are answered."""

@@ -1,4 +1,4 @@
-"""Answers while backends are lost: what is still answered, and what the answer says."""
+"""Degraded answers: what is still answered without a backend, and what the answer reports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def test_a_further_page_needs_the_backends_of_the_first(services: Any) -> 
         await services.until_full(gateway)
         page = await stub.Recommend(whole, timeout=TIMEOUT_S)
         assert not page.source.degraded
-        # The page is ranked without inference, as its first page was, and the answer says so.
+        # The page is ranked without inference, like its first page, and the answer reports it.
         page = await stub.Recommend(degraded, timeout=TIMEOUT_S)
         assert page.source.degraded_reasons == [types_pb2.DEGRADED_REASON_INFERENCE_UNAVAILABLE]
     await gateway.stop(0.5)
@@ -44,7 +44,7 @@ async def test_a_further_page_needs_the_backends_of_the_first(services: Any) -> 
 async def test_a_further_page_does_not_need_a_backend_without_a_ranking_weight(
     services: Any,
 ) -> None:
-    """The list is ranked as its first page was; only the stars of the lost backend are missing."""
+    """The list is ranked like its first page, and only the lost backend's stars are missing."""
     gateway = await services.start_gateway(list_cache_mib=0, answer_cache_mib=0)
     await services.until_full(gateway)
     blends = gateway.releases.serving.ensemble.by_backends
@@ -68,7 +68,7 @@ async def test_a_further_page_does_not_need_a_backend_without_a_ranking_weight(
 async def test_a_failed_retrieval_degrades_the_answer(
     services: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The backend's candidates are missing, although it scores those of the others."""
+    """The candidates of the backend are missing, although it scores those of the others."""
     gateway = await services.start_gateway(dense_limit=10, candidates=20)
     await services.until_full(gateway)
 
@@ -87,8 +87,8 @@ async def test_a_failed_retrieval_degrades_the_answer(
     await gateway.stop(0.5)
 
 
-async def test_a_lost_backend_degrades_answers_until_it_returns(stub: Any, services: Any) -> None:
-    """The models that remain answer, in the end the gateway's own."""
+async def test_answers_are_degraded_until_a_lost_backend_returns(stub: Any, services: Any) -> None:
+    """The remaining models answer, and finally those of the gateway itself."""
     inference = services.scoring["inference"]
     await inference.stop()
     answer = await stub.Recommend(request_for(), timeout=TIMEOUT_S)
@@ -97,8 +97,8 @@ async def test_a_lost_backend_degrades_answers_until_it_returns(stub: Any, servi
     assert "item_cf" in {w.model for w in answer.source.models}
     reasons = answer.source.degraded_reasons
     assert reasons == [types_pb2.DEGRADED_REASON_INFERENCE_UNAVAILABLE]
-    alone = request_for(model="mf")
-    code, reason, _ = await error_of(stub.Recommend(alone, timeout=TIMEOUT_S))
+    single_model = request_for(model="mf")
+    code, reason, _ = await error_of(stub.Recommend(single_model, timeout=TIMEOUT_S))
     assert (code, reason) == (grpc.StatusCode.UNAVAILABLE, "MODEL_UNAVAILABLE")
     await services.scoring["cf"].stop()
     answer = await stub.Recommend(request_for(), timeout=TIMEOUT_S)
@@ -113,7 +113,7 @@ async def test_a_lost_backend_degrades_answers_until_it_returns(stub: Any, servi
 
 
 def test_every_backend_and_failure_has_a_degraded_reason() -> None:
-    """The table has no gaps, and each entry is the reason of that name."""
+    """The table is complete, and each entry is the reason with that name."""
     assert set(DEGRADED_REASONS) == set(product(BACKENDS, Failure))
     for (backend, failure), reason in DEGRADED_REASONS.items():
         name = types_pb2.DegradedReason.Name(reason)
@@ -127,8 +127,8 @@ def test_every_backend_and_failure_has_a_degraded_reason() -> None:
     assert sorted(found) == sorted(set(types_pb2.DegradedReason.values()) - others)
 
 
-def test_a_failure_that_occurs_twice_is_one_reason() -> None:
-    """A backend may fail in the same way when it retrieves and when it explains."""
+def test_a_repeated_failure_is_reported_once() -> None:
+    """A backend may fail in the same way during retrieval and explanation."""
     failures = [
         BackendError("inference", Failure.TIMEOUT, "first"),
         BackendError("cf", Failure.TIMEOUT, "second"),

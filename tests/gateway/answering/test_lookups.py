@@ -17,8 +17,8 @@ from marquee_services.gateway.answering import lookups
 from marquee_services.gateway.releases.titles import TitleIndex, TitleQuery
 
 
-async def test_search_finds_titles_by_words_and_walks_pages(stub: Any) -> None:
-    """The last word may be a prefix; the pages hold every match once."""
+async def test_search_matches_words_and_is_paginated(stub: Any) -> None:
+    """The last word may be a prefix, and the pages together contain every match once."""
     request = pb.SearchItemsRequest(query="number FÍLM 11", page_size=4)
     found = []
     while True:
@@ -33,8 +33,8 @@ async def test_search_finds_titles_by_words_and_walks_pages(stub: Any) -> None:
     assert found[0] == "Film Number 11"
 
 
-async def test_get_item_answers_metadata_and_statistics(stub: Any) -> None:
-    """An unknown id is an error."""
+async def test_get_item_returns_metadata_and_statistics(stub: Any) -> None:
+    """The item has its metadata and rating statistics, and an unknown id is an error."""
     answer = await stub.GetItem(pb.GetItemRequest(item_id="i11"), timeout=TIMEOUT_S)
     assert answer.item.genres
     assert answer.item.rating_count > 0
@@ -44,10 +44,10 @@ async def test_get_item_answers_metadata_and_statistics(stub: Any) -> None:
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ITEM_NOT_FOUND")
 
 
-async def test_a_search_does_not_hold_up_other_calls(
+async def test_searches_do_not_block_other_calls(
     services: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While large searches work, other calls are answered; too many are refused, others expire."""
+    """During large searches, other calls are answered; further searches are refused or time out."""
     may_end = threading.Event()
     begun = threading.Semaphore(0)
     real = TitleIndex.search
@@ -69,12 +69,12 @@ async def test_a_search_does_not_hold_up_other_calls(
             assert await asyncio.to_thread(begun.acquire, timeout=TIMEOUT_S)
         answer = await stub.GetItem(pb.GetItemRequest(item_id="i11"), timeout=TIMEOUT_S)
         assert answer.item.item_id == "i11"
-        # The threads are taken, so a third search waits until its deadline.
+        # All threads are busy, so a third search waits until its deadline.
         with pytest.raises(grpc.aio.AioRpcError) as expired:
             await stub.SearchItems(request, timeout=0.2)
         assert expired.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-        # Of three more, at least one waits and at least one is refused: the server may still be
-        # about to take note of the expired call.
+        # Of three more, at least one waits and at least one is refused: the server may not yet have
+        # noticed that the third search has expired.
         more = [asyncio.ensure_future(stub.SearchItems(request, timeout=TIMEOUT_S)) for _ in "123"]
         ended, waiting = await asyncio.wait(more, return_when=asyncio.FIRST_COMPLETED)
         assert waiting

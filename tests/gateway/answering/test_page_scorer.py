@@ -1,4 +1,4 @@
-"""Pages of one list fit together."""
+"""The pages of one list are consistent."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 async def test_pages_neither_repeat_nor_skip_while_releases_change(
     services: Any, diversity: float, dense_limit: int
 ) -> None:
-    """All pages come from the first page's list, though another release is promoted meanwhile."""
+    """All pages come from the list of the first page, even if another release is promoted."""
     gateway = await services.start_gateway(dense_limit=dense_limit, candidates=20)
     await services.until_full(gateway)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:

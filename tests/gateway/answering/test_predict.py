@@ -11,7 +11,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 
 
 async def test_predicted_ratings_keep_the_order_of_the_request(stub: Any) -> None:
-    """Unknown items keep their position, without a prediction."""
+    """Unknown items keep their position and have no prediction."""
     ids = ["i50", "gone", "i3", "i119"]
     request = pb.PredictRatingsRequest(subject=Subject(user_id="u7"), item_ids=ids)
     answer = await stub.PredictRatings(request, timeout=TIMEOUT_S)
@@ -26,8 +26,8 @@ async def test_predicted_ratings_keep_the_order_of_the_request(stub: Any) -> Non
             assert prediction.stars == pytest.approx(stars[prediction.item_id], abs=1e-5)
 
 
-async def test_a_request_with_unknown_items_only_is_answered(stub: Any) -> None:
-    """Each item is in the answer, without a prediction."""
+async def test_a_request_with_only_unknown_items_is_answered(stub: Any) -> None:
+    """Each unknown item is in the answer, without a prediction."""
     request = pb.PredictRatingsRequest(subject=Subject(user_id="u7"), item_ids=["x", "y"])
     answer = await stub.PredictRatings(request, timeout=TIMEOUT_S)
     assert [p.item_id for p in answer.predictions] == ["x", "y"]

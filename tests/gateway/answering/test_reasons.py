@@ -1,4 +1,4 @@
-"""Reasons of recommended items."""
+"""Reasons for recommended items."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ VISITOR = Subject(ratings=[Rating(item_id=f"i{n}", stars=stars) for n, stars in 
 
 
 def shares_of(item: pb.RecommendedItem) -> dict[str, pb.Reason.ModelShare]:
-    """The model shares of an item, by model."""
+    """Return the model shares of an item by model."""
     shares = [r.model_share for r in item.reasons if r.HasField("model_share")]
     return {share.model: share for share in shares}
 
 
 def rated_of(item: pb.RecommendedItem) -> list[pb.Reason.RatedItem]:
-    """The rated items among the reasons for an item."""
+    """Return the rated items among the reasons for an item."""
     return [r.rated_item for r in item.reasons if r.HasField("rated_item")]
 
 
 async def test_reasons_add_up_to_the_score(stub: Any) -> None:
-    """The models' contributions to an item sum to its score; evidence comes with them."""
+    """The contributions of the models sum to the score, and evidence is included."""
     answer = await stub.Recommend(request_for(include_reasons=True), timeout=TIMEOUT_S)
     for item in answer.items:
         shares = [r.model_share for r in item.reasons if r.HasField("model_share")]
@@ -36,10 +36,10 @@ async def test_reasons_add_up_to_the_score(stub: Any) -> None:
         assert kinds == {"model_share", "rated_item", "similar_users"}
 
 
-async def test_rated_items_add_up_to_the_shares_of_the_models(stub: Any) -> None:
-    """With few ratings all are listed, and those of a model sum to what it says is explained.
+async def test_rated_items_sum_to_the_shares_of_the_models(stub: Any) -> None:
+    """With few ratings all are listed, and those of a model sum to the explained part of its share.
 
-    What is not explained is the model's output for a user without ratings: the baseline's stars.
+    The rest is the model's output for a user without ratings, which is the baseline's stars.
     """
     request = pb.RecommendRequest(
         subject=VISITOR, options=pb.RecommendOptions(include_reasons=True)
@@ -67,8 +67,8 @@ async def test_rated_items_add_up_to_the_shares_of_the_models(stub: Any) -> None
             assert shares[model].explained == 0.0
 
 
-async def test_the_items_that_change_the_score_most_are_named(stub: Any) -> None:
-    """Five rated items are named, the one with the largest sum over the models first."""
+async def test_the_most_influential_rated_items_are_listed(stub: Any) -> None:
+    """Five rated items are listed, ordered by their sum over the models."""
     answer = await stub.Recommend(request_for(include_reasons=True), timeout=TIMEOUT_S)
     for item in answer.items:
         totals: dict[str, float] = defaultdict(float)
@@ -79,7 +79,7 @@ async def test_the_items_that_change_the_score_most_are_named(stub: Any) -> None
         assert sizes == sorted(sizes, reverse=True)
 
 
-async def test_a_single_model_gives_all_evidence(stub: Any) -> None:
+async def test_a_single_model_provides_all_evidence(stub: Any) -> None:
     """Only the model that ranks is explained, in the unit of its output."""
     answer = await stub.Recommend(
         request_for(include_reasons=True, model="ease"), timeout=TIMEOUT_S
@@ -91,8 +91,8 @@ async def test_a_single_model_gives_all_evidence(stub: Any) -> None:
             assert rated.score_contribution == pytest.approx(rated.contribution)
 
 
-async def test_without_a_backend_its_models_have_no_share(stub: Any, services: Any) -> None:
-    """What remains of the ensemble explains itself, and the answer says that it is degraded."""
+async def test_models_of_a_lost_backend_have_no_share(stub: Any, services: Any) -> None:
+    """The rest of the ensemble explains the answer, which is marked as degraded."""
     await services.scoring["cf"].stop()
     request = pb.RecommendRequest(
         subject=VISITOR, options=pb.RecommendOptions(include_reasons=True)
@@ -105,8 +105,8 @@ async def test_without_a_backend_its_models_have_no_share(stub: Any, services: A
         assert {rated.model for rated in rated_of(item)} == {"mf"}
 
 
-def test_a_model_that_its_backend_leaves_out_has_no_evidence() -> None:
-    """A backend that answers without a model cannot decompose that model's scores."""
+def test_a_model_missing_from_the_evidence_is_not_decomposed() -> None:
+    """If a backend omits a model from its evidence, that model's scores cannot be decomposed."""
     message = ExplainItemsResponse.ItemEvidence()
     message.models.add(model="ease").rated_items.total = 0.5
     message.models.add(model="user_cf").similar_users.count = 3

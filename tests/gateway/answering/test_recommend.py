@@ -1,4 +1,4 @@
-"""Recommend over real sockets: full pages, blended scores, cold start, single models."""
+"""Recommend over real sockets: full pages, blended scores, cold starts and single models."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ async def test_a_known_user_gets_a_full_page_of_unseen_items(stub: Any, services
     assert answer.source.server_time_us > 0
 
 
-async def test_the_score_is_the_blend_of_the_backends_scores(stub: Any, services: Any) -> None:
-    """The blend of scores from three processes equals the same blend computed in one."""
+async def test_the_score_blends_the_scores_of_the_backends(stub: Any, services: Any) -> None:
+    """Blending scores from three services equals blending them in one process."""
     answer = await stub.Recommend(request_for(page_size=1000), timeout=TIMEOUT_S)
     release = services.gateway.releases.serving
     profile = release.data.matrix.profiles([release.users.index("u7")])
@@ -53,7 +53,7 @@ async def test_the_score_is_the_blend_of_the_backends_scores(stub: Any, services
 
 
 async def test_an_unknown_user_gets_the_cold_start_answer(stub: Any) -> None:
-    """It is no error and not degraded, and all unknown users get the same items."""
+    """The answer is neither an error nor degraded, and all unknown users get the same items."""
     answer = await stub.Recommend(request_for("nobody"), timeout=TIMEOUT_S)
     assert answer.subject_kind == types_pb2.SUBJECT_KIND_COLD_START
     assert not answer.source.degraded
@@ -63,7 +63,7 @@ async def test_an_unknown_user_gets_the_cold_start_answer(stub: Any) -> None:
 
 
 async def test_a_request_may_select_a_single_model(stub: Any) -> None:
-    """Only that model has weight, and its scores rank the items."""
+    """Only that model has a weight, and its scores rank the items."""
     answer = await stub.Recommend(request_for(model="mf"), timeout=TIMEOUT_S)
     assert [w.model for w in answer.source.models] == ["mf"]
     affinity = await stub.Recommend(request_for(model="ease"), timeout=TIMEOUT_S)

@@ -10,7 +10,7 @@ from gateway.calls import TIMEOUT_S, error_of
 from marquee.v1 import recommender_service_pb2 as pb
 
 
-async def test_similar_items_leave_out_the_item_itself(stub: Any) -> None:
+async def test_similar_items_exclude_the_item_itself(stub: Any) -> None:
     """The models that represent items are blended, and the most similar item comes first."""
     request = pb.SimilarItemsRequest(item_id="i5", page_size=10, include_metadata=True)
     answer = await stub.SimilarItems(request, timeout=TIMEOUT_S)
@@ -25,6 +25,6 @@ async def test_similar_items_leave_out_the_item_itself(stub: Any) -> None:
     assert (code, reason) == (grpc.StatusCode.NOT_FOUND, "ITEM_NOT_FOUND")
     request.page_size = 1000
     everything = await stub.SimilarItems(request, timeout=TIMEOUT_S)
-    # Items with a similarity of 0 or less are left out, however long the page.
+    # Items with a similarity of 0 or less are omitted, however long the page.
     assert 10 < len(everything.items) < 119
     assert all(item.similarity > 0 for item in everything.items)

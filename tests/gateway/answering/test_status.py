@@ -10,8 +10,8 @@ from marquee_core.release.verdict import Check, Decision, Verdict
 from marquee_core.release.verdicts import record_verdict
 
 
-async def test_status_names_release_models_and_backends(stub: Any, services: Any) -> None:
-    """It also has the release's metrics."""
+async def test_status_lists_the_release_models_and_backends(stub: Any, services: Any) -> None:
+    """The status also includes the metrics of the release."""
     status = await stub.GetStatus(pb.GetStatusRequest(), timeout=TIMEOUT_S)
     assert status.release.release_id == services.first.release_id
     assert {m.weight.model: m.backend for m in status.release.models}["mf"] == "inference"
@@ -21,8 +21,8 @@ async def test_status_names_release_models_and_backends(stub: Any, services: Any
     assert not status.release.HasField("gate")
 
 
-async def test_status_tells_what_the_gate_said(stub: Any, services: Any) -> None:
-    """Of the release in service: what was recorded after its publication, figures included."""
+async def test_status_includes_the_verdict_of_the_gate(stub: Any, services: Any) -> None:
+    """The status has the recorded verdict on the release in service, with its figures."""
     second = await services.publish(seed=1, promote=False)
     check = Check("ranking", Decision.PROMOTE, "is better", {"difference": 0.25})
     first, at = services.first.release_id, "2026-01-01T00:00:00+00:00"

@@ -1,4 +1,7 @@
-"""When a replica is left out, and when it is called again. Time is simulated."""
+"""The circuit breaker: when a replica is avoided, and when it is called again.
+
+Time is simulated.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ from marquee_services.gateway.backends.circuit import Circuit
 
 
 def record(circuit: Circuit, bad: int, good: int, now: float) -> None:
-    """Counts so many bad calls, and then so many good ones."""
+    """Record `bad` failed calls, then `good` successful ones."""
     for number in range(bad + good):
         circuit.record(number < bad, now)
 
 
-def test_several_bad_calls_of_the_last_ones_make_a_replica_ail() -> None:
-    """One late call is none too many, and what is long ago does not count."""
+def test_several_recent_failures_make_a_replica_unhealthy() -> None:
+    """A single late call is tolerated, and old calls do not count."""
     circuit = Circuit()
     record(circuit, 1, 9, 0.0)
     assert circuit.is_healthy(0.0)
@@ -25,8 +28,8 @@ def test_several_bad_calls_of_the_last_ones_make_a_replica_ail() -> None:
     assert circuit.is_healthy(20.0)
 
 
-def test_an_open_circuit_is_tried_by_one_call_at_a_time() -> None:
-    """After its pause, and again after each trial that was in time; then it closes."""
+def test_an_open_circuit_admits_one_trial_at_a_time() -> None:
+    """A trial is made after each pause, and the circuit closes after successful trials."""
     circuit = Circuit()
     circuit.open(0.0)
     assert circuit.is_open
@@ -42,7 +45,7 @@ def test_an_open_circuit_is_tried_by_one_call_at_a_time() -> None:
 
 
 def test_a_failed_trial_doubles_the_pause() -> None:
-    """A replica that stays slow costs fewer and fewer trials, but is never given up."""
+    """A replica that stays slow costs fewer and fewer trials, but trials never stop."""
     circuit = Circuit()
     circuit.open(0.0)
     now, pauses = 0.0, []
@@ -55,8 +58,8 @@ def test_a_failed_trial_doubles_the_pause() -> None:
     assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
 
 
-def test_a_replica_that_comes_and_goes_is_left_out_for_longer_each_time() -> None:
-    """The pause is short again only after the circuit has been closed for long."""
+def test_a_flapping_replica_is_avoided_for_longer_each_time() -> None:
+    """The pause is short again only after the circuit has been closed for a long time."""
     circuit = Circuit()
 
     def open_and_close(now: float) -> float:

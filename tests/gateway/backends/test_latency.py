@@ -1,12 +1,12 @@
-"""Which replica is called, and when a second one is."""
+"""Which replica is called, and when a hedge is sent."""
 
 from __future__ import annotations
 
 from marquee_services.gateway.backends.latency import HedgeBudget, PeakLatency, hedge_after
 
 
-def test_an_average_rises_at_once_and_falls_slowly() -> None:
-    """One slow call is enough to avoid a replica; it takes seconds to be trusted again."""
+def test_the_average_rises_immediately_and_falls_slowly() -> None:
+    """One slow call suffices to avoid a replica, and it takes seconds to be preferred again."""
     latency = PeakLatency()
     latency.observe(0.010, 0.0)
     latency.observe(0.500, 1.0)
@@ -16,8 +16,8 @@ def test_an_average_rises_at_once_and_falls_slowly() -> None:
     assert latency.value(11.1) < 0.1
 
 
-def test_like_replicas_count_as_alike() -> None:
-    """Small differences do not decide, nor do those of a few milliseconds."""
+def test_similar_latencies_count_as_equal() -> None:
+    """Relative differences below the tolerance, or of a few milliseconds, are ignored."""
     fast, faster, slow = PeakLatency(), PeakLatency(), PeakLatency()
     fast.observe(0.0035, 0.0)
     faster.observe(0.0010, 0.0)
@@ -26,7 +26,7 @@ def test_like_replicas_count_as_alike() -> None:
 
 
 def test_hedges_are_a_small_share_of_the_calls() -> None:
-    """When every call is late, at most one in twenty is hedged, after the first few."""
+    """If every call is late, at most one in twenty is hedged after the first few."""
     budget = HedgeBudget()
     hedged = 0
     for _ in range(1_000):
@@ -36,6 +36,6 @@ def test_hedges_are_a_small_share_of_the_calls() -> None:
 
 
 def test_a_hedge_waits_for_a_multiple_of_the_usual_latency() -> None:
-    """The fastest replica sets the pace; very short latencies do not."""
+    """The fastest replica determines the delay, unless its latency is very short."""
     assert hedge_after([0.5, 0.05]) == 3 * 0.05
     assert hedge_after([0.0, 0.001]) == 0.02

@@ -1,4 +1,4 @@
-"""Backends with several replicas: balancing, promotions, lost replicas and name resolution."""
+"""Backends with several replicas: load balancing, promotions, lost replicas and name resolution."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_calls_go_to_all_replicas(two_replicas: Any, monkeypatch: pytest.M
     called: dict[str, list[str]] = {"rank": [], "score": []}
     now = asyncio.get_running_loop().time()
     for replica in gateway.backends[0].replicas.values():
-        # Equally fast, and so slow that no call seems late, however loaded this machine is.
+        # Equal latencies, so high that no call counts as late on a loaded machine.
         replica.latency.observe(TIMEOUT_S, now)
         monkeypatch.setattr(replica.latency, "observe", lambda *_: None)
         for name, addresses in called.items():
@@ -72,7 +72,7 @@ async def test_calls_go_to_all_replicas(two_replicas: Any, monkeypatch: pytest.M
 
 
 async def test_a_promotion_waits_for_every_replica(services: Any, two_replicas: Any) -> None:
-    """While one replica is late, no answer is degraded; then all answers switch at once."""
+    """While one replica lags behind, no answer is degraded; then all answers switch together."""
     gateway, stub, (_, late) = two_replicas
     late.task.cancel()
     seen, stop = [], asyncio.Event()
@@ -100,8 +100,8 @@ async def test_a_promotion_waits_for_every_replica(services: Any, two_replicas: 
     assert set(seen[switch:]) == {second.release_id}
 
 
-async def test_a_lost_replica_degrades_no_answer(services: Any, two_replicas: Any) -> None:
-    """Other replicas answer in its place, and it is called again once it is back."""
+async def test_losing_a_replica_does_not_degrade_answers(services: Any, two_replicas: Any) -> None:
+    """The other replicas answer, and the lost one is called again once it is back."""
     gateway, stub, (first, second) = two_replicas
     services.scoring["cf-second"] = second
     stop = asyncio.Event()
@@ -128,7 +128,7 @@ async def test_a_lost_replica_degrades_no_answer(services: Any, two_replicas: An
     assert all(count > 0 for count in await asyncio.gather(*callers))
 
 
-async def test_replicas_are_the_addresses_of_the_host(
+async def test_replicas_follow_the_addresses_of_the_host(
     services: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Replicas are added and removed as the name resolves to other addresses."""
@@ -171,14 +171,14 @@ async def test_replicas_are_the_addresses_of_the_host(
         ("unix:/run/cf.sock", {Address("unix:/run/cf.sock")}),
     ],
 )
-async def test_targets_are_read_as_grpc_reads_them(target: str, found: set[Address]) -> None:
-    """IP addresses need no look-up; address lists and sockets are used unchanged."""
+async def test_targets_are_parsed_like_those_of_grpc(target: str, found: set[Address]) -> None:
+    """IP addresses need no look-up, and address lists and sockets are used unchanged."""
     assert await resolve(target) == found
 
 
 @pytest.mark.parametrize("target", ["localhost", "dns:///localhost", "", ":5"])
 async def test_a_target_without_host_and_port_is_refused(target: str) -> None:
-    """The error names the expected form."""
+    """The error shows the expected form."""
     with pytest.raises(ValueError, match="host:port"):
         await resolve(target)
 
@@ -186,10 +186,13 @@ async def test_a_target_without_host_and_port_is_refused(target: str) -> None:
 @pytest.mark.parametrize(
     ("host", "code"), [("backend.test", "UNIMPLEMENTED"), ("other.test", "UNAVAILABLE")]
 )
-async def test_a_replicas_certificate_is_that_of_its_host(
+async def test_the_certificate_of_a_replica_is_checked_against_its_host(
     authority: Any, host: str, code: str
 ) -> None:
-    """The channel dials an IP address. The server has no methods, so UNIMPLEMENTED is success."""
+    """The channel dials an IP address.
+
+    The server has no methods, so UNIMPLEMENTED means success.
+    """
     certificate, key = authority.issue("backend.test")
     server = grpc.aio.server()
     credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
@@ -206,7 +209,7 @@ async def test_a_replicas_certificate_is_that_of_its_host(
 
 
 async def test_a_late_call_is_hedged(two_replicas: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If a replica does not answer, another one is asked long before the timeout."""
+    """If a replica does not answer, another one is called long before the timeout."""
     gateway, stub, _ = two_replicas
     hung = 0
 
@@ -216,7 +219,7 @@ async def test_a_late_call_is_hedged(two_replicas: Any, monkeypatch: pytest.Monk
         await asyncio.Event().wait()
 
     first, second = gateway.backends[0].replicas.values()
-    # The other one counts as slow, so that the first is asked first.
+    # The other one counts as slow, so the first is called first.
     second.latency.observe(0.5, asyncio.get_running_loop().time())
     monkeypatch.setattr(first, "rank", hang)
     # The backends' timeout is longer than this deadline: only a hedge can answer.
@@ -225,14 +228,14 @@ async def test_a_late_call_is_hedged(two_replicas: Any, monkeypatch: pytest.Monk
     assert answer.items
     assert not answer.source.degraded
     assert first.calls_in_flight == second.calls_in_flight == 0
-    # The time that the first one took counts as its latency, so it is not asked again.
+    # The time that the first one took counts as its latency, so it is not called again.
     assert first.latency.value(asyncio.get_running_loop().time()) > 0
 
 
-async def test_a_replica_that_is_late_again_and_again_is_left_out(
+async def test_a_replica_that_is_late_repeatedly_is_avoided(
     two_replicas: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It gets no calls but trials until it is well, and no answer is degraded."""
+    """The replica gets only trial calls until it recovers, and no answer is degraded."""
     gateway, stub, _ = two_replicas
     backend = gateway.backends[0]
     first, second = backend.replicas.values()
@@ -246,7 +249,7 @@ async def test_a_replica_that_is_late_again_and_again_is_left_out(
         return await rank(*arguments)
 
     monkeypatch.setattr(first, "rank", hang)
-    # The first one seems fast and is preferred; the other one seems so slow that no trial is late.
+    # The first one appears fast and is preferred; the other appears so slow that no trial is late.
     monkeypatch.setattr(first.latency, "observe", lambda *_: None)
     second.latency.observe(TIMEOUT_S, asyncio.get_running_loop().time())
     monkeypatch.setattr(second.latency, "observe", lambda *_: None)

@@ -1,4 +1,4 @@
-"""The answer cache: cached answers equal those that would be computed."""
+"""The answer cache: cached answers equal newly computed ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KNOWN = types_pb2.SUBJECT_KIND_KNOWN
 
 
 def content(answer: pb.RecommendResponse) -> pb.RecommendResponse:
-    """An answer without its id, its page token and its timing, which differ each time."""
+    """Return an answer without its id, page token and timing, which differ each time."""
     same = pb.RecommendResponse()
     same.CopyFrom(answer)
     same.ClearField("recommendation_id")
@@ -41,7 +41,7 @@ def content(answer: pb.RecommendResponse) -> pb.RecommendResponse:
 async def test_a_cached_answer_equals_the_computed_one(
     services: Any, options: dict[str, Any]
 ) -> None:
-    """Both have the same items; each answer has its own id and its own pages."""
+    """The items are equal, and each answer has its own id and pages."""
     plain = await services.start_gateway(answer_cache_mib=0)
     await services.until_full(plain)
     answers = []
@@ -74,8 +74,8 @@ async def test_a_cached_answer_equals_the_computed_one(
     assert len({answer.recommendation_id for answer in answers}) == len(answers)
 
 
-async def test_cached_answers_do_not_outlive_their_release(services: Any) -> None:
-    """After a promotion the new release answers."""
+async def test_a_promotion_invalidates_cached_answers(services: Any) -> None:
+    """After a promotion, the new release answers."""
     async with grpc.aio.insecure_channel(services.address) as channel:
         stub: Any = RecommenderServiceStub(channel)
         for _ in range(2):
@@ -87,7 +87,7 @@ async def test_cached_answers_do_not_outlive_their_release(services: Any) -> Non
 
 
 async def test_cached_answers_are_not_used_while_a_backend_is_lost(services: Any) -> None:
-    """Answers are degraded as soon as its connection is lost, and degraded ones are not cached."""
+    """Answers are degraded as soon as the connection is lost, and are not cached."""
     async with grpc.aio.insecure_channel(services.address) as channel:
         stub: Any = RecommenderServiceStub(channel)
         whole = await stub.Recommend(request_for("u7"), timeout=TIMEOUT_S)
@@ -101,13 +101,13 @@ async def test_cached_answers_are_not_used_while_a_backend_is_lost(services: Any
 
 
 def answer_of(items: int, kind: types_pb2.SubjectKind.ValueType = KNOWN) -> pb.RecommendResponse:
-    """An answer with the given number of items."""
+    """Return an answer with the given number of items."""
     found = [pb.RecommendedItem(item_id=f"i{n}") for n in range(items)]
     return pb.RecommendResponse(recommendation_id="r", subject_kind=kind, items=found)
 
 
 def put(cache: AnswerCache, user: str, response: pb.RecommendResponse) -> None:
-    """Caches an answer to a user."""
+    """Cache an answer to a user."""
     body, source = pb.RecommendResponse(), response.source
     body.CopyFrom(response)
     for field in ("recommendation_id", "next_page_token", "source"):
@@ -118,12 +118,12 @@ def put(cache: AnswerCache, user: str, response: pb.RecommendResponse) -> None:
 
 
 def is_cached(cache: AnswerCache, user: str) -> bool:
-    """Whether an answer to a user is cached; this counts as a use of the answer."""
+    """Return whether an answer to a user is cached, which counts as a use of the answer."""
     return cache.get("r", RequestKey.of(request_for(user))) is not None
 
 
 def test_the_least_recently_used_answer_is_evicted() -> None:
-    """The size stays below the limit; answers used recently stay."""
+    """The size stays below the limit, and recently used answers are kept."""
     cache = AnswerCache(20_000)
     for user in range(100):
         put(cache, str(user), answer_of(20))
@@ -135,7 +135,7 @@ def test_the_least_recently_used_answer_is_evicted() -> None:
 
 
 def test_an_answer_larger_than_the_cache_is_not_cached() -> None:
-    """It does not evict other answers either; a cache of size 0 holds nothing."""
+    """Other answers are not evicted for it either, and a cache of size 0 stores nothing."""
     cache, none = AnswerCache(2_000), AnswerCache(0)
     put(cache, "0", answer_of(20))
     put(cache, "1", answer_of(1_000))
@@ -145,8 +145,8 @@ def test_an_answer_larger_than_the_cache_is_not_cached() -> None:
     assert not is_cached(none, "0")
 
 
-def test_only_full_answers_to_known_users_are_cached() -> None:
-    """Visitors rarely repeat, and anybody could fill the cache with invented ones."""
+def test_only_complete_answers_to_known_users_are_cached() -> None:
+    """Requests of visitors rarely repeat, and anyone could fill the cache with them."""
     cache = AnswerCache(20_000)
     put(cache, "1", answer_of(1, types_pb2.SUBJECT_KIND_VISITOR))
     degraded = answer_of(1)
@@ -156,8 +156,8 @@ def test_only_full_answers_to_known_users_are_cached() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "next"])
-def test_a_cached_answer_serialises_as_its_message(token: str) -> None:
-    """Parsed as a message, it is the answer with the new id, token and timing."""
+def test_a_cached_answer_serialises_like_its_message(token: str) -> None:
+    """The bytes parse as the answer with the new id, token and timing."""
     whole = answer_of(3)
     whole.unknown_item_ids.append("x")
     whole.source.release_id = "r" * 200

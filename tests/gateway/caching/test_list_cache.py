@@ -1,4 +1,4 @@
-"""The list cache: which lists it holds, and how it counts their size."""
+"""The list cache: which lists it stores, and how it computes their size."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ BLEND = Blend({"baseline": 1.0}, 0.0)
 
 
 def ranked_list(size: int, best: Found | None = None) -> RankedCandidates:
-    """A ranked list with `size` candidates."""
+    """Return a ranked list with `size` candidates."""
     found = {} if best is None else {"ease": best}
     scores = np.arange(size, dtype=np.float64)
     return RankedCandidates(None, scores, found, 20, BlendPair(BLEND, BLEND), frozenset())
 
 
-def test_a_list_put_again_counts_once() -> None:
+def test_a_list_stored_again_counts_once() -> None:
     """Serving many pages of one list does not evict other lists."""
     one = ranked_list(100)
     cache = ListCache(3 * one.nbytes)
@@ -37,8 +37,8 @@ def test_a_list_put_again_counts_once() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcdef"), st.integers(1, 60)), max_size=40))
-def test_the_cache_holds_the_latest_lists_that_fit(puts: list[tuple[str, int]]) -> None:
-    """The least recently put lists are evicted once the limit of bytes is exceeded."""
+def test_the_cache_keeps_the_latest_lists_that_fit(puts: list[tuple[str, int]]) -> None:
+    """The least recently stored lists are evicted once the limit in bytes is exceeded."""
     limit = 5 * ranked_list(20).nbytes
     cache = ListCache(limit)
     sizes: dict[str, int] = {}
@@ -62,8 +62,8 @@ def test_a_cached_list_is_a_copy() -> None:
     assert all(array.base is None for array in cached.best["ease"])
 
 
-def test_a_cached_list_remembers_predicted_stars() -> None:
-    """Stars that were predicted for one page need not be predicted again for the next."""
+def test_a_cached_list_keeps_predicted_stars() -> None:
+    """Stars that were predicted for one page are not predicted again for the next."""
     ranked = ranked_list(4)
     ranked.stars[2] = 3.5
     cache = ListCache(1 << 20)

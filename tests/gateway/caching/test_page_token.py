@@ -17,7 +17,7 @@ from marquee_services.gateway.caching.page_token import PageToken
 
 
 async def test_a_page_token_of_another_request_is_refused(stub: Any) -> None:
-    """So is a damaged token."""
+    """A damaged token is refused in the same way."""
     page = await stub.Recommend(request_for(page_size=5), timeout=TIMEOUT_S)
     other = request_for("u8", page_size=5)
     other.page_token = page.next_page_token
@@ -44,7 +44,7 @@ async def test_a_page_token_of_another_request_is_refused(stub: Any) -> None:
     ],
 )
 def test_a_forged_page_token_is_refused(fields: Any) -> None:
-    """A valid checksum does not make a token valid: its fields are checked as well."""
+    """The fields of a token are checked even if its checksum is valid."""
     body = json.dumps(fields).encode()
     check = hashlib.sha256(b"marquee page token" + body).digest()[:8]
     with pytest.raises(PageTokenMismatch):
@@ -54,7 +54,7 @@ def test_a_forged_page_token_is_refused(fields: Any) -> None:
 async def test_a_page_token_that_names_unknown_backends_is_refused(
     stub: Any, services: Any
 ) -> None:
-    """It is forged, or belongs to another deployment."""
+    """Such a token is forged or belongs to another deployment."""
     request = request_for(page_size=5)
     token = PageToken.decode((await stub.Recommend(request, timeout=TIMEOUT_S)).next_page_token)
     request.page_token = replace(token, backends=("elsewhere",)).encode()

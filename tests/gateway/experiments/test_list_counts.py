@@ -1,4 +1,4 @@
-"""Lists are counted without a write on the way of an answer, and told where they are lost."""
+"""Recommended lists are counted without a write during an answer, and lost counts are reported."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ TIMEOUT_S = 60.0
 
 
 def counter_of(log: EventLog, **options: int) -> ListCounter:
-    """A counter whose thread is not started: the test decides when it writes."""
+    """Return a counter whose thread is not started, so that the test decides when it writes."""
     return ListCounter(log.write_list_counts, TIMEOUT_S, CollectorRegistry(), **options)
 
 
 def totals(log: EventLog) -> dict[tuple[int, bytes], int]:
-    """The recorded lists, by arm and user."""
+    """Return the recorded lists by arm and user."""
     counts = log.list_counts(toy_experiment().experiment_id)
     return {(count.arm, count.user_digest): count.lists for count in counts}
 
 
-def test_counters_of_several_processes_add_up(feedback_url: str) -> None:
-    """Each writes its own totals; repeating a write changes nothing."""
+def test_the_counts_of_several_processes_are_added(feedback_url: str) -> None:
+    """Each process writes its own totals, and repeating a write changes nothing."""
     experiment = toy_experiment()
     with EventLog(feedback_url, TIMEOUT_S) as log:
         first, second = counter_of(log), counter_of(log)
@@ -53,8 +53,8 @@ def test_counters_of_several_processes_add_up(feedback_url: str) -> None:
         assert sorted(counter.is_closed for counter in counters) == [False, True]
 
 
-def test_a_write_whose_outcome_is_unknown_doubles_nothing(feedback_url: str) -> None:
-    """The connection may be lost after the commit: the counter then writes the same again."""
+def test_a_write_with_unknown_outcome_is_not_counted_twice(feedback_url: str) -> None:
+    """The connection may be lost after the commit, so the counter writes the same totals again."""
     experiment = toy_experiment()
     with EventLog(feedback_url, TIMEOUT_S) as log:
         fails = [True]
@@ -76,8 +76,8 @@ def test_a_write_whose_outcome_is_unknown_doubles_nothing(feedback_url: str) -> 
         assert totals(log) == {(0, user_digest("a")): 2}
 
 
-def test_the_memory_is_bounded_and_what_is_not_counted_is_told() -> None:
-    """While the log is away further users are left out; when it is back a new counter begins."""
+def test_memory_is_bounded_and_uncounted_lists_are_reported() -> None:
+    """While the log is away, further users are not counted; afterwards a new counter begins."""
     experiment = toy_experiment()
     written: list[tuple[str, int, bool]] = []
     is_away = True
@@ -107,7 +107,7 @@ def test_the_memory_is_bounded_and_what_is_not_counted_is_told() -> None:
 
 @pytest.mark.parametrize("where", ["memory", "log"])
 def test_a_forgotten_user_leaves_no_counts(feedback_url: str, where: str) -> None:
-    """Neither in the log nor in what a gateway writes next."""
+    """The counts are removed from the log and from the next write of a gateway."""
     experiment = toy_experiment()
     with EventLog(feedback_url, TIMEOUT_S) as log:
         counter = counter_of(log)
@@ -123,10 +123,10 @@ def test_a_forgotten_user_leaves_no_counts(feedback_url: str, where: str) -> Non
         assert totals(log) == {(0, user_digest("b")): 2}
 
 
-def test_gateways_that_ended_without_a_last_write_are_told(
+def test_gateways_that_ended_without_a_final_write_are_reported(
     feedback_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that closed its counter has lost nothing, nor has one that wrote a moment ago."""
+    """A gateway that closed its counter, or wrote recently, has lost nothing."""
     experiment = toy_experiment()
     with EventLog(feedback_url, TIMEOUT_S) as log:
         killed, stopped = counter_of(log), counter_of(log)
@@ -139,15 +139,15 @@ def test_gateways_that_ended_without_a_last_write_are_told(
         assert read_outcome(experiment, log).lost_counters == 1
 
 
-def test_a_running_counter_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even without new lists it writes more often than a silent counter is given up."""
+def test_a_running_counter_reports_that_it_is_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even without new lists it writes more often than the time after which it counts as lost."""
     assert 2 * list_counts.HEARTBEAT_S < outcome.SILENT_S
     writes: list[int] = []
     counter = ListCounter(
         lambda _, counts, __: writes.append(len(counts)), TIMEOUT_S, CollectorRegistry()
     )
     counter._flush()
-    assert not writes, "a counter that never counted has nothing to show"
+    assert not writes, "a counter that has not counted anything must not write"
     counter.count(toy_experiment(), 0, "a")
     counter._flush()
     counter._flush()

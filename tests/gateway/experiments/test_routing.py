@@ -1,4 +1,4 @@
-"""Which arm of an experiment answers, from the store's file to the answer."""
+"""Which arm of an experiment answers a request."""
 
 from __future__ import annotations
 
@@ -17,10 +17,9 @@ from marquee_core.experiments.experiment import Arm, Experiment
 from marquee_core.experiments.recommendation_id import parse_recommendation_id
 from marquee_core.experiments.store import ExperimentStore
 from marquee_services.gateway.experiments.route import with_ranking
-from marquee_services.gateway.gateway import Gateway
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.server.follower import ReleaseFollower
-from toy.experiments import toy_experiment, users_of
+from toy.experiments import toy_experiment, until_ready, users_of
 from toy.release import USERS
 from toy.services import Services
 
@@ -28,46 +27,32 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 async def start(services: Services, *arms: Arm, name: str = "toy") -> Experiment:
-    """Starts an experiment, and waits until every arm serves."""
+    """Start an experiment, and wait until every arm is served."""
     experiment = toy_experiment(*arms, name=name)
     ExperimentStore(services.store).start(experiment)
     await until_ready(services.gateway, services, name)
     return experiment
 
 
-async def until_ready(gateway: Gateway, services: Services, name: str) -> None:
-    """Waits until a gateway serves every arm of an experiment."""
-    routing = gateway.routing
-    await services.until(
-        lambda: (
-            routing.experiment is not None
-            and routing.experiment.name == name
-            and not any(state.reason for state in routing.arms)
-        )
-    )
-
-
 async def stop(services: Services, name: str = "toy") -> None:
-    """Ends an experiment, and waits until the gateway knows."""
+    """End an experiment, and wait until the gateway has noticed."""
     ExperimentStore(services.store).end(name, "stopped")
     await services.until(lambda: services.gateway.routing.experiment is None)
 
 
 def followers_of(services: Services) -> list[ReleaseFollower[Any]]:
-    """What keeps releases loaded in each of the servers."""
+    """Return the release follower of each server."""
     scoring = [scoring.follower for scoring in services.scoring.values()]
     return [services.gateway.follower, *scoring]
 
 
 def items_of(answer: Any) -> list[tuple[str, float]]:
-    """The items of an answer with their scores."""
+    """Return the items of an answer with their scores."""
     return [(item.item_id, item.score) for item in answer.items]
 
 
-async def test_each_user_is_answered_by_the_arm_that_the_hash_says(
-    stub: Any, services: Services
-) -> None:
-    """By single calls, in batches and for predicted ratings; the source says so."""
+async def test_each_user_is_answered_by_the_assigned_arm(stub: Any, services: Services) -> None:
+    """This holds for single calls, batches and predicted ratings, and the source names the arm."""
     second = await services.publish(1, promote=False)
     releases = {"control": services.first.release_id, "b": second.release_id}
     experiment = await start(
@@ -113,7 +98,7 @@ async def test_each_user_is_answered_by_the_arm_that_the_hash_says(
 async def test_the_arms_of_one_release_do_not_share_cached_answers(
     stub: Any, services: Services
 ) -> None:
-    """A cached answer of before the experiment, or of another blend, is never used."""
+    """A cached answer from before the experiment, or of another blend, is never used."""
     release_id = services.first.release_id
     outside = {}
     for number in range(USERS):
@@ -138,8 +123,8 @@ async def test_the_arms_of_one_release_do_not_share_cached_answers(
             assert weights == {"popularity": 1.0}
             assert items_of(answer) != items_of(before)
             popular.add(answer.items[0].score)
-            alone = await stub.Recommend(request_for(user, model="popularity"), timeout=TIMEOUT_S)
-            assert [i.item_id for i in answer.items] == [i.item_id for i in alone.items]
+            single = await stub.Recommend(request_for(user, model="popularity"), timeout=TIMEOUT_S)
+            assert [i.item_id for i in answer.items] == [i.item_id for i in single.items]
             # Stars still come from the whole ensemble.
             assert answer.items[0].predicted_stars != pytest.approx(answer.items[0].score)
     assert popular
@@ -153,7 +138,7 @@ async def test_the_arms_of_one_release_do_not_share_cached_answers(
 async def test_visitors_without_an_id_get_the_control_and_are_not_counted(
     stub: Any, services: Services
 ) -> None:
-    """Their lists have ids of no experiment."""
+    """Lists of these visitors have ids that belong to no experiment."""
     second = await services.publish(1, promote=False)
     await start(
         services, Arm("control", second.release_id, 50.0), Arm("b", services.first.release_id, 50.0)
@@ -164,10 +149,10 @@ async def test_visitors_without_an_id_get_the_control_and_are_not_counted(
     assert parse_recommendation_id(answer.recommendation_id) is None
 
 
-async def test_pages_of_a_list_come_from_its_arm_even_after_the_experiment(
+async def test_further_pages_come_from_the_arm_of_the_first_page(
     stub: Any, services: Services
 ) -> None:
-    """A blend ends with its experiment; the list of a release goes on."""
+    """A blend ends with its experiment, while the list of a release can be continued."""
     release_id = services.first.release_id
     experiment = await start(
         services,
@@ -201,10 +186,10 @@ async def test_pages_of_a_list_come_from_its_arm_even_after_the_experiment(
             )
 
 
-async def test_the_control_serves_for_an_arm_whose_release_is_refused(
+async def test_the_control_replaces_an_arm_whose_release_is_refused(
     stub: Any, services: Services
 ) -> None:
-    """The status says which arm cannot answer and why, and its users are not counted as its own."""
+    """The status names the arm and the reason, and its users do not count for the arm."""
     bad = await services.publish(1, promote=False)
     folder = services.folder / "store" / "releases" / bad.release_id
     (folder / "models" / "mf" / "vectors.npy").write_bytes(b"")
@@ -230,10 +215,10 @@ async def test_the_control_serves_for_an_arm_whose_release_is_refused(
 
 
 @pytest.mark.slow
-async def test_promotions_do_not_push_the_releases_of_the_arms_out(
+async def test_promotions_do_not_unload_the_releases_of_the_arms(
     stub: Any, services: Services
 ) -> None:
-    """They stay loaded everywhere while others are promoted, in bounded memory, and go after."""
+    """They stay loaded in all servers during promotions, and are unloaded after the experiment."""
     second = await services.publish(1, promote=False)
     experiment = await start(
         services, Arm("control", services.first.release_id, 50.0), Arm("b", second.release_id, 50.0)
@@ -259,10 +244,8 @@ async def test_promotions_do_not_push_the_releases_of_the_arms_out(
     assert answer.source.release_id == newest.release_id
 
 
-async def test_users_keep_their_arm_in_every_replica_and_after_a_restart(
-    stub: Any, services: Services
-) -> None:
-    """A gateway that starts later, as after a restart, assigns every user alike."""
+async def test_the_assignment_is_the_same_in_every_replica(stub: Any, services: Services) -> None:
+    """A gateway that starts later, as after a restart, assigns every user to the same arm."""
     second = await services.publish(1, promote=False)
     experiment = await start(
         services, Arm("control", services.first.release_id, 50.0), Arm("b", second.release_id, 50.0)
@@ -278,11 +261,11 @@ async def test_users_keep_their_arm_in_every_replica_and_after_a_restart(
         health = health_pb2_grpc.HealthStub(channel)
         while (await health.Check(request, timeout=TIMEOUT_S)).status != SERVING:
             await asyncio.sleep(0.01)
-    # It does not serve before it has read the experiment and loaded its releases.
+    # It serves only after it has read the experiment and loaded its releases.
     assert other.routing.experiment == experiment
     assert not any(state.is_loading for state in other.routing.arms)
     await until_ready(other, services, experiment.name)
-    # A gateway that has yet to notice that the backends restarted stops using an arm for a moment.
+    # A gateway that notices a restart of the backends stops using an arm for a moment.
     await services.until(
         lambda: all(
             gateway.routing.route(f"u{number}").arm_name
@@ -294,8 +277,8 @@ async def test_users_keep_their_arm_in_every_replica_and_after_a_restart(
     await other.stop(0.5)
 
 
-async def test_a_damaged_file_of_experiments_changes_nothing(stub: Any, services: Services) -> None:
-    """The known experiment goes on, promotions are still noticed, and the status tells."""
+async def test_a_damaged_file_of_experiments_is_ignored(stub: Any, services: Services) -> None:
+    """The known experiment continues, promotions are still noticed, and the status reports it."""
     second = await services.publish(1, promote=False)
     await start(
         services, Arm("control", services.first.release_id, 50.0), Arm("b", second.release_id, 50.0)
@@ -311,10 +294,10 @@ async def test_a_damaged_file_of_experiments_changes_nothing(stub: Any, services
     assert services.gateway.routing.experiment is not None
 
 
-async def test_an_arm_with_a_blend_shares_what_follows_from_the_catalogue(
+async def test_an_arm_with_a_blend_shares_data_of_the_catalogue(
     services: Services,
 ) -> None:
-    """No request of the arm computes it, and it is in memory once."""
+    """The data is in memory once, and requests of the arm do not compute it again."""
     release = services.gateway.releases.serving
     blended = with_ranking(release, {"popularity": 1.0})
     shared = [

@@ -25,7 +25,7 @@ def token_file(tmp_path: Path) -> Path:
 
 
 async def start_with_feedback(services: Any, url: str, **changes: Any) -> Gateway:
-    """Starts a gateway that follows a log, and waits until it has read it."""
+    """Start a gateway that follows a log, and wait until it has read it."""
     settings = {"feedback": url, "feedback_poll_interval": 0.02, "feedback_timeout": 60.0}
     gateway: Gateway = await services.start_gateway(**{**settings, **changes})
     await services.until_full(gateway)
@@ -50,7 +50,7 @@ async def replicas(
 
 
 def client_of(gateway: Gateway, **options: Any) -> marquee.AsyncClient:
-    """A client of one gateway with the administrator's token."""
+    """Return a client of one gateway that sends the administrator's token."""
     address = f"127.0.0.1:{gateway.bound.port}"
     return marquee.AsyncClient(address, **{"timeout": TIMEOUT_S, "token": TOKEN, **options})
 

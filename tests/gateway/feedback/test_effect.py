@@ -1,4 +1,4 @@
-"""Recorded feedback changes the next answers of every gateway."""
+"""The effect of recorded feedback on the next answers of every gateway."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from gateway.feedback.conftest import client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind, SubjectKind
 from marquee_core.release.parsing import parse_manifest
 from marquee_services.gateway.gateway import Gateway
-from toy.services import until
+from toy.waiting import until
 
 RATINGS = {"i1": 5.0, "i2": 1.0, "i3": 4.0}
 
 
 async def until_read(replicas: list[Gateway], position: int) -> None:
-    """Waits until every gateway has read the log up to a position."""
+    """Wait until every gateway has read the log up to a position."""
     await until(lambda: all(gateway.fresh.position >= position for gateway in replicas))
 
 
 def items_of(page: marquee.Recommendations) -> list[tuple[str, float | None]]:
-    """The items of a page with their predicted stars."""
+    """Return the items of a page with their predicted stars."""
     return [(item.item_id, item.predicted_stars) for item in page]
 
 
-async def test_recorded_ratings_count_like_those_of_a_request(
+async def test_recorded_ratings_have_the_effect_of_ratings_in_a_request(
     replicas: list[Gateway], clients: list[marquee.AsyncClient]
 ) -> None:
-    """On every gateway, for a known user and for one that the release does not know."""
+    """This holds on every gateway, for a known user and for one that the release does not know."""
     for user, kind in (
         ("u7", SubjectKind.KNOWN_WITH_FRESH_RATINGS),
         ("new", SubjectKind.VISITOR),
@@ -88,7 +88,7 @@ async def test_each_kind_of_event_has_its_documented_effect(
 async def test_a_play_does_not_outweigh_a_training_rating(
     replicas: list[Gateway], clients: list[marquee.AsyncClient]
 ) -> None:
-    """What the user said before the release was trained is stronger."""
+    """An explicit rating from before the training outweighs a recorded play."""
     release = replicas[0].releases.serving
     user = release.users.index("u7")
     rated = release.catalogue.items.id(int(release.data.matrix.seen(user)[0]))
@@ -105,7 +105,7 @@ async def test_a_play_does_not_outweigh_a_training_rating(
 async def test_the_requests_ratings_replace_recorded_ones(
     replicas: list[Gateway], clients: list[marquee.AsyncClient]
 ) -> None:
-    """They are the newest that is known."""
+    """The ratings in a request are the most recent ones."""
     recorded = await clients[0].feedback.rate("new", {"i1": 1.0, "i2": 5.0})
     await until_read(replicas, recorded.log_position)
     answer = await clients[0].recommend("new", ratings={"i1": 5.0})
@@ -113,10 +113,10 @@ async def test_the_requests_ratings_replace_recorded_ones(
     assert items_of(answer) == items_of(expected)
 
 
-async def test_a_deleted_event_has_no_effect_any_more(
+async def test_a_deleted_event_no_longer_has_an_effect(
     replicas: list[Gateway], clients: list[marquee.AsyncClient]
 ) -> None:
-    """The answer is the one from before the event, on every gateway."""
+    """On every gateway, the answer is the one from before the event."""
     before = await clients[1].recommend("u7")
     await clients[0].feedback.rate("u7", RATINGS)
     deleted = [await clients[0].feedback.delete("u7", item_id=item) for item in RATINGS]
@@ -126,10 +126,10 @@ async def test_a_deleted_event_has_no_effect_any_more(
         assert items_of(await client.recommend("u7")) == items_of(before)
 
 
-async def test_a_forgotten_user_is_a_stranger_to_every_gateway(
+async def test_a_forgotten_user_is_unknown_to_every_gateway(
     replicas: list[Gateway], clients: list[marquee.AsyncClient]
 ) -> None:
-    """Training ratings are hidden too; what the user does afterwards counts again."""
+    """Training ratings are hidden as well, and later events of the user count again."""
     cold = items_of(await clients[0].recommend("nobody"))
     await clients[0].recommend("u7")
     await clients[0].feedback.rate("u7", RATINGS)
@@ -149,7 +149,7 @@ async def test_a_forgotten_user_is_a_stranger_to_every_gateway(
 
 
 @pytest.mark.parametrize("user", ["u7", "new"])
-async def test_pages_stay_those_of_one_list(
+async def test_feedback_does_not_change_the_pages_of_a_list(
     replicas: list[Gateway], clients: list[marquee.AsyncClient], user: str
 ) -> None:
     """Feedback between two pages neither repeats nor skips an item."""
@@ -177,7 +177,7 @@ async def test_pages_stay_those_of_one_list(
 async def test_a_gateway_reads_the_log_before_it_serves(
     services: Any, replicas: list[Gateway], clients: list[marquee.AsyncClient], feedback_url: str
 ) -> None:
-    """The first answer of a gateway that starts later takes all feedback into account."""
+    """The first answer of a gateway that starts later includes all recorded feedback."""
     await clients[0].feedback.rate("new", RATINGS)
     late = await start_with_feedback(services, feedback_url)
     async with client_of(late) as client:
@@ -186,10 +186,8 @@ async def test_a_gateway_reads_the_log_before_it_serves(
     await late.stop(0.5)
 
 
-async def test_a_log_that_was_replaced_is_read_from_its_beginning(
-    services: Any, tmp_path: Path
-) -> None:
-    """After a restore from a backup, feedback that the backup lacks is no longer used."""
+async def test_a_replaced_log_is_read_from_the_beginning(services: Any, tmp_path: Path) -> None:
+    """After restoring a backup, feedback that the backup lacks is no longer used."""
     path = tmp_path / "log.sqlite"
     gateway = await start_with_feedback(services, f"sqlite:///{path}")
     async with client_of(gateway) as client:
@@ -206,10 +204,10 @@ async def test_a_log_that_was_replaced_is_read_from_its_beginning(
     await gateway.stop(0.5)
 
 
-async def test_a_release_that_knows_the_log_is_answered_without_its_feedback(
+async def test_feedback_that_the_release_includes_is_not_folded_in_again(
     replicas: list[Gateway], clients: list[marquee.AsyncClient]
 ) -> None:
-    """Feedback up to the release's position is not folded in a second time."""
+    """Feedback up to the release's position in the log is not folded in a second time."""
     recorded = await clients[0].feedback.rate("new", {"i1": 5.0})
     await until_read(replicas, recorded.log_position)
     release = replicas[0].releases.serving

@@ -1,4 +1,4 @@
-"""The follower takes over what its process writes, and reads what others write."""
+"""The feedback follower applies what its own process writes, and reads what others write."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from marquee_core.release.store import ReleaseStore
 from marquee_services.gateway.feedback.follower import FeedbackFollower
 from marquee_services.gateway.feedback.fresh import FreshFeedback, UserFeedback
 from toy.release import publish_toy
-from toy.services import WAIT_S, until
+from toy.waiting import WAIT_S, until
 
-# Longer than any test: without being told, the follower does not read the log again.
+# Longer than any test: the follower does not read the log again unless it is triggered.
 NEVER_S = 10 * WAIT_S
 
 
@@ -31,7 +31,7 @@ def log(feedback_url: str) -> Iterator[EventLog]:
 
 @pytest.fixture
 def fresh() -> FreshFeedback:
-    """Feedback that a follower keeps up to date."""
+    """The feedback in memory that a follower keeps up to date."""
     return FreshFeedback(1 << 20)
 
 
@@ -49,7 +49,7 @@ async def follower(
 
 
 def append(log: EventLog, *items: str) -> Sequence[LogEntry]:
-    """Records that a user likes items; returns the entries."""
+    """Record that a user likes items, and return the entries."""
     events = [FeedbackEvent("u", item, FeedbackKind.LIKE, 0.0, 1, f"of-{item}") for item in items]
     (appended,) = log.append([events])
     assert isinstance(appended, Appended)
@@ -57,16 +57,16 @@ def append(log: EventLog, *items: str) -> Sequence[LogEntry]:
 
 
 def reread(log: EventLog) -> UserFeedback:
-    """The user's feedback after the log was read from its beginning."""
+    """Return the user's feedback after reading the log from the beginning."""
     fresh = FreshFeedback(1 << 20)
     fresh.apply(log.entries())
     return fresh.of("u", 0)
 
 
-async def test_own_entries_count_without_being_read(
+async def test_own_entries_are_applied_without_reading_the_log(
     log: EventLog, follower: FeedbackFollower, fresh: FreshFeedback
 ) -> None:
-    """What is in memory then is what reading the log would bring."""
+    """The result in memory equals that of reading the log."""
     start = time.monotonic()
     for items in (["i1", "i2"], ["i3"]):
         follower.take(append(log, *items))
@@ -76,10 +76,10 @@ async def test_own_entries_count_without_being_read(
     assert follower.lag >= time.monotonic() - start, "the log was read"
 
 
-async def test_entries_of_others_in_between_are_read(
+async def test_entries_of_other_processes_in_between_are_read(
     log: EventLog, follower: FeedbackFollower, fresh: FreshFeedback
 ) -> None:
-    """Own entries that do not follow what is in memory make the follower read all of them."""
+    """If own entries do not follow directly on those in memory, the follower reads all of them."""
     append(log, "of-another-gateway")
     own = append(log, "i1")
     follower.take(own)
@@ -95,10 +95,10 @@ async def test_entries_of_others_in_between_are_read(
     ]
 
 
-async def test_what_a_write_changed_is_read_if_it_is_not_told(
+async def test_changes_that_are_not_passed_on_are_read(
     log: EventLog, follower: FeedbackFollower, fresh: FreshFeedback
 ) -> None:
-    """Deletions come from the log."""
+    """Deletions, for example, are read from the log."""
     follower.take(append(log, "i1", "i2"))
     deleted = log.delete_item("u", "i1")
     follower.take(())

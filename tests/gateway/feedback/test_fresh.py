@@ -1,4 +1,4 @@
-"""Feedback in memory: equal to what the log says, bounded, and known at earlier versions."""
+"""Feedback in memory: equal to the log, bounded, and available in earlier versions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIB = 1024 * 1024
 
 
 def rated(position: int, user: str = "u", item: str = "", stars: float = 4.0) -> LogEntry:
-    """The entry of a rating."""
+    """Return the entry of a rating."""
     event = FeedbackEvent(
         user, item or f"i{position}", FeedbackKind.RATING, stars, position, f"k{position}"
     )
@@ -28,18 +28,18 @@ def rated(position: int, user: str = "u", item: str = "", stars: float = 4.0) ->
 
 
 def deletion(position: int, of: LogEntry) -> LogEntry:
-    """The entry of the deletion of an event."""
+    """Return the entry of the deletion of an event."""
     return LogEntry(position, EntryType.DELETION, of.event, of.position, b"")
 
 
 def forgotten(position: int, user: str = "u") -> LogEntry:
-    """The entry of a forgotten user."""
+    """Return the entry of a forgotten user."""
     return LogEntry(position, EntryType.FORGOTTEN, None, 0, user_digest(user))
 
 
 @dataclass(frozen=True)
 class Step:
-    """Something that happens to a user: a rating, a deletion of the latest rating, a forgetting."""
+    """An event in the log: a rating, the deletion of the latest rating, or a forgotten user."""
 
     user: str
     what: EntryType
@@ -51,7 +51,7 @@ STEPS = st.lists(
 
 
 def entries_of(steps: list[Step]) -> list[LogEntry]:
-    """The entries that the steps append."""
+    """Return the entries that the steps append."""
     entries: list[LogEntry] = []
     alive: dict[str, list[LogEntry]] = {}
     for step in steps:
@@ -69,7 +69,7 @@ def entries_of(steps: list[Step]) -> list[LogEntry]:
 
 
 def survivors(entries: list[LogEntry]) -> list[LogEntry]:
-    """What a reader finds in the log in the end: events that were taken away are gone."""
+    """Return what a reader finds in the log in the end, without deleted events."""
     gone = {entry.deleted_position for entry in entries if entry.type is EntryType.DELETION}
     last = {e.user_digest: e.position for e in entries if e.type is EntryType.FORGOTTEN}
     return [
@@ -85,10 +85,10 @@ def survivors(entries: list[LogEntry]) -> list[LogEntry]:
 
 
 @given(STEPS, st.integers(0, 30), st.integers(1, 31))
-def test_followers_that_read_at_other_times_agree(
+def test_followers_that_read_at_different_times_agree(
     steps: list[Step], after: int, first: int
 ) -> None:
-    """One follows each change, one starts late, one reads an older part again."""
+    """One follows each change, one starts late, and one reads an older part again."""
     entries = entries_of(steps)
     live, late, again = (FreshFeedback(MIB) for _ in range(3))
     live.apply(entries)
@@ -105,8 +105,8 @@ def test_followers_that_read_at_other_times_agree(
 
 
 @given(STEPS)
-def test_an_earlier_version_is_what_was_seen_then_or_unknown(steps: list[Step]) -> None:
-    """A page token's version never gives other events than the first page had."""
+def test_an_earlier_version_is_either_unchanged_or_unavailable(steps: list[Step]) -> None:
+    """The version in a page token never gives other events than the first page had."""
     fresh = FreshFeedback(MIB)
     seen = {}
     for entry in entries_of(steps):
@@ -121,8 +121,8 @@ def test_an_earlier_version_is_what_was_seen_then_or_unknown(steps: list[Step]) 
         assert view.as_of(view.version) == view
 
 
-def test_ratings_of_earlier_versions_are_known_as_long_as_nothing_was_taken_away() -> None:
-    """Adding events keeps all earlier versions; a deletion loses them."""
+def test_earlier_versions_are_available_until_an_event_is_deleted() -> None:
+    """Adding events keeps all earlier versions, while a deletion drops them."""
     fresh = FreshFeedback(MIB)
     entries = [rated(n) for n in (1, 2, 3)]
     fresh.apply(entries)
@@ -137,8 +137,8 @@ def test_ratings_of_earlier_versions_are_known_as_long_as_nothing_was_taken_away
     assert fresh.of("u", 0).as_of(9) is None
 
 
-def test_memory_stays_below_its_limit() -> None:
-    """The users who changed longest ago are dropped, and counted; forgotten users stay."""
+def test_memory_is_bounded() -> None:
+    """The users that changed longest ago are dropped and counted, and forgotten users are kept."""
     fresh = FreshFeedback(MIB)
     fresh.apply([forgotten(1, "gone")])
     fresh.apply(rated(position, f"u{position % 5000}") for position in range(2, 10_000))
@@ -150,16 +150,16 @@ def test_memory_stays_below_its_limit() -> None:
     assert fresh.position == 9_999
 
 
-def test_a_users_events_are_limited() -> None:
-    """The oldest are dropped."""
+def test_the_events_of_a_user_are_bounded() -> None:
+    """The oldest events are dropped."""
     fresh = FreshFeedback(64 * MIB)
     fresh.apply(rated(position) for position in range(1, MAX_EVENTS + 11))
     events = fresh.of("u", 0).events
     assert [event.position for event in events] == list(range(11, MAX_EVENTS + 11))
 
 
-def test_what_every_release_knows_is_dropped() -> None:
-    """Its memory is free again."""
+def test_feedback_that_every_release_includes_is_dropped() -> None:
+    """The memory of these events becomes free."""
     fresh = FreshFeedback(MIB)
     fresh.apply([rated(1), rated(2, "v"), forgotten(3, "w"), rated(4)])
     fresh.drop_through(3)
@@ -170,8 +170,8 @@ def test_what_every_release_knows_is_dropped() -> None:
     assert (len(fresh), fresh.nbytes, fresh.position) == (0, 0, 0)
 
 
-def test_lists_from_before_all_feedback_go_on_after_an_undo() -> None:
-    """A rating that is recorded and deleted again leaves the user's open lists as they were."""
+def test_an_undone_rating_does_not_invalidate_open_lists() -> None:
+    """A rating that is recorded and deleted again leaves the user's open lists unchanged."""
     fresh = FreshFeedback(MIB)
     rating = rated(5)
     fresh.apply([rating, deletion(6, rating)])

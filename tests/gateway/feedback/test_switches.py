@@ -1,4 +1,4 @@
-"""Switching between releases that know different parts of the log forgets no event."""
+"""No event is lost when the gateway switches between releases with different feedback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from marquee_core.feedback.log import EventLog
 from marquee_core.release.manifest import Manifest
 from marquee_services.gateway.gateway import Gateway
 from toy.release import ITEMS, publish_toy
-from toy.services import WAIT_S, until
+from toy.waiting import WAIT_S, until
 
 _READERS, _WRITERS = 3, 3
 
@@ -39,7 +39,7 @@ async def gateway(services: Any, log_path: Path) -> AsyncIterator[Gateway]:
 
 
 def train(services: Any, log_path: Path, seed: int) -> Manifest:
-    """Publishes a release that knows the log as it is now."""
+    """Publish a release that includes the log in its current state."""
     with EventLog(f"sqlite:///{log_path}", WAIT_S) as log:
         mark = log.mark()
         recorded: dict[tuple[str, str], float] = {}
@@ -51,27 +51,27 @@ def train(services: Any, log_path: Path, seed: int) -> Manifest:
 
 
 async def until_in_service(gateway: Gateway, release_id: str) -> None:
-    """Waits until the gateway answers with a release."""
+    """Wait until the gateway answers with a release."""
     await until(lambda: gateway.releases.serving.release_id == release_id)
 
 
 async def until_read(gateway: Gateway, position: int) -> None:
-    """Waits until the gateway has read the log up to a position."""
+    """Wait until the gateway has read the log up to a position."""
     await until(lambda: gateway.fresh.position >= position)
 
 
 def shown(page: marquee.Recommendations) -> set[str]:
-    """The ids of the items of a page."""
+    """Return the ids of the items of a page."""
     return {item.item_id for item in page}
 
 
 async def test_no_answer_forgets_an_event_while_releases_change(
     services: Any, gateway: Gateway, log_path: Path
 ) -> None:
-    """Under load: forward to releases that know more, and back to the first, which knows nothing.
+    """Under load, switch to releases that include more feedback, and back to one without any.
 
-    What a user has rated is never recommended again once it has had its effect, and users whom
-    the release does not know are never strangers again.
+    An item that a user has rated is never recommended again once the rating has taken effect, and
+    users that the release does not know are not treated as unknown again.
     """
     settled: dict[str, set[str]] = {f"u{n}": set() for n in range(6)}
     settled |= {f"new{n}": set() for n in range(6)}
@@ -139,15 +139,15 @@ async def test_no_answer_forgets_an_event_while_releases_change(
     assert set(order) <= answered.keys()
 
 
-async def test_what_every_release_knows_is_dropped_from_memory(
+async def test_feedback_that_every_release_includes_is_dropped_from_memory(
     services: Any, gateway: Gateway, log_path: Path
 ) -> None:
-    """And answers come from the release again, as for a user without feedback."""
+    """Answers then come from the release again, as for a user without feedback."""
     async with client_of(gateway) as client:
         await client.feedback.rate("new", {"i1": 5.0, "i2": 1.0, "i3": 4.0})
         await until(lambda: len(gateway.fresh) == 1)
         assert (await client.recommend("new")).subject_kind is SubjectKind.VISITOR
-        # The gateway holds two releases, so the first is dropped when the second new one arrives.
+        # The gateway keeps two releases, so the first is dropped when the second new one arrives.
         for seed in (11, 12):
             manifest = await asyncio.to_thread(train, services, log_path, seed)
             services.store.promote(manifest.release_id)
@@ -158,10 +158,10 @@ async def test_what_every_release_knows_is_dropped_from_memory(
         assert not shown(answer) & {"i1", "i2", "i3"}
 
 
-async def test_an_event_that_the_release_knows_can_still_be_deleted(
+async def test_an_event_that_the_release_includes_can_be_deleted(
     services: Any, gateway: Gateway, log_path: Path
 ) -> None:
-    """The answer is that to a user who never sent it, long before the next release."""
+    """The answer immediately equals that to a user who never sent the event."""
     like = FeedbackEvent(user_id="new", item_id="i2", kind=FeedbackKind.LIKE)
     async with client_of(gateway) as client:
         recorded = await client.feedback.rate("new", {"i1": 5.0, "i3": 4.0})
@@ -192,7 +192,7 @@ async def test_an_event_that_the_release_knows_can_still_be_deleted(
 async def test_a_restored_log_leaves_no_stale_answer(
     services: Any, gateway: Gateway, log_path: Path, grows: bool
 ) -> None:
-    """Positions are used again for other events, which neither caches nor releases may mix up."""
+    """Positions are reused for other events, which neither caches nor releases may confuse."""
     url = f"sqlite:///{log_path}"
     async with client_of(gateway) as client:
         await client.feedback.rate("u3", {"i1": 5.0})
@@ -207,7 +207,7 @@ async def test_a_restored_log_leaves_no_stale_answer(
             manifest = await asyncio.to_thread(train, services, log_path, 11)
             await asyncio.to_thread(_copy, backup, log_path)
             if grows:
-                # Already longer than before when the gateway looks.
+                # The log is already longer than before when the gateway reads it.
                 log.append([[_rating("u3", f"i{n}") for n in range(4, 9)]])
                 later = {f"i{n}" for n in range(4, 9)}
             else:
@@ -219,7 +219,7 @@ async def test_a_restored_log_leaves_no_stale_answer(
         after = await client.recommend("u3", page_size=100)
         assert not shown(after) & (later | {"i1"})
         assert shown(after) >= {"i2", "i3"} - _seen(gateway, "u3")
-        # The release knows events that the log has lost, and not those in their place.
+        # The release includes events that the log has lost, and not those that replaced them.
         services.store.promote(manifest.release_id)
         await until_in_service(gateway, manifest.release_id)
         await until(lambda: gateway.fresh.known_to(manifest) == 0)
@@ -247,7 +247,7 @@ def _seen(gateway: Gateway, user: str) -> set[str]:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copies a database in SQLite over another one while both may be open."""
+    """Copy a database in SQLite over another one while both may be open."""
     import sqlite3
 
     with (

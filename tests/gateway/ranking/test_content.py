@@ -1,4 +1,4 @@
-"""Items without ratings are compared by what the catalogue says about them."""
+"""Content similarity: items without ratings are compared by their catalogue entries."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ FILMS = [
 ]
 
 
-def test_more_in_common_is_more_similar() -> None:
-    """Genres, equal attributes and near years count; nothing in common is 0."""
+def test_items_with_more_in_common_are_more_similar() -> None:
+    """Genres, equal attributes and near years count, and items with nothing in common have 0."""
     catalogue = Catalogue.of(
         Vocabulary.of(map(str, range(len(FILMS)))),
         [title for title, *_ in FILMS],
@@ -36,7 +36,7 @@ def test_more_in_common_is_more_similar() -> None:
     assert similarity[5] == 0
 
 
-def test_an_item_of_which_nothing_is_known_is_similar_to_none() -> None:
+def test_an_item_without_content_is_similar_to_no_other() -> None:
     """Without genres and attributes there is nothing to compare."""
     catalogue = Catalogue.of(Vocabulary.of("ab"), ["A", "B"], [0, 1990], [[], []])
     assert content_similarities(catalogue, Attributes.empty(2), 0).tolist() == [0, 0]

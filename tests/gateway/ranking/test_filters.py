@@ -1,4 +1,4 @@
-"""Filters, on catalogues that are scored whole and on those that are retrieved from."""
+"""Filters in catalogues that are scored completely, and in those that need retrieval."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 async def test_filters_apply_before_the_page_is_cut(
     stub: Any, item_filter: Filter, qualifies: Callable[[types_pb2.Item], bool]
 ) -> None:
-    """A filtered list holds every item that the filter allows, and no others."""
+    """A filtered list contains every item that the filter allows, and no others."""
     options: dict[str, Any] = {"include_metadata": True, "include_seen": True, "page_size": 1000}
     all_items = await stub.Recommend(request_for(**options), timeout=TIMEOUT_S)
     assert len(all_items.items) == 120
@@ -39,8 +39,8 @@ async def test_filters_apply_before_the_page_is_cut(
     assert [i.item_id for i in some.items] == expected
 
 
-async def test_a_minimum_predicted_rating_filters(stub: Any) -> None:
-    """Items below the minimum are left out; the order stays."""
+async def test_items_are_filtered_by_minimum_predicted_stars(stub: Any) -> None:
+    """Items below the minimum are omitted, and the order is kept."""
     all_items = await stub.Recommend(request_for(page_size=1000), timeout=TIMEOUT_S)
     middle = float(np.median([item.predicted_stars for item in all_items.items]))
     some = await stub.Recommend(
@@ -51,10 +51,10 @@ async def test_a_minimum_predicted_rating_filters(stub: Any) -> None:
 
 
 @pytest.mark.parametrize("dense_limit", [1000, 10])
-async def test_a_filter_that_leaves_nothing_gives_an_empty_list(
+async def test_a_filter_that_excludes_every_item_gives_an_empty_list(
     services: Any, dense_limit: int
 ) -> None:
-    """This holds for catalogues that are scored whole and for those that are retrieved from."""
+    """The list is empty both with and without retrieval."""
     gateway = await services.start_gateway(dense_limit=dense_limit, candidates=20)
     await services.until_full(gateway)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
@@ -66,7 +66,7 @@ async def test_a_filter_that_leaves_nothing_gives_an_empty_list(
     await gateway.stop(0.5)
 
 
-async def test_a_filter_that_leaves_few_items_needs_no_retrieval(services: Any, stub: Any) -> None:
+async def test_a_narrow_filter_needs_no_retrieval(services: Any, stub: Any) -> None:
     """All items that the filter allows are scored and listed, however large the catalogue."""
     gateway = await services.start_gateway(dense_limit=10, candidates=20)
     await services.until_full(gateway)

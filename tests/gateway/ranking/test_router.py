@@ -1,4 +1,4 @@
-"""Ranking first and predicting stars after agrees with scoring everything with every model."""
+"""Ranking before predicting stars agrees with scoring every item with every model."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 def all_scores(services: Services, subject: ResolvedSubject) -> dict[str, Float32]:
-    """The scores of all items by every model of the release."""
+    """Return the scores of all items by every model of the release."""
     release = services.gateway.releases.serving
     outputs = {
         "baseline": release.data.baseline.score(subject.profile)[0],
@@ -48,8 +48,8 @@ def all_scores(services: Services, subject: ResolvedSubject) -> dict[str, Float3
     return outputs
 
 
-def own_best(scores: Float32, eligible: Bool) -> set[int]:
-    """The 20 best eligible items of a model; none if it scores them all equally."""
+def top_items_of(scores: Float32, eligible: Bool) -> set[int]:
+    """Return the 20 best eligible items of a model, or none if it scores all items equally."""
     pool = np.flatnonzero(eligible)
     if np.ptp(scores[pool]) == 0:
         return set()
@@ -58,7 +58,7 @@ def own_best(scores: Float32, eligible: Bool) -> set[int]:
 
 @pytest.fixture
 def only_cf_ranks(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Takes the models of the inference service out of the ranking blend."""
+    """Remove the models of the inference service from the ranking blend."""
     backends = frozenset(("cf", "inference"))
     blends: Any = services.gateway.releases.serving.ensemble.by_backends
     weights = {
@@ -70,17 +70,17 @@ def only_cf_ranks(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["both rank", "only cf ranks"])
 def ranking_backends(request: pytest.FixtureRequest) -> None:
-    """Lets both backends rank, or one of them, which then returns shortlists."""
+    """Let both backends rank, or only one of them, which then returns shortlists."""
     if request.param == "only cf ranks":
         request.getfixturevalue("only_cf_ranks")
 
 
 @pytest.mark.parametrize("dense_limit", [1000, 10])
 @pytest.mark.usefixtures("ranking_backends")
-async def test_a_page_is_the_one_that_scoring_everything_gives(
+async def test_a_page_equals_that_of_scoring_every_item(
     services: Services, dense_limit: int
 ) -> None:
-    """The same items, scores, stars and proposers, with and without retrieval."""
+    """Items, scores, stars and proposers are the same, with and without retrieval."""
     gateway = await services.start_gateway(
         dense_limit=dense_limit, candidates=60, answer_cache_mib=0
     )
@@ -114,7 +114,7 @@ async def test_a_page_is_the_one_that_scoring_everything_gives(
                     assert list(item.proposed_by) == sorted(
                         name
                         for name in blends.ranking.weights
-                        if index in own_best(outputs[name], eligible)
+                        if index in top_items_of(outputs[name], eligible)
                     )
     await gateway.stop(0.5)
 
@@ -147,7 +147,7 @@ async def test_a_backend_that_ranks_predicts_stars_in_the_same_call(
 async def test_rating_predictors_score_only_the_page(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model without a weight in the ranking never sees the whole catalogue."""
+    """A model without a weight in the ranking never scores the whole catalogue."""
     release = services.gateway.releases.serving
     engine: Any = services.scoring["inference"].follower.newest()
     scorer = engine.scorers["mf"]
@@ -173,7 +173,7 @@ async def test_rating_predictors_score_only_the_page(
 @pytest.mark.usefixtures("only_cf_ranks")
 @pytest.mark.parametrize("size", [3, 5, 20])
 async def test_pages_beyond_a_shortlist_continue_the_list(services: Services, size: int) -> None:
-    """All pages together are what scoring everything gives, each item with its proposers."""
+    """All pages together equal the result of scoring every item, with the proposers of each."""
     release = services.gateway.releases.serving
     ranking = release.ensemble.blends(("cf", "inference")).ranking
     request = pb.RecommendRequest(subject=SUBJECTS[2], page_size=size)
@@ -197,15 +197,15 @@ async def test_pages_beyond_a_shortlist_continue_the_list(services: Services, si
     assert [item.rank for item in found] == list(range(1, len(expected) + 1))
     assert release.catalogue.items.indexes([item.item_id for item in found]).tolist() == expected
     for item, index in zip(found, expected, strict=True):
-        proposers = {n for n in ranking.weights if index in own_best(outputs[n], eligible)}
+        proposers = {n for n in ranking.weights if index in top_items_of(outputs[n], eligible)}
         assert list(item.proposed_by) == sorted(proposers)
 
 
 @pytest.mark.usefixtures("only_cf_ranks")
-async def test_a_model_that_abstains_leaves_no_gap_in_a_shortlist(
+async def test_an_abstaining_model_leaves_no_gap_in_a_shortlist(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The baseline stands in for a rating predictor that cannot score a subject, as without one."""
+    """The baseline replaces a rating predictor that cannot score a subject."""
     scorer: Any = services.scoring["cf"].follower.newest().scorers["item_cf"]
     score = scorer.score
 

@@ -1,4 +1,4 @@
-"""Subjects: known users, visitors who are folded in, and cold starts."""
+"""Subjects: known users, visitors that are folded in, and cold starts."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def test_a_user_without_training_ratings_is_a_cold_start(services: Any) ->
     assert resolve_subject(changed, rated).kind == types_pb2.SUBJECT_KIND_VISITOR
 
 
-async def test_a_visitor_is_folded_in_and_does_not_get_what_was_rated(stub: Any) -> None:
-    """Ratings in the request change the answer; unknown item ids are reported."""
+async def test_a_visitor_is_folded_in_and_gets_unrated_items(stub: Any) -> None:
+    """Ratings in the request change the answer, and unknown item ids are reported."""
     rated = [Rating(item_id=f"i{n}", stars=5 if n < 3 else 1) for n in range(6)]
     subject = Subject(ratings=[*rated, Rating(item_id="gone", stars=3)], liked_item_ids=["i9"])
     answer = await stub.Recommend(pb.RecommendRequest(subject=subject), timeout=TIMEOUT_S)
@@ -46,10 +46,10 @@ async def test_a_visitor_is_folded_in_and_does_not_get_what_was_rated(stub: Any)
     assert ids != [item.item_id for item in cold.items]
 
 
-async def test_a_known_users_own_ratings_as_a_visitor_give_the_same_list(
+async def test_folding_in_the_ratings_of_a_known_user_gives_the_same_list(
     stub: Any, services: Any
 ) -> None:
-    """Folding in a user's training ratings gives what training gave."""
+    """Folding in the training ratings of a user equals training on them."""
     release = services.gateway.releases.serving
     profile = release.data.matrix.profiles([release.users.index("u7")])
     ids = release.catalogue.items.ids(profile.items)
@@ -62,18 +62,18 @@ async def test_a_known_users_own_ratings_as_a_visitor_give_the_same_list(
     assert [i.item_id for i in as_visitor.items] == [i.item_id for i in as_user.items]
 
 
-async def test_fresh_ratings_replace_those_of_the_release(stub: Any) -> None:
-    """A rating in the request takes the place of the user's training rating."""
+async def test_new_ratings_replace_those_of_the_release(stub: Any) -> None:
+    """A rating in the request replaces the training rating of the user."""
     subject = Subject(user_id="u7", ratings=[Rating(item_id="i5", stars=1)])
     answer = await stub.Recommend(pb.RecommendRequest(subject=subject), timeout=TIMEOUT_S)
     assert answer.subject_kind == types_pb2.SUBJECT_KIND_KNOWN_WITH_FRESH_RATINGS
     assert "i5" not in [item.item_id for item in answer.items]
 
 
-async def test_a_dislike_does_not_count_as_an_interaction_of_implicit_feedback(
+async def test_a_dislike_is_not_an_interaction_in_implicit_feedback(
     services: Any,
 ) -> None:
-    """The item is known to the profile, but with a strength below all interactions."""
+    """The profile contains the item with a strength below that of all interactions."""
     release = services.gateway.releases.serving
     data = replace(release.manifest.data, feedback=IMPLICIT, rating_min=0.0, rating_max=9.0)
     implicit = replace(release, manifest=replace(release.manifest, data=data))

@@ -1,4 +1,4 @@
-"""A gateway knows when the gate keeps the newest release from production."""
+"""A gateway reports when the gate keeps the newest release out of production."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 @pytest.fixture
 def store(tmp_path: Path) -> ReleaseStore:
-    """A store with a release in production, which the gate allowed."""
+    """A store whose release in production was allowed by the gate."""
     found = ReleaseStore(str(tmp_path / "store"))
     judge(found, publish(found, tmp_path, 1), Decision.PROMOTE)
     found.promote(found.ids()[0])
@@ -26,19 +26,19 @@ def store(tmp_path: Path) -> ReleaseStore:
 
 
 def publish(store: ReleaseStore, folder: Path, day: int) -> str:
-    """Publishes a release of a day."""
+    """Publish a release of a given day."""
     made = folder / f"made-{day}"
     return publish_toy(store, made, day, _NOW + timedelta(days=day)).release_id
 
 
 def judge(store: ReleaseStore, release_id: str, decision: Decision) -> None:
-    """Records a verdict of the gate."""
+    """Record a verdict of the gate."""
     checks = [Check("ranking", decision, "found")]
     record_verdict(store.storage, Verdict.of(release_id, "", _NOW.isoformat(), checks))
 
 
 def read(store: ReleaseStore) -> dict[tuple[str, str], float]:
-    """The metric's values by release and decision."""
+    """Return the values of the metric by release and decision."""
     watch = GateWatch(store)
     watch.read()
     return {
@@ -48,15 +48,13 @@ def read(store: ReleaseStore) -> dict[tuple[str, str], float]:
     }
 
 
-def test_without_releases_nothing_is_said(tmp_path: Path) -> None:
-    """An empty store."""
+def test_an_empty_store_has_no_samples(tmp_path: Path) -> None:
+    """The metric has no samples if the store is empty."""
     assert read(ReleaseStore(str(tmp_path / "store"))) == {}
 
 
-def test_a_release_that_was_not_judged_is_not_held_back(
-    store: ReleaseStore, tmp_path: Path
-) -> None:
-    """A person may publish one without asking the gate, for an experiment."""
+def test_a_release_without_a_verdict_is_not_held_back(store: ReleaseStore, tmp_path: Path) -> None:
+    """A release may be published without the gate, for example for an experiment."""
     assert read(store) == {(store.ids()[0], "promote"): 0.0}
     newer = publish(store, tmp_path, 2)
     assert read(store) == {(newer, "none"): 0.0}
@@ -66,7 +64,7 @@ def test_a_release_that_was_not_judged_is_not_held_back(
 def test_a_newer_release_is_held_back(
     store: ReleaseStore, tmp_path: Path, decision: Decision
 ) -> None:
-    """Until it is promoted all the same."""
+    """The metric is set until the release is promoted nevertheless."""
     newer = publish(store, tmp_path, 2)
     judge(store, newer, decision)
     assert read(store) == {(newer, decision.value): 1.0}
@@ -74,8 +72,8 @@ def test_a_newer_release_is_held_back(
     assert read(store) == {(newer, decision.value): 0.0}
 
 
-def test_the_last_word_counts(store: ReleaseStore, tmp_path: Path) -> None:
-    """A release that is judged again, and one that is trained after it."""
+def test_the_latest_verdict_counts(store: ReleaseStore, tmp_path: Path) -> None:
+    """A release may be judged again, and another one may be trained after it."""
     first = publish(store, tmp_path, 2)
     judge(store, first, Decision.REFUSE)
     judge(store, first, Decision.PROMOTE)

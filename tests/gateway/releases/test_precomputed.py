@@ -28,7 +28,7 @@ MATRIX = RatingsMatrix.of(
 
 
 def page(*items: str, **other: Any) -> bytes:
-    """A serialised page of a known user with the given items, and other fields."""
+    """Return a serialised page of a known user with the given items and other fields."""
     fields = {"subject_kind": types_pb2.SUBJECT_KIND_KNOWN, **other}
     found = [pb.RecommendedItem(item_id=item, rank=n + 1) for n, item in enumerate(items)]
     return pb.RecommendResponse(items=found, **fields).SerializeToString()
@@ -39,14 +39,14 @@ ENDS = np.cumsum([0, *map(len, ANSWERS)])
 
 
 def manifest_of(folder: Path) -> Manifest:
-    """A manifest of the files in a folder."""
+    """Return a manifest of the files in a folder."""
     entry = ModelEntry("mf", "cf", Output.STARS, "0" * 12, {}, {})
     data = DataEntry("toy", "0" * 64, len(ANSWERS), 3, 1, 1.0, 5.0, ())
     return Manifest("r", "", data, (entry,), {}, {}, hash_folder(folder))
 
 
 def loaded(folder: Path) -> PrecomputedPages:
-    """The precomputed pages in a folder."""
+    """Load the precomputed pages in a folder."""
     return PrecomputedPages.load(folder, manifest_of(folder), ITEMS, MATRIX)
 
 
@@ -57,7 +57,7 @@ def test_each_user_has_a_page_or_none(tmp_path: Path) -> None:
 
 
 def test_a_release_may_have_no_precomputed_pages(tmp_path: Path) -> None:
-    """Neither a release without the files nor one without users in them has pages."""
+    """A release without the files, or without users in them, has no pages."""
     assert loaded(tmp_path).get(2) == b""
     PrecomputedPages.none(len(ANSWERS)).save(tmp_path)
     assert loaded(tmp_path).get(2) == b""
@@ -72,13 +72,13 @@ def test_a_release_may_have_no_precomputed_pages(tmp_path: Path) -> None:
         ENDS[[0, 2, 0, 2, 4]],
         ENDS - np.array([0, 0, 0, 0, 1]),
         ENDS + np.array([0, 0, 0, 0, 1]),
-        # An offset within the second user's page.
+        # An offset inside the second user's page.
         ENDS + np.array([0, 3, 0, 0, 0]),
         ENDS - np.array([0, 0, 3, 3, 0]),
     ],
 )
 def test_pages_that_do_not_fit_the_release_are_refused(offsets: Any, tmp_path: Path) -> None:
-    """Offsets that overlap, leave gaps, or cut a page apart."""
+    """Offsets that overlap, leave gaps or split a page are refused."""
     replace(PrecomputedPages.of(ANSWERS), offsets=offsets).save(tmp_path)
     with pytest.raises(ArtifactError):
         loaded(tmp_path)
@@ -97,7 +97,7 @@ def test_pages_that_do_not_fit_the_release_are_refused(offsets: Any, tmp_path: P
         (page("b", "c"), "another user"),
     ],
 )
-def test_bytes_that_are_no_page_of_the_release_are_refused(
+def test_bytes_that_are_not_a_page_of_the_release_are_refused(
     answer: bytes, message: str, tmp_path: Path
 ) -> None:
     """The bytes would be sent to callers unchanged."""
@@ -117,7 +117,7 @@ def test_scores_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["answers", "offsets"])
 def test_a_missing_file_is_refused(name: str, tmp_path: Path) -> None:
-    """Otherwise every answer would be computed without anybody noticing."""
+    """Otherwise, every answer would be computed without anyone noticing."""
     PrecomputedPages.of(ANSWERS).save(tmp_path)
     (tmp_path / PRECOMPUTED / f"{name}.npy").unlink()
     with pytest.raises(ArtifactError, match=f"{name}.npy is missing"):
@@ -139,7 +139,7 @@ PLAIN = pb.RecommendRequest(subject=types_pb2.Subject(user_id="u"))
     ],
 )
 def test_a_plain_request_uses_the_precomputed_page(change: dict[str, Any]) -> None:
-    """It may ask for metadata and name a release."""
+    """The request may ask for metadata and name a release."""
     request = pb.RecommendRequest(**change)
     request.MergeFrom(PLAIN)
     assert can_use_precomputed_page(request.subject, request.page_size, request.options)

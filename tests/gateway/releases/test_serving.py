@@ -1,4 +1,4 @@
-"""Which release is served: promotions, refused releases, and health."""
+"""Which release is served: promotions, refused releases and health."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 async def test_a_promotion_is_served_without_a_failed_or_mixed_answer(
     stub: Any, services: Any
 ) -> None:
-    """Through a promotion and a rollback, each answer is complete and comes from one release."""
+    """During a promotion and a rollback, each answer is complete and comes from one release."""
     seen, stop = [], asyncio.Event()
 
     async def call() -> None:
@@ -44,7 +44,7 @@ async def test_a_promotion_is_served_without_a_failed_or_mixed_answer(
 async def test_a_damaged_release_is_refused_and_the_last_good_one_serves(
     stub: Any, services: Any
 ) -> None:
-    """If a backend cannot load it, the gateway does not switch, and the status says why."""
+    """If a backend cannot load it, the gateway does not switch, and the status explains why."""
     bad = await services.publish(1, promote=False)
     folder = services.folder / "store" / "releases" / bad.release_id
     services.store.promote(bad.release_id)
@@ -61,10 +61,10 @@ async def test_a_damaged_release_is_refused_and_the_last_good_one_serves(
     assert not answer.source.degraded
 
 
-async def test_refused_promotions_do_not_push_out_the_release_in_service(
+async def test_refused_promotions_do_not_unload_the_release_in_service(
     stub: Any, services: Any
 ) -> None:
-    """It stays loaded through several of them, although no request uses it meanwhile."""
+    """The release stays loaded during several of them, even if no request uses it."""
     for seed in (1, 2, 3):
         bad = await services.publish(seed, promote=False)
         services.store.promote(bad.release_id)
@@ -76,7 +76,7 @@ async def test_refused_promotions_do_not_push_out_the_release_in_service(
         await services.until(
             lambda bad=bad: bad.release_id in services.gateway.backends[0].releases
         )
-    # On a loaded machine a probe may have failed meanwhile; the release must still be loaded.
+    # On a loaded machine, a probe may have failed meanwhile; the release must still be loaded.
     await services.until(
         lambda: all(b.serves(services.first.release_id) for b in services.gateway.backends)
     )
@@ -95,7 +95,7 @@ async def test_refused_promotions_do_not_push_out_the_release_in_service(
 
 @pytest.mark.parametrize("name", ["ensemble.json", "data/users.npy", "data/years.npy"])
 async def test_a_release_that_lacks_a_file_is_refused(services: Any, name: str) -> None:
-    """Its manifest does not list the file either; loading is not retried forever."""
+    """Its manifest does not list the file either, and loading is not retried forever."""
     manifest = await services.publish(1, promote=False)
     folder = services.folder / "store" / "releases" / manifest.release_id
     content = json.loads((folder / "manifest.json").read_text())
@@ -107,7 +107,7 @@ async def test_a_release_that_lacks_a_file_is_refused(services: Any, name: str) 
     assert services.gateway.releases.serving.release_id == services.first.release_id
 
 
-async def test_health_says_serving_only_once_a_release_is_loaded(
+async def test_health_is_serving_only_once_a_release_is_loaded(
     services: Any, tmp_path: Path
 ) -> None:
     """A gateway without a release is alive but not ready, and answers NO_RELEASE."""

@@ -1,4 +1,4 @@
-"""Faults of the store pass without a restart: what is mended is noticed."""
+"""Servers recover from faults of the store without a restart."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from toy.release import publish_toy
 
 
 def folder_of(services: Any, release_id: str) -> Path:
-    """The folder of a release in the store."""
+    """Return the folder of a release in the store."""
     return Path(services.folder) / "store" / "releases" / release_id
 
 
 async def until_reason(stub: Any, text: str) -> None:
-    """Waits until GetStatus says why the promoted release is not in service."""
+    """Wait until GetStatus reports why the promoted release is not in service."""
     while True:
         status = await stub.GetStatus(pb.GetStatusRequest(), timeout=TIMEOUT_S)
         if text in status.pending_release_reason + status.store_error:
@@ -34,7 +34,7 @@ async def until_reason(stub: Any, text: str) -> None:
 async def test_a_release_that_appears_after_its_promotion_is_served(
     stub: Any, services: Any
 ) -> None:
-    """Until then the status says that it does not exist."""
+    """Until then, the status reports that the release does not exist."""
     late = await services.publish(1, promote=False)
     folder, aside = folder_of(services, late.release_id), services.folder / "aside"
     services.store.promote(late.release_id)
@@ -46,8 +46,8 @@ async def test_a_release_that_appears_after_its_promotion_is_served(
 
 
 @pytest.mark.parametrize("damage", ["missing", "changed", "unreadable", "symlink", "fifo"])
-async def test_a_file_that_is_mended_is_noticed(stub: Any, services: Any, damage: str) -> None:
-    """The release is refused while a file is wrong, and served once it is right."""
+async def test_a_repaired_file_is_noticed(stub: Any, services: Any, damage: str) -> None:
+    """The release is refused while a file is damaged, and served once it is repaired."""
     manifest = await services.publish(1, promote=False)
     victim = folder_of(services, manifest.release_id) / "data" / "users.npy"
     kept = services.folder / "kept.npy"
@@ -73,8 +73,8 @@ async def test_a_file_that_is_mended_is_noticed(stub: Any, services: Any, damage
     assert services.gateway.releases.serving.release_id == manifest.release_id
 
 
-async def test_a_store_that_comes_back_is_followed(stub: Any, services: Any) -> None:
-    """While it is away the loaded release serves, and the status says what is wrong."""
+async def test_polling_resumes_when_the_store_comes_back(stub: Any, services: Any) -> None:
+    """While the store is away, the loaded release is served and the status reports the error."""
     store, away = services.folder / "store", services.folder / "away"
     store.rename(away)
     store.write_text("a file in its place")
@@ -88,8 +88,8 @@ async def test_a_store_that_comes_back_is_followed(stub: Any, services: Any) -> 
     assert services.gateway.releases.serving.release_id == second.release_id
 
 
-async def test_a_damaged_pointer_is_told_and_repaired(stub: Any, services: Any) -> None:
-    """Promoting another release writes it anew."""
+async def test_a_damaged_pointer_is_reported_and_repaired(stub: Any, services: Any) -> None:
+    """Promoting another release replaces the pointer."""
     (services.folder / "store" / "production").write_text("{")
     await until_reason(stub, "damaged file 'production'")
     second = await services.publish(1)
@@ -98,7 +98,7 @@ async def test_a_damaged_pointer_is_told_and_repaired(stub: Any, services: Any) 
 
 
 async def test_a_damaged_copy_is_replaced_from_the_store(services: Any) -> None:
-    """NaN written over a server's own copy of a model does not stay."""
+    """NaN written over a server's own copy of a model does not persist."""
     name = "models/item_cf/vectors.npy"
     copy = services.folder / "cache" / services.first.release_id / name
     good = copy.read_bytes()
@@ -115,10 +115,8 @@ async def test_a_damaged_copy_is_replaced_from_the_store(services: Any) -> None:
     assert follower.newest().release_id == services.first.release_id
 
 
-async def test_a_damaged_copy_that_cannot_be_replaced_gives_way(
-    services: Any, tmp_path: Path
-) -> None:
-    """If the store is damaged as well, the release before is served."""
+async def test_a_copy_that_cannot_be_repaired_is_refused(services: Any, tmp_path: Path) -> None:
+    """If the store is also damaged, the previous release is served."""
     second = await services.publish(1)
     await services.until_full()
     name = "models/item_cf/vectors.npy"
@@ -142,8 +140,8 @@ async def test_a_damaged_copy_that_cannot_be_replaced_gives_way(
         lambda raw: raw["files"].pop("data/ratings.npy"),
     ],
 )
-async def test_a_manifest_that_no_release_can_have_is_refused(services: Any, change: Any) -> None:
-    """Servers go on with the release that they have."""
+async def test_an_invalid_manifest_is_refused(services: Any, change: Any) -> None:
+    """Servers continue with their current release."""
     manifest = publish_toy(services.store, services.folder / "made1", 1)
     services.store.promote(manifest.release_id)
     path = folder_of(services, manifest.release_id) / "manifest.json"

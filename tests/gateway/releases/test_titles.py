@@ -1,4 +1,4 @@
-"""The index of titles, compared with reading all titles."""
+"""The title index agrees with a scan of all titles."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from marquee_services.gateway.releases import titles
 from marquee_services.gateway.releases.titles import TitleIndex, words_of
 
-# Words that begin other words, also in other alphabets and with accents.
+# Words that are prefixes of others, including other alphabets and accents.
 WORDS = ["a", "at", "ate", "the", "then", "Été", "ete", "straße", "STRASSE", "я", "яд", "東京", "2"]
 texts = st.lists(st.sampled_from([*WORDS, "!", "\n"]), max_size=5).map(" ".join)
 
 
-def by_reading(items: list[str], popularity: list[int], query: str) -> list[int]:
-    """The items that a query finds, best first."""
+def by_scanning(items: list[str], popularity: list[int], query: str) -> list[int]:
+    """Return the items that a query matches, best first, by scanning all titles."""
     found = []
     *whole, last = words_of(query) or [""]
     for item, title in enumerate(items):
@@ -35,7 +35,7 @@ def by_reading(items: list[str], popularity: list[int], query: str) -> list[int]
     st.integers(0, 6),
 )
 @example([("the the then", 0), ("then", 0)], "the the", 0, 5)
-def test_an_index_finds_what_reading_all_titles_finds(
+def test_the_index_finds_what_a_scan_finds(
     monkeypatch: pytest.MonkeyPatch,
     much_longer: int,
     many: int,
@@ -44,23 +44,23 @@ def test_an_index_finds_what_reading_all_titles_finds(
     start: int,
     size: int,
 ) -> None:
-    """Pages and counts are right, whether lists are searched, sorted, marked or kept in order."""
+    """Pages and counts agree, however the posting lists are searched."""
     monkeypatch.setattr(titles, "_MUCH_LONGER", much_longer)
     monkeypatch.setattr(titles, "_MANY", many)
     names, popularity = [title for title, _ in items], [count for _, count in items]
     index = TitleIndex(names, np.array(popularity, np.int64))
-    expected = by_reading(names, popularity, query)
+    expected = by_scanning(names, popularity, query)
     found, count = index.search(index.look_up(query), start, start + size)
     assert found.tolist() == expected[start : start + size]
     assert count == len(expected)
 
 
-def test_the_cost_of_a_query_is_what_it_reads() -> None:
-    """A letter that many titles begin with is more work than a word of one title."""
+def test_the_cost_of_a_query_is_the_number_of_entries_read() -> None:
+    """A letter that many titles begin with costs more than a word of one title."""
     names = [f"T{number} {number}" for number in range(50)]
     index = TitleIndex(names, np.zeros(50, np.int64))
     assert index.look_up("t").cost == 50
-    assert index.look_up("4").cost == 12  # as the beginning of 11 words, and as a word
+    assert index.look_up("4").cost == 12  # as a prefix of 11 words, and as a word
     assert index.look_up("49").cost == 0  # only as a word, whose items are in order
     assert index.look_up("nothing").cost == 0
     assert index.look_up("!").cost == 0

@@ -1,4 +1,4 @@
-"""A release that fails while it serves is withdrawn, and the one before serves again."""
+"""A release that fails in service is withdrawn, and the previous one serves again."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ VISITOR = pb.RecommendRequest(subject=Subject(ratings=[Rating(item_id="i1", star
 
 
 class FailingLater(toy.ToyScorer):
-    """Scores well while the release is loaded, and fails from then on."""
+    """Scores normally while the release is loaded, and fails afterwards."""
 
     is_failing = False
     gives_nan = False
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """Fails once the test says so."""
+        """Fail once the test requests it."""
         scores = super().score(profiles, items)
         if FailingLater.is_failing and FailingLater.gives_nan:
             scores[:, -1] = np.nan
@@ -39,7 +39,7 @@ class FailingLater(toy.ToyScorer):
 async def test_a_release_whose_requests_fail_is_withdrawn(
     stub: Any, services: Services, monkeypatch: Any, gives_nan: bool
 ) -> None:
-    """The gateway goes back by itself, the status says why, and answers are whole again."""
+    """The gateway rolls back by itself, the status explains why, and answers are complete again."""
     monkeypatch.setattr(FailingLater, "gives_nan", gives_nan)
     first = services.first.release_id
     seen: list[str] = []
@@ -69,8 +69,8 @@ async def test_a_release_whose_requests_fail_is_withdrawn(
     assert services.gateway.releases.serving.release_id == third.release_id
 
 
-def test_empty_answers_withdraw_a_release_only_if_the_one_before_had_hardly_any() -> None:
-    """So users who have rated everything, and a release with few items, withdraw nothing."""
+def test_empty_answers_withdraw_only_releases_that_are_worse_than_before() -> None:
+    """Users who have rated everything, and releases with few items, do not cause a withdrawal."""
     watch = AnswerWatch()
     for number in range(2 * MIN_ANSWERS):
         watch.add("first", is_empty=number == 0)
@@ -88,7 +88,7 @@ def test_empty_answers_withdraw_a_release_only_if_the_one_before_had_hardly_any(
 
 
 async def test_a_release_with_empty_answers_is_withdrawn(stub: Any, services: Services) -> None:
-    """The gateway goes back to the release before."""
+    """The gateway returns to the previous release."""
     first = services.first.release_id
     second = await services.publish(1)
     await services.until_full()

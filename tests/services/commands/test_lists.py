@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
@@ -18,14 +17,14 @@ from marquee.cli import main
 from marquee_core.release.store import ReleaseStore
 from toy.lists import rows_of
 from toy.release import publish_toy
-from toy.services import WAIT_S
+from toy.waiting import WAIT_S, wait_until
 
 Run: TypeAlias = Callable[..., Result]
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> ReleaseStore:
-    """A store with a release in production that the servers can load."""
+    """A store whose release in production can be loaded by the servers."""
     opened = ReleaseStore(str(tmp_path / "store"))
     opened.promote(publish_toy(opened, tmp_path / "made", servable=True).release_id)
     return opened
@@ -33,7 +32,7 @@ def store(tmp_path: Path) -> ReleaseStore:
 
 @pytest.fixture
 def run(store: ReleaseStore) -> Run:
-    """Runs `marquee batch` with that store."""
+    """Run `marquee batch` with that store."""
 
     def invoke(*arguments: str, text: str | None = None) -> Result:
         return CliRunner().invoke(main, ["batch", "--store", store.url, *arguments], input=text)
@@ -41,8 +40,8 @@ def run(store: ReleaseStore) -> Run:
     return invoke
 
 
-def test_all_users_or_those_given_are_written(run: Run, tmp_path: Path) -> None:
-    """With --store, no users means all; the options are those of a batch through a gateway."""
+def test_lists_of_all_or_given_users_are_written(run: Run, tmp_path: Path) -> None:
+    """With --store, no users means all, and the options are those of a batch through a gateway."""
     out = tmp_path / "lists"
     result = run("--out", str(out), "--limit", "5", "--processes", "1", "--part-users", "30")
     assert result.exit_code == 0, result.output
@@ -57,8 +56,8 @@ def test_all_users_or_those_given_are_written(run: Run, tmp_path: Path) -> None:
     assert [row["user_id"] for row in rows_of(path.read_bytes())[::10]] == ["u3", "u1", "u2"]
 
 
-def test_what_cannot_be_used_is_named(run: Run, store: ReleaseStore, tmp_path: Path) -> None:
-    """Each error is one line, and nothing is written."""
+def test_invalid_options_are_refused(run: Run, store: ReleaseStore, tmp_path: Path) -> None:
+    """Each error takes one line, and nothing is written."""
     out = str(tmp_path / "lists")
     for arguments, error in (
         ((), "--store writes files and needs --out"),
@@ -81,34 +80,26 @@ def test_what_cannot_be_used_is_named(run: Run, store: ReleaseStore, tmp_path: P
     assert "needs --store" in through_gateway.stderr
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Waits until a condition holds."""
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def processes_of_group(group: int) -> bytes:
-    """The ids of the processes of a process group."""
+    """Return the ids of the processes of a process group."""
     found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, check=False)
     return found.stdout
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_ends_at_once_and_goes_on_later(
+def test_an_interrupted_run_stops_promptly_and_can_be_resumed(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """Ctrl-C leaves finished parts, no process and no unfinished file; the rest follows."""
+    """Ctrl-C leaves finished parts, no process and no partial file, and a rerun writes the rest."""
     users, out = tmp_path / "users.txt", tmp_path / "lists"
-    # One user again and again: more parts than any machine computes before the signal arrives.
+    # One user many times: more parts than any machine computes before the signal arrives.
     users.write_text("u1\n" * 40_000)
     command = [sys.executable, "-m", "marquee.cli", "batch", "--store", store.url]
     command += ["--out", str(out), "--file", str(users), "--part-users", "10", "--processes", "2"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     try:
-        until(lambda: out.exists() and len(list(out.glob("part-*"))) >= 3)
-        # As a terminal does: to all processes of the group.
+        wait_until(lambda: out.exists() and len(list(out.glob("part-*"))) >= 3)
+        # To all processes of the group, as a terminal does.
         os.killpg(process.pid, signal.SIGINT)
         _, text = process.communicate(timeout=WAIT_S)
     finally:
@@ -116,7 +107,7 @@ def test_an_interrupted_run_ends_at_once_and_goes_on_later(
     assert process.returncode == 130
     assert "parts are finished. The same command continues from there.\n" in text
     assert "Traceback" not in text
-    until(lambda: not processes_of_group(process.pid))
+    wait_until(lambda: not processes_of_group(process.pid))
     names = {path.name for path in out.iterdir()}
     assert all(name.startswith("part-") for name in names)
     finished = len(names)

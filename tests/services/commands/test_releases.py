@@ -1,4 +1,4 @@
-"""Expected errors of the commands take one line; defects keep their traceback."""
+"""Expected errors of the commands are reported in one line, and defects with their traceback."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from marquee_core.release.store import ReleaseStore
 from marquee_services.commands.releases import releases
 from toy.release import publish_toy
+from toy.waiting import PROCESS_S
 
 RELEASE = "20260101T000000Z-00000000"
 
@@ -26,7 +27,7 @@ RELEASE = "20260101T000000Z-00000000"
     ],
 )
 def test_expected_errors_take_one_line(tmp_path: Path, arguments: list[str], message: str) -> None:
-    """The command ends with status 1 and the reason."""
+    """The command exits with status 1 and prints the reason."""
     result = CliRunner().invoke(releases, ["--store", str(tmp_path), *arguments])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: ")
@@ -48,7 +49,7 @@ def test_a_damaged_store_is_an_expected_error(tmp_path: Path) -> None:
 )
 def test_a_store_that_cannot_be_used_is_an_expected_error(arguments: list[str]) -> None:
     """The message names the URL."""
-    # In a process of its own: `serve` changes settings of the process.
+    # In a separate process, because `serve` changes settings of its process.
     command = [sys.executable, "-m", "marquee.cli", *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 1
@@ -57,13 +58,13 @@ def test_a_store_that_cannot_be_used_is_an_expected_error(arguments: list[str]) 
 
 
 @pytest.mark.parametrize("service", ["cf", "gateway", "standalone"])
-def test_a_store_that_is_a_file_ends_a_server_at_its_start(tmp_path: Path, service: str) -> None:
-    """A mistyped store is told in one line, and not by polls that fail for ever."""
+def test_a_server_does_not_start_on_a_file_as_its_store(tmp_path: Path, service: str) -> None:
+    """A mistyped store is reported in one line rather than by polls that fail forever."""
     file = tmp_path / "README.md"
     file.write_text("not a store")
-    # In a process of its own: `serve` changes settings of the process.
+    # In a separate process, because `serve` changes settings of its process.
     command = [sys.executable, "-m", "marquee.cli", "serve", service, "--store", str(file)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_S)
     assert result.returncode == 1
     assert f"Error: release store: {file} is not a folder\n" in result.stderr
     assert "Traceback" not in result.stderr
@@ -83,8 +84,8 @@ def test_defects_keep_their_traceback(
     assert result.exception is defect
 
 
-def test_a_release_is_shown_in_short_or_whole(tmp_path: Path) -> None:
-    """By default what it serves, how it was measured and its models; all of it as JSON."""
+def test_show_prints_a_summary_or_all_of_a_release(tmp_path: Path) -> None:
+    """The default shows models, metrics and what is served, and `--json` prints everything."""
     url = str(tmp_path / "store")
     manifest = publish_toy(ReleaseStore(url), tmp_path / "release")
     command = ["--store", url, "show", manifest.release_id]
@@ -101,8 +102,8 @@ def test_a_release_is_shown_in_short_or_whole(tmp_path: Path) -> None:
     assert json.loads(whole.stdout) == json.loads(manifest.to_json())
 
 
-def test_pruning_says_what_went_and_what_stays(tmp_path: Path) -> None:
-    """A line for each older release, and the numbers at the end."""
+def test_pruning_lists_what_is_deleted_and_kept(tmp_path: Path) -> None:
+    """The output has a line for each older release, and ends with the totals."""
     url = str(tmp_path / "store")
     store = ReleaseStore(url)
     ids = [publish_toy(store, tmp_path / f"{n}", seed=n).release_id for n in range(3)]
@@ -119,7 +120,7 @@ def test_pruning_says_what_went_and_what_stays(tmp_path: Path) -> None:
 
 
 def test_the_users_of_a_release_are_listed(tmp_path: Path) -> None:
-    """One id per line: of the release in production, or of the one that is named."""
+    """Ids are printed one per line, from the release in production or a given release."""
     url = str(tmp_path / "store")
     store = ReleaseStore(url)
     first = publish_toy(store, tmp_path / "release")

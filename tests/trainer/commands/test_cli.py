@@ -15,20 +15,21 @@ from marquee_trainer.commands import cli, train
 from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.models.configurations import ConfigurationError
+from toy.waiting import PROCESS_S
 
 TINY = "sample:users=40,items=30,ratings=600"
 
 
 @pytest.fixture(autouse=True)
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The store of commands that name none."""
+    """The default store of the commands."""
     monkeypatch.setenv("MARQUEE_STORE", str(tmp_path / "store"))
     return tmp_path / "store"
 
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch) -> list[TrainSettings]:
-    """The settings that `marquee train` was run with, instead of training."""
+    """The settings that `marquee train` was called with, instead of training."""
     received: list[TrainSettings] = []
     monkeypatch.setattr(train, "run_training", lambda settings, _: received.append(settings))
     return received
@@ -38,7 +39,7 @@ def settings(monkeypatch: pytest.MonkeyPatch) -> list[TrainSettings]:
 def test_the_number_of_precomputed_users_has_an_older_flag(
     flag: str, settings: list[TrainSettings]
 ) -> None:
-    """The former name is still accepted."""
+    """The former flag is still accepted."""
     CliRunner().invoke(cli.train, [flag, "7"], catch_exceptions=False)
     assert settings[0].precomputed_users == 7
 
@@ -49,7 +50,7 @@ def test_the_number_of_precomputed_users_has_an_older_flag(
 def test_the_number_of_precomputed_users_has_an_older_variable(
     variable: str, settings: list[TrainSettings]
 ) -> None:
-    """The former name of the environment variable is still read."""
+    """The former environment variable is still read."""
     CliRunner().invoke(cli.train, [], env={variable: "9"}, catch_exceptions=False)
     assert settings[0].precomputed_users == 9
 
@@ -62,7 +63,7 @@ def test_an_expected_error_is_one_line(
 ) -> None:
     """The message is shown without a traceback, and the exit code is 1.
 
-    Before it there is only the line that says what is loaded.
+    It is preceded only by the line that says what is loaded.
     """
 
     def fail(settings: TrainSettings, lease: Lease) -> None:
@@ -95,10 +96,10 @@ def test_a_defect_shows_its_traceback(
         (["--data", TINY, "--config", "no-such-file.json"], "no-such-file.json"),
     ],
 )
-def test_what_cannot_be_opened_is_named(
+def test_missing_files_are_reported(
     arguments: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ratings, stores and configuration files that do not exist end in one line."""
+    """Missing ratings, stores and configuration files are reported in one line."""
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(cli.train, arguments)
     assert result.exit_code == 1
@@ -108,28 +109,28 @@ def test_what_cannot_be_opened_is_named(
     assert all(line.startswith("  loading ratings from ") for line in before)
 
 
-def test_settings_are_checked_where_they_are_made() -> None:
-    """A settings object made in code is checked like one made from flags."""
+def test_settings_are_validated_when_they_are_created() -> None:
+    """A settings object created in code is validated like one created from flags."""
     with pytest.raises(ValueError, match="precomputed_users"):
         TrainSettings(precomputed_users=-1)
 
 
-def test_the_commands_are_light_to_import() -> None:
-    """Their help needs neither NumPy nor TensorFlow."""
+def test_importing_the_commands_imports_no_heavy_packages() -> None:
+    """Showing help needs neither NumPy nor TensorFlow."""
     code = (
         "import sys, marquee_trainer.commands.cli\n"
         "print({'numpy', 'tensorflow', 'scipy', 'grpc'} & set(sys.modules))"
     )
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PROCESS_S
     )
     assert result.stdout == "set()\n"
 
 
-def test_no_startup_lines_of_tensorflow_reach_the_user() -> None:
-    """Importing what trains prints nothing on stderr."""
+def test_importing_tensorflow_prints_nothing() -> None:
+    """Importing the training code prints nothing to stderr."""
     code = "import marquee_trainer.models.neural.mf"
     result = subprocess.run(
-        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, timeout=PROCESS_S
     )
     assert result.stderr == ""

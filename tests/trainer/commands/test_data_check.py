@@ -1,4 +1,4 @@
-"""`marquee data check`: what it shows, and what it refuses in one line."""
+"""`marquee data check`: its output, and the errors that it reports in one line."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from marquee_trainer.commands.cli import data
 
 
 def check(*arguments: str) -> tuple[int, str]:
-    """The exit code and the output of the command."""
+    """Return the exit code and the output of the command."""
     result = CliRunner().invoke(data, ["check", *arguments])
     return result.exit_code, result.output
 
 
-def test_what_was_understood_is_shown(tmp_path: Path) -> None:
-    """Columns, scale, counts, density, distribution, first rows and notes."""
+def test_the_interpretation_of_the_data_is_shown(tmp_path: Path) -> None:
+    """Columns, scale, counts, density, distribution, first rows and notes are shown."""
     rows = ["User ID;Film;Stars;Date", "ann;b1;7;2020-01-02", "ann;b2;10;2020-01-03"]
     (tmp_path / "x.csv").write_text(
         "\n".join([*rows, "bob;b1;1;2020-01-04", "bob;b1;2;2020-01-05"])
@@ -39,8 +39,8 @@ def test_what_was_understood_is_shown(tmp_path: Path) -> None:
     assert "ann   b1    b1          7  2020-01-02 00:00:00" in output
 
 
-def test_options_of_reading_are_used(tmp_path: Path) -> None:
-    """Columns, scale, repeats and items can be given as in training."""
+def test_read_options_are_applied(tmp_path: Path) -> None:
+    """Columns, scale, repeats and items can be set as in training."""
     (tmp_path / "x.csv").write_text("a,b,c\nann,1,3\nann,1,5\nbob,2,4\n")
     (tmp_path / "items.csv").write_text("id,title,colour\n1,Heat,red\n2,Ran,\n3,Up,\n")
     code, output = check(
@@ -67,8 +67,8 @@ def test_implicit_feedback_is_recognised(tmp_path: Path) -> None:
     assert "this is implicit feedback" in output
 
 
-def test_odd_ids_are_reported(tmp_path: Path) -> None:
-    """Spaces and decimal points in ids are usually mistakes of the file."""
+def test_suspicious_ids_are_reported(tmp_path: Path) -> None:
+    """Spaces and decimal points in ids are usually mistakes in the file."""
     (tmp_path / "x.csv").write_text('user,item,rating\n"ann ",1.0,3\nann,2.0,5\n')
     _, output = check(str(tmp_path / "x.csv"))
     assert "1 user ids begin or end with a space" in output

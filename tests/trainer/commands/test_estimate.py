@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marquee_trainer.commands.estimate import Estimator, PlannedStep, Remaining, duration
+from toy.clock import Clock
 
 PLAN = [
     PlannedStep("fit a", "a", 100, is_search=True),
@@ -18,27 +19,15 @@ PLAN = [
 ]
 
 
-class Clock:
-    """A clock that a test sets."""
-
-    def __init__(self) -> None:
-        """Starts at 0 seconds."""
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """The time in seconds."""
-        return self.now
-
-
 def run(clock: Clock, estimator: Estimator, steps: dict[str, float]) -> None:
-    """Runs steps, each with its time in seconds."""
+    """Run steps, each with its duration in seconds."""
     for name, seconds in steps.items():
         estimator.start(name)
         clock.now += seconds
 
 
-def test_without_expected_times_there_is_no_estimate_before_each_model_was_fitted() -> None:
-    """Nothing is known of such a model, one of the user's own, so nothing is said."""
+def test_without_expected_durations_each_model_must_be_fitted_first() -> None:
+    """The duration of a user-defined model is unknown before its first fit."""
     clock = Clock()
     estimator = Estimator(PLAN, clock)
     assert estimator.remaining() is None
@@ -56,8 +45,8 @@ EXPECTED = [
 ]
 
 
-def test_expected_times_give_an_estimate_from_the_start() -> None:
-    """First by the speed of the machine, then by how the steps so far took; both are rough."""
+def test_expected_durations_give_an_estimate_from_the_start() -> None:
+    """The estimate first uses the speed of the machine, then the steps so far; both are rough."""
     clock = Clock()
     estimator = Estimator(EXPECTED, clock, slowdown=3.0)
     assert estimator.remaining() == Remaining(99.0, is_bound=False, is_rough=True)
@@ -74,8 +63,8 @@ def test_expected_times_give_an_estimate_from_the_start() -> None:
     assert estimator.remaining() == Remaining(2 * 1 + 2 * 2, is_bound=False)
 
 
-def test_a_search_is_no_bound_where_expected_times_tell_it_from_a_refit() -> None:
-    """The refit is expected to take a share of the search, which is measured."""
+def test_a_refit_is_estimated_as_a_fraction_of_its_search() -> None:
+    """The refit is expected to take a fraction of the measured search."""
     clock = Clock()
     estimator = Estimator(EXPECTED, clock)
     run(clock, estimator, {"fit a": 30, "fit b": 20, "refit a": 0})
@@ -83,8 +72,8 @@ def test_a_search_is_no_bound_where_expected_times_tell_it_from_a_refit() -> Non
     assert str(estimator.remaining()) == "about 0:05 left"
 
 
-def test_a_model_that_is_left_out_is_not_counted_any_more() -> None:
-    """Neither its first fit nor its refit; the numbers of the steps stay without gaps."""
+def test_a_skipped_model_is_no_longer_counted() -> None:
+    """Neither its first fit nor its refit is counted, and step numbers stay consecutive."""
     clock = Clock()
     estimator = Estimator(EXPECTED, clock)
     estimator.start("fit b")
@@ -93,8 +82,8 @@ def test_a_model_that_is_left_out_is_not_counted_any_more() -> None:
     assert (estimator.position, estimator.steps) == (2, 2)
 
 
-def test_measured_times_are_scaled_by_the_numbers_of_ratings() -> None:
-    """A first fit bounds the next ones; the refit replaces the bound by an estimate."""
+def test_measured_durations_are_scaled_by_the_number_of_ratings() -> None:
+    """A first fit bounds the next ones, and the refit replaces the bound with an estimate."""
     clock = Clock()
     estimator = Estimator(PLAN, clock)
     run(clock, estimator, {"fit a": 10, "fit b": 20})
@@ -116,8 +105,8 @@ def test_measured_times_are_scaled_by_the_numbers_of_ratings() -> None:
     assert third.seconds == pytest.approx(second.seconds - 1.0)
 
 
-def test_a_step_that_takes_longer_than_expected_does_not_make_the_rest_shorter() -> None:
-    """The current step then counts as nearly done."""
+def test_a_slow_step_does_not_shorten_the_remaining_steps() -> None:
+    """The current step then counts as nearly finished."""
     clock = Clock()
     estimator = Estimator(PLAN, clock)
     run(clock, estimator, {"fit a": 10, "fit b": 20, "refit a": 10, "refit b": 500})
@@ -126,8 +115,8 @@ def test_a_step_that_takes_longer_than_expected_does_not_make_the_rest_shorter()
     assert left.seconds == pytest.approx(10 * 1.25 + 20 * 1.5)
 
 
-def test_skipped_steps_are_not_expected_any_more() -> None:
-    """A model that a run leaves out does not stay in the estimate."""
+def test_skipped_steps_are_removed_from_the_estimate() -> None:
+    """A model that is skipped during a run is removed from the estimate."""
     clock = Clock()
     estimator = Estimator(PLAN, clock)
     run(clock, estimator, {"fit a": 10, "fit b": 20, "fit on all: b": 0})
@@ -137,8 +126,8 @@ def test_skipped_steps_are_not_expected_any_more() -> None:
 
 
 @given(st.lists(st.floats(0.1, 1e4), min_size=6, max_size=6))
-def test_if_times_are_proportional_to_ratings_the_estimate_is_exact(times: list[float]) -> None:
-    """When refits take what the numbers of ratings predict, nothing is left but the truth."""
+def test_the_estimate_is_exact_if_durations_are_proportional_to_ratings(times: list[float]) -> None:
+    """If refits take as long as their numbers of ratings predict, the estimate has no error."""
     clock = Clock()
     estimator = Estimator(PLAN, clock)
     a, b = times[:2]
@@ -153,13 +142,13 @@ def test_if_times_are_proportional_to_ratings_the_estimate_is_exact(times: list[
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0.4, "0:00"), (75, "1:15"), (3600, "1:00:00"), (7325, "2:02:05")]
 )
-def test_durations_are_read_as_clocks_show_them(seconds: float, text: str) -> None:
-    """Hours only where there are any."""
+def test_durations_are_formatted_like_a_clock(seconds: float, text: str) -> None:
+    """Hours are shown only if there are any."""
     assert duration(seconds) == text
 
 
-def test_an_estimate_is_rounded_up_to_what_it_can_promise() -> None:
-    """Five seconds, or half a minute from five minutes on."""
+def test_an_estimate_is_rounded_up_to_its_precision() -> None:
+    """The precision is five seconds, or half a minute above five minutes."""
     assert str(Remaining(61.2, False)) == "about 1:05 left"
     assert str(Remaining(301.0, True)) == "at most 5:30 left"
     assert str(Remaining(3.0, False, is_rough=True)) == "roughly 0:05 left"

@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM: the command ends within two seconds, in one line, with a clean store.
+"""Ctrl-C and SIGTERM: the command ends within two seconds with one line and a clean store.
 
-Two seconds of the processor are what is measured, because a busy machine makes any wait longer.
+The two seconds are measured in CPU time, because any wait is longer on a busy machine.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from pathlib import Path
 
 import pytest
 
+from toy.waiting import PROCESS_S
+
 pytestmark = pytest.mark.alone
 
 SECONDS = 2.0
-# Large enough for a first fit to take a while.
+# Large enough for a first fit to take some time.
 DATA = "sample:users=3000,items=2500,ratings=200000"
-# Models whose fits are long computations outside Python, in LAPACK and in Numba and TensorFlow.
+# Models whose fits are long computations outside Python, in LAPACK, Numba and TensorFlow.
 EASE, BAYESIAN_MF, MF = "ease", "bayesian_mf", "mf"
 
-# Runs a fit of one model, as `marquee train` does, and reports its start.
+# Fits one model, as `marquee train` does, and reports the start.
 TRAIN = """
 import sys
 from marquee_trainer.commands import cli, train
@@ -42,7 +44,7 @@ from marquee.cli import main
 main([*sys.argv[1:], "--data", "sample:users=300,items=200,ratings=9000", "--out", "tuned.json"])
 """
 
-# A computation of the same kind: the main thread is in C code, without the interpreter lock.
+# A similar computation: the main thread runs C code without the interpreter lock.
 UNINTERRUPTIBLE = """
 import hashlib, sys, tempfile
 from marquee_trainer.commands import cli, train
@@ -59,7 +61,7 @@ cli.train([], prog_name="marquee train")
 
 @contextmanager
 def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """Runs Python in a session of its own, with temporary files in `folder`/tmp."""
+    """Run Python in a separate session, with temporary files in `folder`/tmp."""
     (folder / "tmp").mkdir()
     with (folder / "stderr").open("w") as stderr, (folder / "stdout").open("w") as stdout:
         process = subprocess.Popen(
@@ -78,9 +80,9 @@ def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.wait()
 
 
-def wait_for(file: Path, text: str, process: subprocess.Popen[str], timeout_s: float = 120) -> None:
-    """Waits until the file has the text."""
-    deadline = time.monotonic() + timeout_s
+def wait_for(file: Path, text: str, process: subprocess.Popen[str]) -> None:
+    """Wait until the file contains the text."""
+    deadline = time.monotonic() + PROCESS_S
     while text not in file.read_text():
         assert process.poll() is None, file.read_text()
         assert time.monotonic() < deadline, file.read_text()
@@ -88,22 +90,22 @@ def wait_for(file: Path, text: str, process: subprocess.Popen[str], timeout_s: f
 
 
 def interrupt(process: subprocess.Popen[str], number: int) -> float:
-    """Sends a signal and waits for the end; returns the processor's seconds until then.
+    """Send a signal and wait for the end; return the CPU seconds until then.
 
-    A core's share of them: threads of a computation may use all cores.
+    The CPU time is divided by the cores, since a computation may use threads on all of them.
     """
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
     before = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     process.send_signal(number)
-    process.wait(30)
+    process.wait(PROCESS_S)
     now = resource.getrusage(resource.RUSAGE_CHILDREN)
     total = now.ru_utime + now.ru_stime - ended.ru_utime - ended.ru_stime
     return (total - before) / len(os.sched_getaffinity(0))
 
 
 def assert_no_process_is_left(session: int) -> None:
-    """No process of the session, which had the id of its first process, is running."""
+    """Check that no process of the session, named by the id of its first process, is running."""
     found = subprocess.run(["ps", "-o", "pid=,stat=", "-s", str(session)], capture_output=True)
     running = [line for line in found.stdout.decode().splitlines() if " Z" not in line]
     assert running == []
@@ -122,7 +124,7 @@ def test_a_fit_ends_within_two_seconds(model: str, number: int, tmp_path: Path) 
     """No release and no temporary file is left, and stderr has one more line."""
     with running(tmp_path, "-c", TRAIN, model, DATA, "store") as process:
         wait_for(tmp_path / "stderr", f"fit {model}", process)
-        time.sleep(0.5)  # to be in the midst of it, wherever that is
+        time.sleep(0.5)  # So that the fit is in progress, at any point.
         before = (tmp_path / "stderr").read_text()
         seconds = interrupt(process, number)
         after = (tmp_path / "stderr").read_text()
@@ -137,8 +139,8 @@ def test_a_fit_ends_within_two_seconds(model: str, number: int, tmp_path: Path) 
         assert_no_process_is_left(process.pid)
 
 
-def test_tuning_ends_within_two_seconds_and_goes_on_later(tmp_path: Path) -> None:
-    """What was found is in the file, and another run continues after the trials of the first."""
+def test_tuning_ends_within_two_seconds_and_can_be_resumed(tmp_path: Path) -> None:
+    """The results are in the file, and another run continues after the trials of the first."""
     arguments = ["-c", TUNE, "tune", "--models", "item_cf", "--minutes", "30"]
     with running(tmp_path, *arguments) as process:
         wait_for(tmp_path / "stdout", "item_cf 0", process)
@@ -156,15 +158,15 @@ def test_tuning_ends_within_two_seconds_and_goes_on_later(tmp_path: Path) -> Non
     (tmp_path / "tmp").rmdir()
     arguments += ["--max-trials", "2"]
     with running(tmp_path, *arguments) as process:
-        assert process.wait(120) == 0, (tmp_path / "stderr").read_text()
+        assert process.wait(PROCESS_S) == 0, (tmp_path / "stderr").read_text()
     second = (tmp_path / "stdout").read_text()
     assert sum(line.startswith("item_cf 0") for line in second.splitlines()) == 2
-    # One more if the first run was interrupted between recording a trial and reporting it.
+    # One more if the first run was interrupted between recording and reporting a trial.
     assert re.search(rf"in ({trials + 2}|{trials + 3}) trials", second)
 
 
 def test_a_computation_that_does_not_return_is_ended(tmp_path: Path) -> None:
-    """Even if no Python code runs in the main thread, temporary files are removed."""
+    """Temporary files are removed even if no Python code runs in the main thread."""
     with running(tmp_path, "-c", UNINTERRUPTIBLE) as process:
         wait_for(tmp_path / "stderr", "started", process)
         seconds = interrupt(process, signal.SIGINT)
@@ -177,7 +179,7 @@ def test_a_computation_that_does_not_return_is_ended(tmp_path: Path) -> None:
 
 
 def test_without_a_signal_nothing_changes(tmp_path: Path) -> None:
-    """Handlers and the folder for temporary files are as before, and no line is written."""
+    """Signal handlers and the temporary folder are restored, and no line is written."""
     code = (
         "import signal, tempfile\n"
         "from marquee_trainer.commands.interrupt import InterruptHandler\n"
@@ -188,6 +190,6 @@ def test_without_a_signal_nothing_changes(tmp_path: Path) -> None:
         "assert (tempfile.gettempdir(), signal.getsignal(signal.SIGINT)) == before\n"
     )
     with running(tmp_path, "-c", code) as process:
-        assert process.wait(30) == 0
+        assert process.wait(PROCESS_S) == 0
     assert (tmp_path / "stderr").read_text() == ""
     assert list((tmp_path / "tmp").iterdir()) == []

@@ -14,7 +14,7 @@ SAMPLE = SampleConfig(users=20, items=60, ratings=600)
 
 
 async def test_users_who_have_rated_everything_rate_nothing() -> None:
-    """In a small sample the rounds of an experiment may use up the items of some users."""
+    """In a small sample, an experiment may use up the items of some users."""
     _, tastes = generate_sample_with_tastes(SAMPLE, seed=0)
     with FakeGateway() as gateway:
         gateway.on("Recommend", pb.RecommendResponse())
@@ -25,8 +25,8 @@ async def test_users_who_have_rated_everything_rate_nothing() -> None:
     assert not users.acknowledged
 
 
-async def test_what_users_think_does_not_depend_on_who_is_faster() -> None:
-    """So that runs of the demo with one seed have the same ratings."""
+async def test_tastes_do_not_depend_on_the_order_of_calls() -> None:
+    """Runs of the demo with the same seed have the same ratings."""
     _, tastes = generate_sample_with_tastes(SAMPLE, seed=0)
     given = []
     for order in (["1", "2"], ["2", "1"]):

@@ -1,4 +1,4 @@
-"""The progress of training: bars on a terminal, one line for each step elsewhere."""
+"""The progress of training: bars on a terminal, and one line per step elsewhere."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ PLAN = [
 
 
 class Terminal(io.StringIO):
-    """A text stream that says it is a terminal."""
+    """A text stream that claims to be a terminal."""
 
     def isatty(self) -> bool:
-        """True, as for a terminal."""
+        """Return True, as for a terminal."""
         return True
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """Puts a terminal of 120 columns in place of stderr."""
+    """A terminal of 120 columns that replaces stderr."""
     stream = Terminal()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
@@ -35,8 +35,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return stream
 
 
-def test_the_run_and_its_current_step_have_a_bar_each(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The bars show the step's number, its epochs and error, and the times."""
+def test_the_run_and_the_current_step_each_have_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bars show the number of the step, its epochs and error, and the times."""
     stream = terminal(monkeypatch)
     with ProgressBar(PLAN) as bar:
         progress = bar.progress()
@@ -51,10 +51,10 @@ def test_the_run_and_its_current_step_have_a_bar_each(monkeypatch: pytest.Monkey
     assert re.search(r"step 2 of 2 .*0:00 elapsed, at most 0:0\d left", shown)
 
 
-def test_the_clock_goes_on_during_a_step_that_reports_nothing(
+def test_the_elapsed_time_is_updated_without_reports(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The elapsed time is that of the moment at which the bars are drawn."""
+    """The elapsed time is updated whenever the bars are drawn."""
     stream = terminal(monkeypatch)
     with ProgressBar(PLAN) as bar:
         bar.progress().on_step("fit mf", 0)
@@ -63,8 +63,8 @@ def test_the_clock_goes_on_during_a_step_that_reports_nothing(
     assert "1:15 elapsed" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
 
 
-def test_a_line_remains_of_each_finished_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With its time, and the epochs that early stopping left of the maximum."""
+def test_each_finished_step_leaves_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line shows the duration and the number of epochs after early stopping."""
     stream = terminal(monkeypatch)
     with ProgressBar(PLAN) as bar:
         progress = bar.progress()
@@ -77,8 +77,8 @@ def test_a_line_remains_of_each_finished_step(monkeypatch: pytest.MonkeyPatch) -
     assert any(re.search(r"evaluate +0\.\d s", line) for line in lines)
 
 
-def test_without_a_terminal_each_step_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """With the elapsed time, and as soon as there is one, the estimate of the remaining time."""
+def test_without_a_terminal_each_step_prints_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """The line shows the elapsed time and, if available, the estimated remaining time."""
     with ProgressBar(PLAN) as bar:
         bar.progress().on_step("fit mf", 5)
         bar.progress().on_epoch(Epoch(0.9, None))
@@ -90,8 +90,8 @@ def test_without_a_terminal_each_step_is_a_line(capsys: pytest.CaptureFixture[st
     assert lines[2] == "  0:00  something else"
 
 
-def test_the_plan_of_a_run_names_the_steps_that_training_reports() -> None:
-    """First fits, the ensemble, refits, the evaluation; and the fits on all ratings if any."""
+def test_the_plan_contains_the_steps_that_training_reports() -> None:
+    """The steps are fits, the ensemble, refits, the evaluation, and fits on all ratings if any."""
     names = [step.name for step in training_plan(["mf", "ease"], 10, 100, 125)]
     assert names == [
         "fit mf",
@@ -109,7 +109,7 @@ def test_the_plan_of_a_run_names_the_steps_that_training_reports() -> None:
 def test_every_step_of_a_budgeted_run_has_a_number_and_an_estimate(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Also if models are fitted in another order than they are refitted, and one is left out."""
+    """This holds even if refits have a different order than first fits, and a model is left out."""
     plan = training_plan(
         ["ease", "mf", "user_cf"], 10, 100, 125, refit_order=["user_cf", "mf", "ease"]
     )

@@ -1,4 +1,4 @@
-"""`marquee retrain`: rounds go on after a failure, SIGTERM ends them, and one trainer is enough."""
+"""`marquee retrain`: it continues after failed rounds, stops on SIGTERM, and runs only once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,27 +15,20 @@ import pytest
 from marquee_core.release.lease import Lease
 from marquee_core.release.store import ReleaseStore
 from marquee_trainer.commands.trainer_lease import TRAINER_LEASE
+from toy.waiting import wait_until
 
-# Generous: a loaded machine takes long to import TensorFlow.
+# Generous, since importing TensorFlow takes long on a loaded machine.
 TIMEOUT_S = 300.0
 
 
 def retrain(store: Path, *options: str) -> list[str]:
-    """The command, with one quick model."""
+    """Return the command with one quick model."""
     command = [sys.executable, "-m", "marquee.cli", "retrain", f"--store={store}", "--models=ease"]
     return [*command, *options]
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Waits until a condition holds."""
-    deadline = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < deadline, "the condition did not hold in time"
-        time.sleep(0.05)
-
-
 def write_ratings(path: Path) -> None:
-    """Ratings of 60 users who like one half of 40 items, at once or not at all."""
+    """Write ratings of 60 users who like one half of 40 items immediately, or not at all."""
     random = np.random.default_rng(0)
     rows = ["user,item,rating,timestamp"]
     for user in range(60):
@@ -51,7 +42,7 @@ def write_ratings(path: Path) -> None:
 
 @pytest.mark.slow
 def test_rounds_survive_a_failure_and_end_on_sigterm(tmp_path: Path) -> None:
-    """The ratings come only after the first round; the command then ends cleanly between rounds."""
+    """The ratings arrive after the first round, and the command ends cleanly between rounds."""
     store, data, log = tmp_path / "store", tmp_path / "ratings.csv", tmp_path / "log"
     metrics = tmp_path / "gate.prom"
     options = (f"--data={data}", "--every=1s", f"--metrics-file={metrics}")
@@ -60,9 +51,9 @@ def test_rounds_survive_a_failure_and_end_on_sigterm(tmp_path: Path) -> None:
             retrain(store, *options), stdout=stream, stderr=subprocess.STDOUT
         )
     try:
-        until(lambda: ": failed (exit code 1)" in log.read_text())
+        wait_until(lambda: ": failed (exit code 1)" in log.read_text(), TIMEOUT_S)
         write_ratings(data)
-        until(lambda: ": promote (exit code 0)" in log.read_text())
+        wait_until(lambda: ": promote (exit code 0)" in log.read_text(), TIMEOUT_S)
         assert ReleaseStore(str(store)).production() is not None
         rounds = (tmp_path / "gate-rounds.prom").read_text()
         assert 'marquee_retrain_rounds_total{outcome="promote"} 1.0' in rounds
@@ -78,7 +69,7 @@ def test_rounds_survive_a_failure_and_end_on_sigterm(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_sigterm_ends_a_round_that_trains(tmp_path: Path) -> None:
+def test_sigterm_ends_a_round_during_training(tmp_path: Path) -> None:
     """Nothing is published, and no process is left."""
     store, log = tmp_path / "store", tmp_path / "log"
     with log.open("w") as stream:
@@ -88,7 +79,9 @@ def test_sigterm_ends_a_round_that_trains(tmp_path: Path) -> None:
             stderr=subprocess.STDOUT,
         )
     try:
-        until(lambda: (store / TRAINER_LEASE).exists() and "fit bayesian_mf" in log.read_text())
+        wait_until(
+            lambda: (store / TRAINER_LEASE).exists() and "fit bayesian_mf" in log.read_text()
+        )
         trainer = json.loads((store / TRAINER_LEASE).read_text())["pid"]
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == 0, log.read_text()
@@ -97,11 +90,11 @@ def test_sigterm_ends_a_round_that_trains(tmp_path: Path) -> None:
         process.wait()
     assert "the round was cancelled" in log.read_text()
     assert not store.exists()
-    until(lambda: not os.path.exists(f"/proc/{trainer}"))
+    wait_until(lambda: not os.path.exists(f"/proc/{trainer}"))
 
 
-def test_a_second_trainer_is_told_who_trains(tmp_path: Path) -> None:
-    """It ends at once, and the first goes on."""
+def test_a_second_trainer_is_refused(tmp_path: Path) -> None:
+    """The second trainer exits immediately, and the first one continues."""
     store = ReleaseStore(str(tmp_path / "store"))
     with Lease(store.storage, TRAINER_LEASE) as lease:
         done = subprocess.run(

@@ -21,12 +21,12 @@ SAMPLE = "sample:users=60,items=50,ratings=1500"
 
 
 def names(models: str = "", exclude: str = "") -> tuple[str, ...]:
-    """The models that two flags select."""
+    """Return the models that the two flags select."""
     return select_models(ModelSettings(models=models, exclude=exclude)).names
 
 
 def test_models_are_selected_by_name() -> None:
-    """All by default; those named, without those excluded, in the order of the registry."""
+    """The selection is in the order of the registry, and contains all models by default."""
     everything = tuple(MODELS_BY_NAME)
     assert names() == everything
     assert names("mf, ease") == ("ease", "mf")
@@ -35,8 +35,8 @@ def test_models_are_selected_by_name() -> None:
 
 
 @pytest.mark.parametrize(("models", "exclude"), [("eas", ""), ("", "baseline"), ("mf", "mf")])
-def test_a_selection_that_makes_no_sense_is_an_error(models: str, exclude: str) -> None:
-    """An unknown name, or no model left."""
+def test_an_invalid_selection_is_an_error(models: str, exclude: str) -> None:
+    """An unknown name, or a selection without any model, is an error."""
     with pytest.raises(ConfigurationError):
         names(models, exclude)
 
@@ -44,20 +44,20 @@ def test_a_selection_that_makes_no_sense_is_an_error(models: str, exclude: str) 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("45", 45), (" 2 m", 120)]
 )
-def test_durations(text: str, seconds: float) -> None:
-    """Seconds, minutes and hours."""
+def test_durations_are_parsed(text: str, seconds: float) -> None:
+    """Durations may be in seconds, minutes and hours."""
     assert parse_duration(text, "--budget") == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "0m", "ten minutes", "-5m", "5d", "5mm"])
-def test_what_is_no_duration_is_an_error(text: str) -> None:
-    """The message shows the text."""
+def test_an_invalid_duration_is_an_error(text: str) -> None:
+    """The message contains the text."""
     with pytest.raises(ConfigurationError, match="--budget"):
         parse_duration(text, "--budget")
 
 
 def dataset(users: list[int], times: list[int] | None) -> RatingsDataset:
-    """Ratings of different items by the given users at the given times."""
+    """Return ratings of different items by the given users at the given times."""
     count = len(users)
     return RatingsDataset.of(
         [f"u{user}" for user in users],
@@ -69,8 +69,8 @@ def dataset(users: list[int], times: list[int] | None) -> RatingsDataset:
     )
 
 
-def test_the_automatic_split_is_that_of_production_where_times_allow() -> None:
-    """The last of each user; at random without times, or with too few ratings for each user."""
+def test_the_automatic_split_is_temporal_if_possible() -> None:
+    """The last ratings of each user are held out, or random ones if that is impossible."""
 
     def kind(users: list[int], times: list[int] | None) -> str:
         found = dataset(users, times)
@@ -80,13 +80,13 @@ def test_the_automatic_split_is_that_of_production_where_times_allow() -> None:
     assert kind(ten_each, list(range(40))) == "user-last"
     assert kind(ten_each, None) == "random"
     assert kind(ten_each, [1_000_000] * 40) == "random"
-    # Every user has one visit, so no rating of a user comes after another.
+    # Every user rates everything at one time, so no rating comes after another.
     assert kind(ten_each, ten_each) == "random"
     assert kind([user for user in range(20) for _ in range(2)], list(range(40))) == "random"
 
 
 def run(*arguments: str) -> str:
-    """Runs `marquee`, and returns what it prints."""
+    """Run `marquee`, and return its output."""
     result = CliRunner().invoke(marquee_command, list(arguments), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
@@ -94,7 +94,7 @@ def run(*arguments: str) -> str:
 
 @pytest.mark.parametrize("refit", [True, False])
 def test_train_publishes_the_selected_models(refit: bool, tmp_path: Path) -> None:
-    """The release holds them and the baselines; the output says what was measured and is served."""
+    """The release contains them and the baselines, and the output says what was measured."""
     flags = () if refit else ("--no-refit",)
     output = run(
         *("train", "--data", SAMPLE, "--models", "ease,item_cf,mf", "--exclude", "mf"),
@@ -114,8 +114,8 @@ def test_train_publishes_the_selected_models(refit: bool, tmp_path: Path) -> Non
     assert f"{manifest.data.rating_count:,}" in listed
 
 
-def test_a_small_budget_still_makes_a_release(tmp_path: Path) -> None:
-    """With almost no time, popularity remains, and each model that is left out is named."""
+def test_a_small_budget_still_gives_a_release(tmp_path: Path) -> None:
+    """With almost no time, only popularity is trained, and each omitted model is listed."""
     output = run(
         *("train", "--data", SAMPLE, "--models", "ease,mf", "--budget", "0.001s"),
         *("--store", str(tmp_path)),

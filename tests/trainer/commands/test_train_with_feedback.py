@@ -1,4 +1,4 @@
-"""`marquee train --feedback`: the release knows what users did, and where in the log it ends."""
+"""`marquee train --feedback`: the release includes recorded feedback, up to a mark in the log."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from marquee_trainer.commands.settings import TrainSettings
 from marquee_trainer.commands.train import run_training
 from marquee_trainer.commands.trainer_lease import hold_trainer_lease
 
-# Generous: a loaded machine takes long to import TensorFlow.
+# Generous, since importing TensorFlow takes long on a loaded machine.
 TIMEOUT_S = 300.0
 DATA = "sample:users=200,items=150,ratings=8000"
 
 
 def rating(user: str, item: str, stars: float) -> FeedbackEvent:
-    """A recorded rating, later than all of the sample."""
+    """Return a recorded rating that is later than all of the sample."""
     return FeedbackEvent(user, item, FeedbackKind.RATING, stars, 4 * 10**15, f"{user}-{item}")
 
 
-def test_a_release_holds_what_users_did_and_marks_where_it_ends(
+def test_a_release_includes_feedback_up_to_a_mark(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """New users and items join, forgotten users are gone, and the log can tell the mark."""
+    """New users and items are added, forgotten users are removed, and the mark is in the log."""
     store = tmp_path / "store"
     with EventLog(f"sqlite:///{tmp_path / 'store-feedback.sqlite'}", TIMEOUT_S) as log:
         log.append([[rating("newcomer", item, 5.0) for item in ("1", "2", "unheard-of")]])
@@ -63,8 +63,8 @@ def test_a_release_holds_what_users_did_and_marks_where_it_ends(
     assert "4 recorded ratings" in manifest.data.source
 
 
-def test_a_log_that_cannot_be_read_is_reported_before_training(tmp_path: Path) -> None:
-    """Nothing is trained without the feedback that was asked for."""
+def test_an_unreadable_log_is_reported_before_training(tmp_path: Path) -> None:
+    """Nothing is trained without the requested feedback."""
     settings = TrainSettings(data=DATA, store=str(tmp_path), feedback="sqlite:////proc/log.sqlite")
     with pytest.raises(click.ClickException, match="the feedback log: "):
         load_with_feedback(settings)

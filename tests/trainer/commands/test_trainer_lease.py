@@ -1,4 +1,4 @@
-"""The lease of a store's only trainer leaves nothing behind in a store that it made itself."""
+"""The lease of a store's only trainer is removed along with a store that it created."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from marquee_trainer.commands.trainer_lease import TRAINER_LEASE, hold_trainer_l
 
 
 def test_a_training_that_fails_leaves_no_store(tmp_path: Path) -> None:
-    """A mistyped source of ratings does not make a store without releases."""
+    """A mistyped source of ratings does not leave a store without releases."""
     store = tmp_path / "store"
     arguments = ["--data", str(tmp_path / "nope.csv"), "--store", str(store)]
     result = CliRunner().invoke(cli.train, arguments)
@@ -22,8 +22,8 @@ def test_a_training_that_fails_leaves_no_store(tmp_path: Path) -> None:
     assert not store.exists()
 
 
-def test_a_store_that_was_there_or_has_content_stays(tmp_path: Path) -> None:
-    """Only a store that holds nothing but the lease is removed, and only by who made it."""
+def test_an_existing_store_is_kept(tmp_path: Path) -> None:
+    """A trainer only removes a store that it created and that contains nothing but the lease."""
     (tmp_path / "old").mkdir()
     with hold_trainer_lease(str(tmp_path / "old")):
         pass

@@ -1,4 +1,4 @@
-"""What `--processes` and `--ray` show, and with what they cannot be combined."""
+"""The output of `--processes` and `--ray`, and the options that they exclude."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from marquee_trainer.training.parallel_fits import StageFinished, StageStarted
 from marquee_trainer.training.plan import FINAL_FIT, FIT, REFIT, TrainingPlan
 
 
-def test_each_finished_fit_is_a_line_with_what_is_left(
+def test_each_finished_fit_prints_a_line_with_the_remaining_time(
     small_dataset: RatingsDataset, small_split: Split, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Fits that begin and epochs print nothing; a repeated fit counts once."""
+    """Only finished fits are printed, and a repeated fit counts once."""
     plan = TrainingPlan(small_dataset, small_split, TrainingConfig())
     progress = WorkerProgress(plan, [EASE(), ItemCF()])
     progress(StageStarted("ease", FIT))
@@ -44,7 +44,7 @@ def test_each_finished_fit_is_a_line_with_what_is_left(
         {"processes": 2, "ray": "auto"},
     ],
 )
-def test_what_contradicts_itself_is_refused(changes: dict[str, object]) -> None:
-    """A budget decides on one model after another, and fits run in one kind of worker."""
+def test_contradictory_options_are_refused(changes: dict[str, object]) -> None:
+    """A budget chooses one model at a time, and all fits run in one kind of worker."""
     with pytest.raises(ValueError, match="cannot be combined with"):
         TrainSettings(**changes)  # type: ignore[arg-type]

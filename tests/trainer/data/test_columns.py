@@ -27,13 +27,13 @@ from marquee_trainer.data.values import parse_rating_column, parse_time_column
     ],
 )
 def test_common_names_are_recognised(header: list[str], expected: str) -> None:
-    """Letter case, spaces and punctuation do not matter; ids are preferred to names."""
+    """Letter case, spaces and punctuation are ignored, and ids are preferred to names."""
     roles = {place: role for role, place in recognise(header).items()}
     assert [roles.get(place, "-") for place in range(len(header))] == expected.split()
 
 
 def test_ratings_are_preferred_to_counts() -> None:
-    """A table that has both holds explicit feedback."""
+    """A table with both contains explicit feedback."""
     choice = choose_columns(["user", "item", "views", "rating"], {}, "x.csv")
     assert choice.names == {"user": "user", "item": "item", "rating": "rating"}
 
@@ -49,16 +49,16 @@ def test_ratings_are_preferred_to_counts() -> None:
         ("user,item,rating,critic score", "user item rating -"),
     ],
 )
-def test_ratings_and_times_are_told_by_words_of_longer_names(header: str, expected: str) -> None:
-    """A score is not dropped for its long name; what describes the item is not taken for one."""
+def test_ratings_and_times_are_recognised_in_longer_names(header: str, expected: str) -> None:
+    """Words inside longer names identify ratings and times, unless they describe the item."""
     names = header.split(",")
     places = choose_columns(names, {}, "x.csv").positions
     roles = {place: role for role, place in places.items()}
     assert [roles.get(place, "-") for place in range(len(names))] == expected.split()
 
 
-def test_columns_that_are_not_used_are_named() -> None:
-    """Nobody trains without ratings by oversight; a complete choice gets no advice."""
+def test_unused_columns_are_listed() -> None:
+    """A forgotten column of ratings is noticed, and a complete choice gets no advice."""
     dropped = choose_columns(["user", "item", "Punkte", "Tag"], {}, "x.csv")
     assert dropped.unused_note() == (
         "columns not used: Punkte, Tag; name them with --columns user=…,item=…,rating=…,time=…"
@@ -68,8 +68,8 @@ def test_columns_that_are_not_used_are_named() -> None:
     assert not choose_columns(["user", "item"], {}, "x.csv").unused_note()
 
 
-def test_a_table_without_header_has_a_usual_order() -> None:
-    """A great number in the third of three columns is a time, not a rating."""
+def test_a_table_without_header_has_the_usual_order() -> None:
+    """A large number in the third of three columns is a time rather than a rating."""
     assert list(columns_by_order(4, ["a", "b", "4", "5"]).positions) == [
         "user",
         "item",
@@ -82,13 +82,13 @@ def test_a_table_without_header_has_a_usual_order() -> None:
 
 @pytest.mark.parametrize("text", ["user", "user=", "who=x", "user=a,user=b,item=c", "user=a"])
 def test_malformed_choices_of_columns_are_refused(text: str) -> None:
-    """Each role is known and given once, and user and item are given."""
+    """Each role must be known and given once, and user and item are required."""
     with pytest.raises(RatingsError, match="--columns"):
         parse_columns(text)
 
 
 def test_choices_of_columns_are_parsed() -> None:
-    """By name or place, with spaces around them."""
+    """Columns are given by name or position, with optional spaces."""
     assert parse_columns("user=User ID, item=2") == {"user": "User ID", "item": "2"}
     assert parse_columns("") == {}
 
@@ -116,8 +116,8 @@ def test_times_are_read_as_they_were_written(moments: list[datetime], form: str)
         assert times.values.array.tolist() == seconds
 
 
-def test_the_better_order_of_day_and_month_is_used_for_the_whole_column() -> None:
-    """One value that fits only one order decides for all."""
+def test_the_order_of_day_and_month_is_chosen_per_column() -> None:
+    """A single value that fits only one order decides for the whole column."""
     for texts, form in (
         (["1/2/2020", "13/2/2020"], "dates, day first"),
         (["1/2/2020", "2/13/2020"], "dates, month first"),
@@ -130,8 +130,8 @@ def test_the_better_order_of_day_and_month_is_used_for_the_whole_column() -> Non
         assert (first.month, first.day) == ((2, 1) if "day first" in form else (1, 2))
 
 
-def test_dates_as_numbers_are_read() -> None:
-    """Eight digits that are dates throughout are not seconds."""
+def test_dates_written_as_numbers_are_read() -> None:
+    """Numbers of eight digits that are all dates are not read as seconds."""
     times = parse_time_column(pl.Series(["20200102", "20200103"]))
     assert times is not None
     assert (times.values.array.tolist(), times.form) == (
@@ -141,11 +141,11 @@ def test_dates_as_numbers_are_read() -> None:
 
 
 def test_empty_times_are_absent() -> None:
-    """A column without any value is no column of times."""
+    """A column without any value is not a column of times."""
     assert parse_time_column(pl.Series([None, None], dtype=pl.String)) is None
 
 
-def test_words_and_truth_values_are_ratings() -> None:
-    """Likes are 1 and dislikes are 0."""
+def test_words_and_booleans_are_ratings() -> None:
+    """Likes become 1 and dislikes become 0."""
     assert parse_rating_column(pl.Series(["Like", "dislike"])).values.array.tolist() == [1, 0]
     assert parse_rating_column(pl.Series([True, False])).values.array.tolist() == [1, 0]

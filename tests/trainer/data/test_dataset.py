@@ -17,7 +17,7 @@ from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.sorting import sort_rows
 from marquee_trainer.data.source import load_ratings
 
-# Short ids are compared as integers and long ones as text; both must be sorted by their bytes.
+# Short ids are compared as integers and long ones as text; both must be in byte order.
 ids = st.one_of(
     st.integers(1, 30).map(str),
     st.text("abcXYZ019-é", min_size=1, max_size=5),
@@ -50,7 +50,7 @@ rows_of_ratings = st.lists(
 
 
 def dataset_of(rows: list[Row], metadata: dict[str, ItemMetadata] | None = None) -> RatingsDataset:
-    """A data set of rows, in their order."""
+    """Return a data set of rows, in their order."""
     return RatingsDataset.of(
         [row.user for row in rows],
         [row.item for row in rows],
@@ -62,7 +62,7 @@ def dataset_of(rows: list[Row], metadata: dict[str, ItemMetadata] | None = None)
 
 
 def rows_in(dataset: RatingsDataset) -> list[Row]:
-    """The rows of a data set in the order of its arrays."""
+    """Return the rows of a data set in the order of its arrays."""
     return [
         Row(user, item, float(stars), int(seconds))
         for user, item, stars, seconds in zip(
@@ -77,8 +77,8 @@ def rows_in(dataset: RatingsDataset) -> list[Row]:
 
 @settings(deadline=None)
 @given(rows_of_ratings)
-def test_a_data_set_holds_all_rows_and_their_order_in_the_source(rows: list[Row]) -> None:
-    """No row is lost or changed, and `file_order` finds each row of the source."""
+def test_a_data_set_contains_all_rows_and_their_order_in_the_source(rows: list[Row]) -> None:
+    """No row is lost or changed, and `file_order` gives the position of each row in the source."""
     dataset = dataset_of(rows)
     kept = rows_in(dataset)
     assert [kept[place] for place in dataset.file_order] == rows
@@ -101,7 +101,7 @@ def test_the_order_of_the_rows_does_not_matter(rows: list[Row], random: object) 
 @settings(deadline=None)
 @given(rows_of_ratings, st.data())
 def test_a_fingerprint_changes_with_the_data(rows: list[Row], data: st.DataObject) -> None:
-    """Another user, item, rating or time, or one row less, changes the fingerprint."""
+    """Another user, item, rating or time, or a missing row, changes the fingerprint."""
     place = data.draw(st.integers(0, len(rows) - 1))
     row = rows[place]
     changed = data.draw(
@@ -121,14 +121,14 @@ def test_a_fingerprint_changes_with_the_data(rows: list[Row], data: st.DataObjec
 
 @settings(deadline=None)
 @given(rows_of_ratings, st.data())
-def test_the_fingerprint_of_some_rows_is_that_of_a_data_set_of_those_rows(
+def test_the_fingerprint_of_a_subset_is_that_of_its_own_data_set(
     rows: list[Row], data: st.DataObject
 ) -> None:
-    """It depends neither on other rows nor on the order of the rows."""
+    """The fingerprint depends neither on other rows nor on the order of the rows."""
     dataset = dataset_of(rows)
     part = data.draw(st.lists(st.integers(0, len(rows) - 1), min_size=1, unique=True).map(np.array))
-    alone = dataset_of([rows_in(dataset)[place] for place in part])
-    assert dataset.fingerprint(part) == alone.fingerprint()
+    subset = dataset_of([rows_in(dataset)[place] for place in part])
+    assert dataset.fingerprint(part) == subset.fingerprint()
 
 
 @settings(deadline=None)
@@ -150,7 +150,7 @@ def test_ratings_are_found_by_user_and_by_item(rows: list[Row]) -> None:
 def test_a_repeated_pair_is_an_error_that_names_both_rows(
     rows: list[Row], data: st.DataObject
 ) -> None:
-    """By default no rating is dropped silently, not even when both agree."""
+    """By default, no rating is dropped silently, even if both agree."""
     first = data.draw(st.integers(0, len(rows) - 1))
     again = Row(rows[first].user, rows[first].item, 3.0, 1)
     with pytest.raises(RatingsError) as caught:
@@ -169,8 +169,8 @@ def test_no_ratings_are_an_error() -> None:
         dataset_of([])
 
 
-def test_a_catalogue_contains_the_rated_items_only() -> None:
-    """Unrated items are left out by default; items without metadata are titled by their id."""
+def test_a_catalogue_contains_only_the_rated_items() -> None:
+    """Unrated items are omitted by default, and items without metadata have their id as title."""
     metadata = {
         "10": ItemMetadata("Heat", 1995, ("Crime", "Action")),
         "9": ItemMetadata("Unrated", 1990),
@@ -191,7 +191,7 @@ def test_a_catalogue_contains_the_rated_items_only() -> None:
     ],
 )
 def test_the_scale_of_stars_is_found(stars: list[float], scale: RatingScale) -> None:
-    """A single half star makes it MovieLens' newer scale."""
+    """A single half star implies MovieLens' newer scale."""
     rows = [Row("u", str(item), value, item) for item, value in enumerate(stars)]
     assert dataset_of(rows).scale == scale
 
@@ -199,7 +199,7 @@ def test_the_scale_of_stars_is_found(stars: list[float], scale: RatingScale) -> 
 @settings(deadline=None)
 @given(st.lists(ids, min_size=1, max_size=50))
 def test_distinct_names_equal_those_of_numpy(names: list[str]) -> None:
-    """Comparing short names as integers, and polars, both agree with `numpy.unique`."""
+    """Comparing short names as integers, and using polars, both agree with `numpy.unique`."""
     encoded = np.array([name.encode() for name in names], dtype=np.bytes_)
     expected_names, expected_index = np.unique(encoded, return_inverse=True)
     found_names, found_index = distinct(encoded)
@@ -231,7 +231,7 @@ def test_an_unknown_source_is_named() -> None:
 
 
 def test_options_that_the_source_does_not_support_are_refused() -> None:
-    """No option of the user is ignored silently."""
+    """No option is ignored silently."""
     with pytest.raises(RatingsError, match="--train and --test require a GroupLens folder"):
         load_ratings("sample", train_file="u1.base", test_file="u1.test")
     with pytest.raises(RatingsError, match="--manual-dir requires a TensorFlow Datasets config"):

@@ -1,4 +1,4 @@
-"""GroupLens' files: what is read, what is refused, and the counts of the real data sets."""
+"""GroupLens' files: what is read and what is refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from marquee_trainer.data.ids import MAX_ID_BYTES
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import RatingScale
 
-# The ratings file of each format, its delimiter, and its first line.
+# The ratings file of each format, its delimiter and its header.
 FORMATS = {
     "tabs": ("u.data", "\t", ""),
     "double colons": ("ratings.dat", "::", ""),
@@ -34,7 +34,7 @@ Row = tuple[str, str, str, int]
 
 
 def ids_for(delimiter: str) -> st.SearchStrategy[str]:
-    """Printable ids without the characters of a delimiter."""
+    """Draw printable ids without the characters of a delimiter."""
     letters = st.characters(
         exclude_characters=delimiter, exclude_categories=["C", "Zl", "Zp", "Zs"]
     )
@@ -46,7 +46,7 @@ def ids_for(delimiter: str) -> st.SearchStrategy[str]:
 
 
 def rows_for(delimiter: str) -> st.SearchStrategy[list[Row]]:
-    """Rows of distinct pairs, with ratings as the data sets write them."""
+    """Draw rows of distinct pairs, with ratings as the data sets write them."""
     stars = st.integers(1, 10).map(lambda halves: halves / 2)
     return st.lists(
         st.tuples(
@@ -62,20 +62,20 @@ def rows_for(delimiter: str) -> st.SearchStrategy[list[Row]]:
 
 
 def written(rows: list[Row], delimiter: str, header: str, newline: str = "\n") -> bytes:
-    """A ratings file."""
+    """Return the content of a ratings file."""
     lines = [delimiter.join(map(str, row)) + "\n" for row in rows]
     return (header + "".join(lines)).replace("\n", newline).encode()
 
 
 def loaded(name: str, content: bytes) -> RatingsDataset:
-    """A data set of a folder that holds one ratings file."""
+    """Load a data set from a folder with one ratings file."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / name).write_bytes(content)
         return load_grouplens(Path(folder))[0]
 
 
 def read_back(dataset: RatingsDataset) -> list[tuple[str, str, float, int]]:
-    """The rows of a data set, in the order of its source."""
+    """Return the rows of a data set in the order of its source."""
     order = dataset.file_order
     return list(
         zip(
@@ -120,7 +120,7 @@ def test_the_order_of_a_files_rows_does_not_matter(
 @formats
 @settings(deadline=None)
 @given(data=st.data())
-def test_a_blank_line_is_named_wherever_it_is(
+def test_a_blank_line_is_reported_at_any_position(
     name: str, delimiter: str, header: str, data: st.DataObject
 ) -> None:
     """Rows around a malformed one are not reported with it."""
@@ -185,7 +185,7 @@ def test_a_malformed_row_is_named_by_file_and_line(
 def test_malformed_rows_are_counted_and_the_first_ten_shown(
     name: str, delimiter: str, header: str
 ) -> None:
-    """A thousand bad rows do not fill the screen, but the error has their number."""
+    """The error has the number of bad rows, but does not list a thousand of them."""
     rows = [(str(row), "1", "4" if row % 2 else "9", 1) for row in range(1, 2001)]
     with pytest.raises(RatingsError, match=r"malformed rows \(1000\)") as caught:
         loaded(name, written(rows, delimiter, header))
@@ -202,13 +202,13 @@ def test_a_malformed_first_row_does_not_hide_the_delimiter() -> None:
 
 
 def test_a_csv_file_needs_its_header() -> None:
-    """Another header is another form, which a caller may read as a plain table."""
+    """A file with another header is in another format, which is read as a plain table."""
     with pytest.raises(RatingsError, match=r"ratings.csv:1: the header is not userId,movieId"):
         parse_ratings(b"1,2,3,4\n1,3,3,4\n", "ratings.csv")
 
 
-def test_ratings_on_another_scale_are_another_form() -> None:
-    """Ratings of 1 to 10 are not typing errors; the error tells the option for the scale."""
+def test_ratings_on_another_scale_are_another_format() -> None:
+    """Ratings of 1 to 10 are not typing errors, and the error names the option for the scale."""
     content = b"".join(b"1\t%d\t%d\t5\n" % (item, 1 + item % 10) for item in range(50))
     with pytest.raises(OtherFormError, match="use --scale LOW:HIGH"):
         parse_ratings(content, "u.data")
@@ -218,7 +218,7 @@ def test_ratings_on_another_scale_are_another_form() -> None:
         parse_ratings(content + b"2\t1\t40\t5\n", "u.data", RatingScale(1, 10, 0))
 
 
-def test_repeated_ratings_are_merged_where_options_allow_it(tmp_path: Path) -> None:
+def test_repeated_ratings_are_merged_if_allowed(tmp_path: Path) -> None:
     """The latest rating is used, and a note has the number of repeats."""
     rows = [("1", "10", "2", 9), ("1", "10", "4", 5), ("2", "10", "3", 1)]
     (tmp_path / "u.data").write_bytes(written(rows, "\t", ""))
@@ -236,7 +236,7 @@ def test_a_file_without_rows_is_an_error(name: str, delimiter: str, header: str)
 
 @formats
 def test_a_repeated_pair_is_named_by_both_lines(name: str, delimiter: str, header: str) -> None:
-    """No rating is dropped silently, not even when both agree."""
+    """No rating is dropped silently, even if both agree."""
     content = written([GOOD, ("1", "11", "3", 5), GOOD], delimiter, header)
     first = 1 + bool(header)
     message = f"{name}:{first + 2}: user 1 rates item 10 again, after {name}:{first}"
@@ -245,7 +245,7 @@ def test_a_repeated_pair_is_named_by_both_lines(name: str, delimiter: str, heade
 
 
 def test_a_pair_in_both_parts_of_a_split_is_named_by_both_files(tmp_path: Path) -> None:
-    """A test rating that is trained on would make every model look better than it is."""
+    """Training on a test rating would make every model look better than it is."""
     (tmp_path / "a.base").write_bytes(written([GOOD, ("1", "11", "3", 5)], "\t", ""))
     (tmp_path / "a.test").write_bytes(written([("2", "10", "3", 5), GOOD], "\t", ""))
     with pytest.raises(RatingsError, match=r"a.test:2: user 1 rates item 10 again, after a.base:1"):
@@ -253,7 +253,7 @@ def test_a_pair_in_both_parts_of_a_split_is_named_by_both_files(tmp_path: Path) 
 
 
 def test_named_files_are_the_split(tmp_path: Path) -> None:
-    """The rows for training and testing are those of the files."""
+    """The rows for training and testing are those of the named files."""
     train, test = [GOOD, ("2", "11", "3", 5)], [("1", "11", "2", 6)]
     (tmp_path / "a.base").write_bytes(written(train, "\t", ""))
     (tmp_path / "a.test").write_bytes(written(test, "\t", ""))
@@ -265,8 +265,8 @@ def test_named_files_are_the_split(tmp_path: Path) -> None:
     assert dataset.source == f"grouplens:{tmp_path.name} (a.base, a.test)"
 
 
-def test_without_a_training_file_all_other_ratings_are_for_training(tmp_path: Path) -> None:
-    """A fold needs its test file only; the data set has all ratings."""
+def test_without_a_training_file_all_other_ratings_are_trained_on(tmp_path: Path) -> None:
+    """A fold needs only its test file, and the data set has all ratings."""
     rest, held = [GOOD, ("2", "11", "3", 5)], [("1", "11", "2", 6)]
     (tmp_path / "u.data").write_bytes(written([rest[0], *held, rest[1]], "\t", ""))
     (tmp_path / "a.test").write_bytes(written(held, "\t", ""))
@@ -286,10 +286,8 @@ def test_without_a_training_file_all_other_ratings_are_for_training(tmp_path: Pa
         ([GOOD, ("2", "11", "3", 5)], r"none are left for training"),
     ],
 )
-def test_test_ratings_that_are_no_part_of_all_are_an_error(
-    rows: list[Row], message: str, tmp_path: Path
-) -> None:
-    """Test ratings must be part of the data set, once, and must not be all of it."""
+def test_invalid_test_ratings_are_an_error(rows: list[Row], message: str, tmp_path: Path) -> None:
+    """Test ratings must be a proper subset of the data set, without repeats."""
     (tmp_path / "u.data").write_bytes(written([GOOD, ("2", "11", "3", 5)], "\t", ""))
     (tmp_path / "a.test").write_bytes(written(rows, "\t", ""))
     with pytest.raises(RatingsError, match=message):
@@ -333,7 +331,7 @@ def test_a_zip_file_is_read_as_its_folder(tmp_path: Path) -> None:
 def test_items_without_ratings_stay_in_the_catalogue(
     ratings: str, items: str, content: str, tmp_path: Path
 ) -> None:
-    """They can be searched for, whichever form the folder has; a note tells how many they are."""
+    """They can be searched for in each format, and a note has their number."""
     name, delimiter, header = next(f for f in FORMATS.values() if f[0] == ratings)
     (tmp_path / name).write_bytes(written([GOOD], delimiter, header))
     lines = [content.format(10, "Rated (1994)"), content.format(9, "Unrated (1995)")]

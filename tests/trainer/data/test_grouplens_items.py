@@ -45,13 +45,13 @@ from marquee_trainer.data.titles import split_title
         ("(1999)", "(1999)", 0),
     ],
 )
-def test_titles_are_as_people_write_them(text: str, title: str, year: int) -> None:
+def test_titles_are_converted_to_natural_order(text: str, title: str, year: int) -> None:
     """The article comes first, and the year is split off."""
     assert split_title(text) == (title, year)
 
 
-def test_item_files_give_titles_years_and_genres() -> None:
-    """All three formats are read; the label for no genre is not a genre."""
+def test_item_files_have_titles_years_and_genres() -> None:
+    """All three formats are read, and the label for no genre is not a genre."""
     flags = ["1" if genre in ("Action", "War") else "0" for genre in GENRES_100K]
     u_item = "|".join(["7", "Postino, Il (1994)", "01-Jan-1994", "", "http://x", *flags])
     unknown = "|".join(["8", "unknown", "", "", "", "1", *["0"] * 18])
@@ -76,13 +76,13 @@ def test_movies_dat_is_read_in_either_encoding(encoding: str) -> None:
 
 
 def test_movies_csv_is_read_in_latin_1() -> None:
-    """Hand-made files are often written in the encoding of Windows."""
+    """Files made by hand are often in the encoding of Windows."""
     metadata = parse_movies_csv(b"movieId,title,genres\n1,Caf\xe9 (2010), War | Drama\n", "m.csv")
     assert (metadata["1"].title, metadata["1"].genres) == ("Café", ("War", "Drama"))
 
 
 def test_malformed_item_rows_are_named_by_line() -> None:
-    """A movie that cannot be read is an error; it is not left out silently."""
+    """A movie that cannot be read is an error rather than omitted silently."""
     with pytest.raises(RatingsError, match=r"\(2\):\n  movies.dat:2: 2 fields.*\n.*3: item 1 is"):
         parse_movies_dat(b"1::A (1990)::War\n2::B\n1::C::War\n", "movies.dat")
     with pytest.raises(RatingsError, match=r"movies.csv:3: 2 fields, not 3"):

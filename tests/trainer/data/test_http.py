@@ -1,4 +1,4 @@
-"""Ratings on a web server are read from there; errors name the address, without its secrets."""
+"""Ratings are read from web servers, and errors name the address without its secrets."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ import pytest
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
-from toy.own_data import PLAIN, read_back
-from toy.ratings_files import ROWS, frame_of
-from trainer.data.test_source import GROUPLENS, zipped
+from toy.rating_formats import PLAIN, read_back
+from toy.ratings_files import GROUPLENS, ROWS, frame_of, zipped
 
 ITEMS = "item,title,director\nb1,A,Reyes\nb2,B,\n"
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, without its log; `broken.csv` breaks off in the middle."""
+    """Serves a folder without logging; the response for `broken.csv` is truncated."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        """Answers a request."""
+        """Answer a request."""
         if not self.path.startswith("/broken.csv"):
             return super().do_GET()
         self.send_response(200)
@@ -39,7 +38,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
         return None
 
     def log_message(self, *_: Any) -> None:
-        """Writes nothing."""
+        """Write nothing."""
 
 
 @pytest.fixture
@@ -58,7 +57,7 @@ def server(tmp_path: Path) -> Iterator[str]:
 def test_files_of_ratings_are_read_from_a_web_server(
     name: str, server: str, tmp_path: Path
 ) -> None:
-    """Also compressed, and with a query in the URL, which the record of the source leaves out."""
+    """Files may be compressed, and a query in the URL is omitted from the recorded source."""
     (tmp_path / "r.csv").write_text(PLAIN)
     (tmp_path / "r.csv.gz").write_bytes(gzip.compress(PLAIN.encode()))
     frame_of(ROWS).write_parquet(tmp_path / "r.parquet")
@@ -72,15 +71,15 @@ def test_files_of_ratings_are_read_from_a_web_server(
 
 
 def test_a_zip_file_of_grouplens_is_read_from_a_web_server(server: str, tmp_path: Path) -> None:
-    """With its titles."""
-    zipped(tmp_path / "ml.zip", {f"ml/{name}": text for name, text in GROUPLENS.items()})
-    dataset = load_ratings(f"{server}/ml.zip").dataset
-    assert (dataset.source, dataset.catalogue.title(0)) == ("grouplens:ml", "The Matrix")
+    """The titles are read along with the ratings."""
+    zipped({f"ml/{name}": text for name, text in GROUPLENS.items()})(tmp_path)
+    dataset = load_ratings(f"{server}/data.zip").dataset
+    assert (dataset.source, dataset.catalogue.title(0)) == ("grouplens:data", "The Matrix")
 
 
 @pytest.mark.parametrize("name", ["missing.csv", "missing.zip", "broken.csv"])
-def test_what_cannot_be_fetched_is_an_error_of_one_line(name: str, server: str) -> None:
-    """It names the address, without user, password and query."""
+def test_a_failed_download_is_reported_in_one_line(name: str, server: str) -> None:
+    """The error names the address without user, password and query."""
     url = server.replace("://", "://ann:secret@")
     with pytest.raises(RatingsError) as caught:
         load_ratings(f"{url}/{name}?token=secret")

@@ -18,14 +18,14 @@ RATINGS = "user,item,rating\nann,1,4\nann,2,2.5\nbob,1,3\n"
 
 
 def write(folder: Path, files: dict[str, str | bytes]) -> str:
-    """Writes files to a folder, and returns its path."""
+    """Write files to a folder, and return its path."""
     for name, content in files.items():
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     return str(folder)
 
 
 def titles(found: LoadedRatings) -> dict[str, tuple[str, int, tuple[str, ...]]]:
-    """Title, year and genres of all items, by id."""
+    """Return title, year and genres of all items by id."""
     catalogue = found.dataset.catalogue
     return {
         catalogue.items.id(item): (
@@ -50,7 +50,7 @@ def titles(found: LoadedRatings) -> dict[str, tuple[str, int, tuple[str, ...]]]:
 def test_titles_years_and_genres_are_found(
     items: str, genres: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Whichever way they are written, and with spaces around genres or without."""
+    """They are found in each way of writing them, with or without spaces around genres."""
     source = write(tmp_path, {"x.csv": RATINGS, "films.csv": items})
     options = ReadOptions(items=str(tmp_path / "films.csv"))
     found = titles(load_ratings(f"{source}/x.csv", options=options))
@@ -58,8 +58,8 @@ def test_titles_years_and_genres_are_found(
     assert found["2"][:2] == ("B", 0)
 
 
-def test_a_given_separator_divides_genres(tmp_path: Path) -> None:
-    """A text that is not a common separator can be given."""
+def test_the_separator_of_genres_can_be_given(tmp_path: Path) -> None:
+    """A separator that is not a common one can be given."""
     source = write(
         tmp_path, {"x.csv": RATINGS, "i.csv": "id,title,genres\n1,A,War / Drama\n2,B,\n"}
     )
@@ -68,7 +68,7 @@ def test_a_given_separator_divides_genres(tmp_path: Path) -> None:
 
 
 def test_other_columns_are_attributes(tmp_path: Path) -> None:
-    """Free attributes are kept in the data set, one text per item."""
+    """Free-form attributes are kept in the data set, one text per item."""
     items = "id,title,director,minutes\n1,A,Zoë,90\n3,C,,80\n2,B,,\n"
     source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
     dataset = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv")).dataset
@@ -76,7 +76,7 @@ def test_other_columns_are_attributes(tmp_path: Path) -> None:
 
 
 def test_items_without_ratings_stay_in_the_catalogue(tmp_path: Path) -> None:
-    """They can be searched for; the note has their number."""
+    """They can be searched for, and a note has their number."""
     items = "id,title\n0,Z\n1,A\n2,B\n3,C\n"
     source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
     found = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv"))
@@ -87,7 +87,7 @@ def test_items_without_ratings_stay_in_the_catalogue(tmp_path: Path) -> None:
 
 
 def test_models_leave_out_the_unrated_items_of_a_large_catalogue(tmp_path: Path) -> None:
-    """The catalogue keeps them all; the data that models are made of have the rated ones alone."""
+    """The catalogue keeps all items, while the data for models has only the rated ones."""
     items = "id,title\n" + "".join(f"{item},T{item}\n" for item in range(5_001))
     source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
     found = load_ratings(f"{source}/x.csv", options=ReadOptions(items=f"{source}/i.csv"))
@@ -100,7 +100,7 @@ def test_models_leave_out_the_unrated_items_of_a_large_catalogue(tmp_path: Path)
     assert modelled.fingerprint() == found.dataset.fingerprint()
 
 
-def test_a_file_of_items_beside_the_ratings_is_found(tmp_path: Path) -> None:
+def test_a_file_of_items_next_to_the_ratings_is_found(tmp_path: Path) -> None:
     """A folder of ratings and movies needs no option."""
     movies = "id,title,genres,director\n1,A (1999),War,X\n2,B (2001),,Y\n"
     source = write(tmp_path, {"interactions.csv": RATINGS, "movies.csv": movies})
@@ -128,7 +128,7 @@ def test_a_given_file_of_items_replaces_that_of_grouplens(tmp_path: Path) -> Non
         (["1.0", "x"], ["1", "x"], None),
     ],
 )
-def test_whole_numbers_written_as_floats_are_joined_if_it_is_certain(
+def test_whole_numbers_written_as_floats_are_joined_if_unambiguous(
     rated: list[str], described: list[str], joined: list[str] | None, tmp_path: Path
 ) -> None:
     """`1.0` means `1` only if all ids of one side are whole numbers with `.0`."""
@@ -148,7 +148,7 @@ def test_whole_numbers_written_as_floats_are_joined_if_it_is_certain(
 
 
 def test_many_items_without_metadata_are_an_error(tmp_path: Path) -> None:
-    """Above a fifth, the ids of both sides are probably different ones."""
+    """Above a fifth, the ids of the two sides probably do not correspond."""
     items = "id,title\n1,A\nx,B\n"
     source = write(tmp_path, {"x.csv": RATINGS, "i.csv": items})
     options = ReadOptions(items=f"{source}/i.csv")
@@ -162,7 +162,7 @@ def test_many_items_without_metadata_are_an_error(tmp_path: Path) -> None:
 
 
 def test_few_items_without_metadata_are_reported(tmp_path: Path) -> None:
-    """Up to a fifth is a note with their share."""
+    """Up to a fifth is reported in a note with the share."""
     text = "user,item,rating\n" + "".join(f"ann,{item},{1 + item % 5}\n" for item in range(10))
     items = "id,title\n" + "".join(f"{item},T{item}\n" for item in range(1, 10))
     source = write(tmp_path, {"x.csv": text, "i.csv": items})
@@ -180,13 +180,13 @@ def test_an_item_that_is_described_again_keeps_its_first_description() -> None:
 
 
 def test_a_table_without_item_ids_is_refused() -> None:
-    """The error names the columns that there are."""
+    """The error lists the columns of the table."""
     with pytest.raises(RatingsError, match="no column is recognised as item ids among 'colour'"):
         read_items(FrameTable(pl.DataFrame({"colour": ["red"]}), "frame"), "frame")
 
 
 def test_genres_are_trimmed_and_distinct() -> None:
-    """Labels that mean no genre are left out."""
+    """Labels that mean no genre are omitted."""
     assert split_genres(" Adventure|Comedy |Adventure| |unknown", "|") == ("Adventure", "Comedy")
 
 

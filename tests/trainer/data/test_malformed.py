@@ -1,4 +1,4 @@
-"""Sources that cannot be read or understood, and what the error says."""
+"""Sources that cannot be read or interpreted, and their errors."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
-from toy.own_data import PLAIN
+from toy.rating_formats import PLAIN
 
 
 def zip_of(name: str) -> bytes:
-    """A zip file of one small file."""
+    """Return a zip file with one small file."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr(name, "x")
@@ -52,8 +52,8 @@ def test_malformed_rows_are_named_by_file_line_and_column(
     assert message in str(caught.value)
 
 
-def test_a_column_without_any_value_is_told_from_a_bad_row(tmp_path: Path) -> None:
-    """If no value can be read, another column may be meant; long values are cut."""
+def test_an_unreadable_column_is_distinguished_from_a_bad_row(tmp_path: Path) -> None:
+    """If no value can be read, another column may be meant; long values are truncated."""
     text = "user,item,rating\n" + f"ann,b1,{'very ' * 20}good\nann,b2,bad\n"
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(RatingsError, match=r"\(2\):\n  x.csv:2: .*…' is not a rating") as caught:
@@ -61,8 +61,8 @@ def test_a_column_without_any_value_is_told_from_a_bad_row(tmp_path: Path) -> No
     assert "No value of rating can be read: --columns names other columns." in str(caught.value)
 
 
-def test_a_matrix_of_users_and_items_is_told(tmp_path: Path) -> None:
-    """The message names some of its columns, and the form that is needed."""
+def test_a_matrix_of_users_and_items_is_recognised(tmp_path: Path) -> None:
+    """The message lists some of its columns and describes the required format."""
     header = ",".join(["user", *(f"film {n}" for n in range(99))])
     (tmp_path / "x.csv").write_text(f"{header}\nann{',4' * 99}\n")
     with pytest.raises(RatingsError, match=r"'film 3'.* and 80 more; .*one row per rating"):
@@ -70,7 +70,7 @@ def test_a_matrix_of_users_and_items_is_told(tmp_path: Path) -> None:
 
 
 def test_lines_before_the_header_count(tmp_path: Path) -> None:
-    """The line in the error is that of the file, comments included."""
+    """The line in the error is that of the file, including comments."""
     (tmp_path / "x.csv").write_text("# a\n# b\nuser,item,rating\nann,b1,4\nann,b2,x\n")
     with pytest.raises(RatingsError, match=r"\n  x.csv:5: column rating: 'x' is not a rating"):
         load_ratings(str(tmp_path / "x.csv"))
@@ -103,13 +103,13 @@ def test_lines_before_the_header_count(tmp_path: Path) -> None:
         ("x.zip", zip_of("readme.md"), "x.zip: there is no file of ratings"),
         ("x.jsonl", b'{"user": [1], "item": 2}\n', "x.jsonl: column user holds nested values"),
     ],
-    # Without the content, which tells the time of its compression.
+    # Without the content, which contains the time of its compression.
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_files_of_other_kinds_are_an_error_of_one_line(
+def test_files_of_other_kinds_are_reported_in_one_line(
     name: str, content: bytes, message: str, tmp_path: Path
 ) -> None:
-    """It says what the file is, or which column cannot be read."""
+    """The error says what the file is, or which column cannot be read."""
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RatingsError) as caught:
         load_ratings(str(tmp_path / name))
@@ -164,10 +164,10 @@ def test_malformed_json_lines_are_named(tmp_path: Path) -> None:
         ("x.db", "not a database", {}, r"x.db: SELECT \* FROM ratings: "),
     ],
 )
-def test_files_that_cannot_be_understood_are_named(
+def test_files_that_cannot_be_interpreted_are_reported(
     name: str, content: str, options: Mapping[str, str], message: str, tmp_path: Path
 ) -> None:
-    """The error says what is missing, and the option that helps where there is one."""
+    """The error says what is missing, and names the option that helps if there is one."""
     (tmp_path / name).write_text(content)
     with pytest.raises(RatingsError, match=message):
         load_ratings(str(tmp_path / name), options=ReadOptions(options))
@@ -188,15 +188,15 @@ def test_sources_that_do_not_exist_are_named(tmp_path: Path) -> None:
 
 
 def test_a_rating_off_the_given_scale_is_named(tmp_path: Path) -> None:
-    """A scale that the user gives is checked."""
+    """A scale that the user gives is enforced."""
     (tmp_path / "x.csv").write_text("user,item,rating\nann,b1,5\nann,b2,11\n")
     options = ReadOptions(scale=RatingScale(1, 10, 0))
     with pytest.raises(RatingsError, match=r"x.csv:3: 11 is not a rating from 1 to 10"):
         load_ratings(str(tmp_path / "x.csv"), options=options)
 
 
-def test_a_table_without_names_whose_ratings_are_elsewhere_gets_a_hint(tmp_path: Path) -> None:
-    """The error names the first column of numbers beyond the third."""
+def test_the_error_for_a_table_without_header_suggests_columns(tmp_path: Path) -> None:
+    """The error names the first column of numbers after the third."""
     (tmp_path / "plays.tsv").write_text("a1\tb1\tBlue Hour\t12\na2\tb1\tBlue Hour\t7\n")
     with pytest.raises(RatingsError, match=r"such as user=1,item=2,rating=4 or …,count=4"):
         load_ratings(str(tmp_path / "plays.tsv"))
@@ -204,7 +204,7 @@ def test_a_table_without_names_whose_ratings_are_elsewhere_gets_a_hint(tmp_path:
 
 @pytest.mark.parametrize("role", ["user", "rating", "time"])
 def test_a_column_of_lists_is_named(role: str, tmp_path: Path) -> None:
-    """Whatever the column is for."""
+    """Nested values are an error in the column of any role."""
     row = {"user": "ann", "item": "b1", "rating": 4, "time": 5} | {role: [1, 2]}
     (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(RatingsError, match=f"column {role} holds nested values; write the {role}"):

@@ -1,4 +1,4 @@
-"""Recorded feedback joins the given ratings: the latest rating holds, forgotten users are gone."""
+"""Recorded feedback is merged into ratings: the latest counts, and forgotten users are removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from marquee_trainer.data.recorded_feedback import read_feedback
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.training.relevance import relevant_rating
 
-# Generous: only a test that hangs reaches it.
+# Generous: only a test that hangs reaches this limit.
 TIMEOUT_S = 60.0
 GIVEN = [
     ("b", "i2", 3.0, 100),
@@ -37,7 +37,7 @@ Table = dict[tuple[str, str], float]
 
 
 def given(rows: list[Any] | None = None, timed: bool = True, **options: Any) -> RatingsDataset:
-    """A data set of rows of user, item, rating and time."""
+    """Return a data set of rows of user, item, rating and time."""
     users, items, ratings, times = zip(*(rows or GIVEN), strict=True)
     return RatingsDataset.of(
         users,
@@ -54,7 +54,7 @@ def given(rows: list[Any] | None = None, timed: bool = True, **options: Any) -> 
 def event(
     user: str, item: str, kind: FeedbackKind, value: float = 0.0, seconds: float = 1_000.0
 ) -> FeedbackEvent:
-    """An event at a time in seconds."""
+    """Return an event at a time in seconds."""
     key = f"{user}-{item}-{kind}-{seconds}"
     return FeedbackEvent(user, item, kind, value, int(seconds * 1e6), key)
 
@@ -72,19 +72,19 @@ def url_of(log: EventLog) -> str:
 
 
 def merged(log: EventLog, dataset: RatingsDataset) -> MergedFeedback:
-    """The data set with what the log holds."""
+    """Return the data set merged with the content of the log."""
     return merge_feedback(dataset, read_feedback(url_of(log), TIMEOUT_S))
 
 
 def table(dataset: RatingsDataset) -> Table:
-    """The ratings by user and item."""
+    """Return the ratings by user and item."""
     users = dataset.user_ids.ids(dataset.users)
     items = dataset.catalogue.items.ids(dataset.items)
     return dict(zip(zip(users, items, strict=True), dataset.ratings.tolist(), strict=True))
 
 
 def test_an_empty_log_changes_nothing(log: EventLog) -> None:
-    """The data set has the same ratings, items and order of rows, and so the same splits."""
+    """The data set has the same ratings, items and order of rows, and therefore the same splits."""
     for timed in (True, False):
         dataset = given(timed=timed)
         result = merged(log, dataset).dataset
@@ -99,7 +99,7 @@ def test_an_empty_log_changes_nothing(log: EventLog) -> None:
 
 
 def test_each_kind_becomes_the_documented_rating(log: EventLog) -> None:
-    """Users and items that the ratings lack join the data set."""
+    """Users and items that are not in the ratings are added to the data set."""
     kinds = [
         event("new", "i1", FeedbackKind.RATING, 4.5),
         event("new", "i2", FeedbackKind.LIKE),
@@ -126,8 +126,8 @@ def test_each_kind_becomes_the_documented_rating(log: EventLog) -> None:
     assert result.dataset.source == "given with 5 recorded ratings"
 
 
-def test_the_latest_rating_of_a_user_and_item_holds(log: EventLog) -> None:
-    """By the time of the event, whatever the order in the log; a tie goes to the log."""
+def test_the_latest_rating_of_a_user_and_item_counts(log: EventLog) -> None:
+    """The time of the event counts, not the order in the log, and ties go to the log."""
     rate, play = FeedbackKind.RATING, FeedbackKind.PLAY
     log.append(
         [
@@ -155,7 +155,7 @@ def test_the_latest_rating_of_a_user_and_item_holds(log: EventLog) -> None:
     assert table(untimed.dataset)["a", "i2"] == 5.0
 
 
-def test_deleted_events_are_left_out(log: EventLog) -> None:
+def test_deleted_events_are_omitted(log: EventLog) -> None:
     """The given rating counts again."""
     log.append([[event("a", "i1", FeedbackKind.RATING, 1.0), event("c", "i2", FeedbackKind.LIKE)]])
     log.delete_item("a", "i1")
@@ -166,8 +166,8 @@ def test_deleted_events_are_left_out(log: EventLog) -> None:
 
 
 @pytest.mark.parametrize("timed", [True, False])
-def test_forgotten_users_are_gone_from_events_and_given_ratings(log: EventLog, timed: bool) -> None:
-    """Not even their ids are left. What they do afterwards counts."""
+def test_forgotten_users_are_removed_from_events_and_ratings(log: EventLog, timed: bool) -> None:
+    """Not even their ids are left, while later events of these users count."""
     log.append([[event("a", "i1", FeedbackKind.RATING, 1.0), event("c", "i2", FeedbackKind.LIKE)]])
     log.forget("a", "test")
     log.forget("c", "test")
@@ -183,8 +183,8 @@ def test_forgotten_users_are_gone_from_events_and_given_ratings(log: EventLog, t
         merged(log, given(timed=timed))
 
 
-def test_given_ratings_after_a_user_was_forgotten_stay(log: EventLog) -> None:
-    """But a time that is yet to come does not show that the user came back."""
+def test_given_ratings_after_a_user_was_forgotten_are_kept(log: EventLog) -> None:
+    """A time in the future, however, does not show that the user came back."""
     rows = [*GIVEN, ("a", "i3", 4.0, 301), ("a", "i4", 4.0, int(time.time()) + 10**8)]
     recorded = read_feedback(url_of(log), TIMEOUT_S)
     recorded = replace(recorded, forgotten={user_digest("a"): 300_500_000})
@@ -193,7 +193,7 @@ def test_given_ratings_after_a_user_was_forgotten_stay(log: EventLog) -> None:
 
 
 def test_in_implicit_feedback_a_dislike_is_neither_a_like_nor_relevant(log: EventLog) -> None:
-    """It only keeps the item off the user's list."""
+    """A dislike only keeps the item out of the user's list."""
     rows = [("a", "i1", 1.0, 1), ("a", "i2", 7.0, 2), ("b", "i1", 2.0, 3), ("b", "i2", 1.0, 4)]
     dataset = given(rows, feedback=Feedback.IMPLICIT)
     log.append(
@@ -217,16 +217,16 @@ def test_in_implicit_feedback_a_dislike_is_neither_a_like_nor_relevant(log: Even
     assert result.scale.low == 0.0
 
 
-def test_events_with_ids_that_no_release_can_hold_are_left_out(log: EventLog) -> None:
-    """They are counted, and do not stop the training."""
+def test_events_with_invalid_ids_are_omitted(log: EventLog) -> None:
+    """Such events are counted, and do not stop the training."""
     log.append([[event("用" * 100, "i1", FeedbackKind.LIKE), event("ok", "i1", FeedbackKind.LIKE)]])
     result = merged(log, given())
     assert (result.invalid, result.used) == (1, 1)
     assert any("not valid" in note for note in result.notes())
 
 
-def test_what_happens_while_the_log_is_read_is_left_for_the_gateways(log: EventLog) -> None:
-    """The mark is where the release ends, and only deletions after it are respected already."""
+def test_events_recorded_during_reading_are_left_to_the_gateways(log: EventLog) -> None:
+    """The mark is where the release ends, and only later deletions are applied."""
     log.append([[event("c", "i1", FeedbackKind.LIKE), event("d", "i1", FeedbackKind.LIKE)]])
     url = url_of(log)
     first = read_feedback(url, TIMEOUT_S)

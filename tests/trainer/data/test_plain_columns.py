@@ -1,4 +1,4 @@
-"""Columns that are read as numbers and categories, which must say the same as the text."""
+"""Reading columns as numbers and categories gives the same result as reading them as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ROWS = "10,7,3.5,978300760\n9,7,4.0,978302109\n10,0,1,0\n"
 
 
 def read(path: Path, content: str) -> list[Any] | None:
-    """The types that columns are read as, the same values as their texts; None if as text."""
+    """Return the types of the columns, after checking their values; None if read as text."""
     path.write_bytes(content.encode())
     table = DelimitedFile.open(DataFile(str(path)))
     frame = table.read_plain([0, 1, 2, 3], [0, 1, 3])
@@ -36,21 +36,21 @@ def read(path: Path, content: str) -> list[Any] | None:
 
 @pytest.mark.parametrize("content", [HEADER + ROWS, HEADER + ROWS.rstrip("\n"), ROWS])
 def test_numbers_in_their_shortest_form_are_read_as_numbers(tmp_path: Path, content: str) -> None:
-    """With and without a header, and without the last end of line."""
+    """Files with and without a header, and without a final line end, are read as numbers."""
     found = read(tmp_path / "ratings.csv", content)
     assert found is not None
     assert [kind.is_integer() for kind in found] == [True, True, False, True]
     assert isinstance(found[2], pl.Enum)
 
 
-def test_what_comes_after_the_first_rows_may_differ(tmp_path: Path) -> None:
-    """Numbers beyond 32 bits and further texts of ratings are read as they are."""
+def test_later_rows_may_differ_from_the_first_ones(tmp_path: Path) -> None:
+    """Numbers beyond 32 bits and other texts of ratings are still read correctly."""
     later = "77777777777,7,4.25,5000000000\n"
     found = read(tmp_path / "ratings.csv", HEADER + ROWS * 2_000 + later)
     assert found == [pl.Int64, pl.Int64, pl.String, pl.Int64]
 
 
-def test_ids_of_text_are_read_beside_numbers(tmp_path: Path) -> None:
+def test_text_ids_are_read_next_to_numbers(tmp_path: Path) -> None:
     """Each column has the type that its first rows allow."""
     rows = "".join(f"u{user},{user},{user % 5},{user}\n" for user in range(300))
     found = read(tmp_path / "ratings.csv", HEADER + rows)
@@ -76,22 +76,22 @@ x,7,3,9
 
 @pytest.mark.parametrize("row", [*ODD_ROWS.strip().split("\n"), ""])
 def test_anything_else_is_read_as_text(tmp_path: Path, row: str) -> None:
-    """Signs, zeros in front, spaces, quotes and other texts would be lost in a number.
+    """A number would lose signs, leading zeros, spaces, quotes and other texts.
 
-    Where the first rows show them, a column may be read as text beside numbers.
+    If the first rows show them, a column may be read as text next to numbers.
     """
     assert read(tmp_path / "late.csv", HEADER + ROWS * 2_000 + row + "\n" + ROWS) is None
     read(tmp_path / "early.csv", HEADER + ROWS + row + "\n" + ROWS)
 
 
 @pytest.mark.parametrize("row", ["010,7,3.5,1\n", "10,7,3.5,1\r\n"])
-def test_a_missing_last_end_of_line_hides_no_further_character(tmp_path: Path, row: str) -> None:
-    """A zero in front or a carriage return is seen although the text has the expected length."""
+def test_a_missing_last_line_end_does_not_hide_extra_characters(tmp_path: Path, row: str) -> None:
+    """A leading zero or a carriage return is noticed although the text has the expected length."""
     assert read(tmp_path / "ratings.csv", HEADER + ROWS * 2_000 + row + ROWS.rstrip("\n")) is None
 
 
-def test_other_ends_of_lines_are_read_as_text(tmp_path: Path) -> None:
-    """A carriage return is part of no value."""
+def test_other_line_ends_are_read_as_text(tmp_path: Path) -> None:
+    """A carriage return is not part of any value."""
     assert read(tmp_path / "ratings.csv", (HEADER + ROWS).replace("\n", "\r\n")) is None
 
 
@@ -142,7 +142,7 @@ def test_files_of_grouplens_are_the_same_as_read_from_text(
     st.lists(st.integers(0, 300), min_size=1, max_size=50)
     | st.lists(st.integers(-(2**62), 2**62), min_size=1, max_size=20)
 )
-def test_names_of_numbers_are_sorted_as_text(numbers: list[int]) -> None:
+def test_numeric_names_are_sorted_as_text(numbers: list[int]) -> None:
     """The names and indexes are those of the numbers as text."""
     column = np.array(numbers)
     found = distinct_numbers([column[: len(column) // 2], column[len(column) // 2 :]])
@@ -152,8 +152,8 @@ def test_names_of_numbers_are_sorted_as_text(numbers: list[int]) -> None:
 
 
 @given(st.lists(st.binary(min_size=0, max_size=6), max_size=6))
-def test_names_that_are_certainly_valid_have_no_problem(names: list[bytes]) -> None:
-    """No id is taken for valid that is empty or has a NUL."""
+def test_names_known_to_be_valid_are_valid(names: list[bytes]) -> None:
+    """No id that is empty or has a NUL is taken to be valid."""
     column = np.array(names, dtype=np.bytes_) if names else np.empty(0, "S1")
     texts = [name.decode("latin-1") for name in column.tolist()]
     if all_valid(column):

@@ -1,4 +1,4 @@
-"""The real MovieLens data sets: counts, titles and folds. Skipped where they are absent."""
+"""The real MovieLens data sets: counts, titles and folds. Skipped if they are not available."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from marquee_trainer.data.scale import RatingScale
 
 
 def real(name: str) -> Path:
-    """The path of a file or folder of the real data; skips the test if it is absent."""
+    """Return the path of a file or folder of the real data, or skip the test if it is missing."""
     path = REAL_DATA / name
     if not path.exists():
         pytest.skip(f"{name} is not in ../shared/data")
@@ -35,7 +35,7 @@ COUNTS = {
 def test_the_real_sets_have_their_published_counts(
     name: str, ratings: int, users: int, rated: int, movies: int, scale: RatingScale
 ) -> None:
-    """No rating, user or movie of MovieLens is lost, nor a movie without ratings."""
+    """No rating, user or movie of MovieLens is lost, including movies without ratings."""
     dataset = load_grouplens(real(name))[0]
     assert len(dataset) == ratings
     assert len(dataset.user_ids) == users
@@ -70,10 +70,10 @@ def test_real_titles_years_and_genres(
 
 
 @pytest.mark.parametrize("fold", ["u2", "u3", "u4", "u5"])
-def test_a_fold_is_the_whole_set_split_as_its_files_say(fold: str) -> None:
-    """A fold's ratings are those of u.data: 80,000 to train on, 20,000 to test."""
+def test_a_fold_splits_the_whole_set_as_its_files_do(fold: str) -> None:
+    """The ratings of a fold are those of u.data: 80,000 to train on, 20,000 to test."""
     folder = real("ml-100k")
-    # Without u1: there are copies of u1.base with rescaled ratings.
+    # Without u1, because there are copies of u1.base with rescaled ratings.
     dataset, split, _ = load_grouplens(folder, f"{fold}.base", f"{fold}.test")
     assert split is not None
     assert (len(split.train), len(split.test)) == (80_000, 20_000)
@@ -87,7 +87,7 @@ def test_a_fold_is_the_whole_set_split_as_its_files_say(fold: str) -> None:
 
 
 def test_the_five_test_files_are_the_whole_set(tmp_path: Path) -> None:
-    """Together, the folds' test files contain each rating of u.data once."""
+    """The test files of the folds together contain each rating of u.data once."""
     folder = real("ml-100k")
     parts = [(folder / f"u{fold}.test").read_bytes() for fold in range(1, 6)]
     (tmp_path / "u.data").write_bytes(b"".join(parts))

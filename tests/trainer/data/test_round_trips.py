@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marquee_trainer.data.source import load_ratings
-from toy.own_data import read_back
+from toy.rating_formats import read_back
 from toy.ratings_files import frame_of
 
 ids = st.one_of(
@@ -34,7 +34,7 @@ ratings_and_times = st.tuples(st.floats(-1e6, 1e6, width=32), seconds)
 def test_any_ids_and_ratings_written_as_csv_are_read_back(
     tmp_path: Path, cells: dict[tuple[str, str], tuple[float, int]], separator: str, quoted: bool
 ) -> None:
-    """Whatever the ids, ratings and times are, the data set has the rows of the file."""
+    """The data set has the rows of the file, whatever its ids, ratings and times are."""
     text = io.StringIO(newline="")
     writer = csv.writer(
         text, delimiter=separator, quoting=csv.QUOTE_ALL if quoted else csv.QUOTE_MINIMAL
@@ -56,7 +56,7 @@ def test_any_ids_and_ratings_written_as_csv_are_read_back(
 def test_any_ids_and_ratings_in_other_formats_are_read_back(
     tmp_path: Path, cells: dict[tuple[str, str], tuple[float, int]], ending: str
 ) -> None:
-    """Parquet and JSON lines hold the same rows as CSV."""
+    """Parquet and JSON lines contain the same rows as CSV."""
     rows = [(user, item, rating, time) for (user, item), (rating, time) in cells.items()]
     frame = frame_of(rows)
     path = tmp_path / f"x.{ending}"

@@ -1,4 +1,4 @@
-"""The generated sample: reproducible by its seed, shaped like MovieLens, and learnable."""
+"""The generated sample: reproducible by its seed, similar to MovieLens, and learnable."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ def test_a_seed_gives_the_same_sample(sample: RatingsDataset) -> None:
 
 
 def test_another_seed_gives_another_sample(sample: RatingsDataset) -> None:
-    """The seed is used."""
+    """The sample depends on the seed."""
     assert generate_sample(CONFIG, seed=1).fingerprint() != sample.fingerprint()
 
 
-def test_the_sample_has_the_size_that_was_asked_for(sample: RatingsDataset) -> None:
-    """All users and items are there, and as many ratings as asked for."""
+def test_the_sample_has_the_requested_size(sample: RatingsDataset) -> None:
+    """It contains all users and items, and as many ratings as requested."""
     assert len(sample.user_ids) == CONFIG.users
     assert len(sample.catalogue) == CONFIG.items
     assert len(sample) == CONFIG.ratings
@@ -53,15 +53,15 @@ def test_the_sample_has_the_size_that_was_asked_for(sample: RatingsDataset) -> N
     assert np.unique(sample.ratings).tolist() == [1, 2, 3, 4, 5]
 
 
-def test_every_user_has_the_least_number_of_ratings(sample: RatingsDataset) -> None:
-    """And activity is skewed, as in MovieLens: the mean is well above the median."""
+def test_every_user_has_the_minimum_number_of_ratings(sample: RatingsDataset) -> None:
+    """Activity is also skewed, as in MovieLens: the mean is well above the median."""
     counts = np.bincount(sample.users)
     assert counts.min() >= CONFIG.least
     assert counts.mean() > 1.2 * np.median(counts)
 
 
 def test_popularity_has_a_long_tail(sample: RatingsDataset) -> None:
-    """A fifth of the items has over 40 % of the ratings, half of them less than 30 %."""
+    """A fifth of the items has over 40 % of the ratings, and half of them less than 30 %."""
     counts = np.sort(np.bincount(sample.items))[::-1]
     assert counts[: CONFIG.items // 5].sum() > 0.4 * len(sample)
     assert counts[CONFIG.items // 2 :].sum() < 0.3 * len(sample)
@@ -77,7 +77,7 @@ def test_titles_are_unique_and_have_years_and_genres(sample: RatingsDataset) -> 
     assert all(1 <= len(catalogue.item_genres(item)) <= 3 for item in range(CONFIG.items))
 
 
-def test_titles_stay_unique_when_all_are_taken() -> None:
+def test_titles_are_unique_in_large_catalogues() -> None:
     """A large catalogue has numbered sequels."""
     titles = film_titles(3_000, np.random.default_rng(2))
     assert len(set(titles)) == 3_000
@@ -85,7 +85,7 @@ def test_titles_stay_unique_when_all_are_taken() -> None:
 
 
 def factors_of(residuals: Float64, there: Float64, rank: int, ridge: float) -> Float64:
-    """The residuals that ridge ALS predicts for all cells (users × items)."""
+    """Return the residuals that ridge ALS predicts for all cells (users × items)."""
     random = np.random.default_rng(0)
     items = random.normal(0, 0.1, (residuals.shape[1], rank))
     users = np.zeros((residuals.shape[0], rank))
@@ -97,7 +97,7 @@ def factors_of(residuals: Float64, there: Float64, rank: int, ridge: float) -> F
 
 
 def solved(residuals: Float64, there: Float64, factors: Float64, ridge: float) -> Float64:
-    """The ridge regression of each row on the factors of the columns that it contains."""
+    """Return the ridge regression of each row on the factors of the columns that it contains."""
     gram = np.einsum("rc,ci,cj->rij", there, factors, factors, optimize=True)
     gram += ridge * np.eye(factors.shape[1])
     found: Float64 = np.linalg.solve(gram, (residuals @ factors)[:, :, None])[:, :, 0]
@@ -105,7 +105,7 @@ def solved(residuals: Float64, there: Float64, factors: Float64, ridge: float) -
 
 
 def test_the_sample_has_tastes_to_learn(sample: RatingsDataset) -> None:
-    """Eight factors predict held-out ratings clearly better than biases alone."""
+    """Eight factors predict held-out ratings clearly better than only biases."""
     split = random_split(sample.file_order, 0.1, 0)
 
     def part(rows: np.ndarray) -> tuple[Int32, Int32, Float32]:
@@ -126,7 +126,7 @@ def test_the_sample_has_tastes_to_learn(sample: RatingsDataset) -> None:
 
 
 def test_sizes_are_set_in_the_source() -> None:
-    """`sample:users=…` generates the sample that the configuration does."""
+    """`sample:users=…` generates the sample of the equivalent configuration."""
     config = SampleConfig(users=50, items=60, ratings=1_000)
     loaded = load_ratings("sample:users=50,items=60,ratings=1000", seed=4)
     assert loaded.dataset.fingerprint() == generate_sample(config, 4).fingerprint()
@@ -147,13 +147,13 @@ def test_sizes_are_set_in_the_source() -> None:
     ],
 )
 def test_impossible_samples_are_refused(source: str, message: str) -> None:
-    """An impossible sample is an error; it is not replaced by a smaller one."""
+    """An impossible sample is an error rather than replaced by a smaller one."""
     with pytest.raises(RatingsError, match=message):
         load_ratings(source)
 
 
-def test_the_tastes_are_those_that_the_ratings_were_drawn_from() -> None:
-    """They explain the ratings as far as the noise allows, and not those of other users."""
+def test_the_reported_tastes_explain_the_ratings() -> None:
+    """The tastes explain the ratings as far as the noise allows, unlike those of other users."""
     dataset, tastes = generate_sample_with_tastes(CONFIG, seed=0)
     assert dataset.fingerprint() == generate_sample(CONFIG, seed=0).fingerprint()
     random = np.random.default_rng(1)

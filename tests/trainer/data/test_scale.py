@@ -1,4 +1,4 @@
-"""Scales that are found in ratings, and explicit and implicit feedback."""
+"""Detection of rating scales and of explicit and implicit feedback."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from marquee_trainer.data.scale import Feedback, RatingScale, detect_feedback, f
 
 
 def array(*values: float) -> Float32:
-    """Ratings."""
+    """Return an array of ratings."""
     return np.array(values, dtype=np.float32)
 
 
@@ -42,13 +42,13 @@ def array(*values: float) -> Float32:
 def test_common_scales_are_found(
     ratings: tuple[float, ...], scale: tuple[float, float, float]
 ) -> None:
-    """The scale reaches beyond the ratings where a common scale does."""
+    """The scale extends beyond the ratings if a common scale does."""
     assert RatingScale.of(array(*ratings)) == RatingScale(*scale)
 
 
 @given(st.lists(st.floats(-1e5, 1e5, width=32), min_size=1))
 def test_a_scale_contains_its_ratings(ratings: list[float]) -> None:
-    """No rating is off the scale that was found for it."""
+    """No rating is outside the scale that was found for it."""
     assert RatingScale.of(array(*ratings)).contains(array(*ratings)).all()
 
 
@@ -62,7 +62,7 @@ def test_a_scale_is_parsed() -> None:
 
 
 def test_equal_ratings_are_implicit_feedback() -> None:
-    """A rating that everybody gives says nothing but that there was an interaction."""
+    """A rating that everyone gives is equivalent to an interaction."""
     assert detect_feedback(array(1), 3) is Feedback.IMPLICIT
     assert detect_feedback(array(1, 2), 2) is Feedback.EXPLICIT
     assert detect_feedback(array(4), 1) is Feedback.EXPLICIT
@@ -75,7 +75,7 @@ def test_equal_ratings_are_implicit_feedback() -> None:
     st.sampled_from(["last", "mean", "max", "sum"]),
 )
 def test_repeats_are_merged_as_a_loop_would(rows: list[tuple[int, int, int]], how: str) -> None:
-    """Each pair has one rating; the latest row represents it, or the latest of the highest."""
+    """Each pair has one rating, from the latest row or the latest of the highest ones."""
     cells, ratings, times = (np.array(column) for column in zip(*rows, strict=True))
     merged = merge(cells, ratings.astype(np.float32), times, how)
     assert sorted(cells[merged.rows].tolist()) == sorted(set(cells.tolist()))
@@ -96,7 +96,7 @@ def test_repeats_are_merged_as_a_loop_would(rows: list[tuple[int, int, int]], ho
 
 
 def test_the_mean_of_repeats_does_not_change_the_scale() -> None:
-    """The scale is that of the ratings as they were given."""
+    """The scale is that of the ratings as given."""
     dataset = RatingsDataset.of(
         ["a", "a", "b"], ["x", "x", "x"], array(3, 4, 5), None, {}, "own", on_repeat="mean"
     )
@@ -116,7 +116,7 @@ def test_the_mean_of_repeats_does_not_change_the_scale() -> None:
         ((0, 1), None),
     ],
 )
-def test_a_rating_that_may_mean_not_rated_stands_apart(
+def test_a_rating_that_may_mean_unrated_is_detected(
     ratings: tuple[float, ...], mark: float | None
 ) -> None:
     """It is far below the others, or 0 and the most common one; scales around 0 have none."""

@@ -1,8 +1,7 @@
-"""Which reader loads a source: GroupLens' form, tables, archives and URLs."""
+"""Which reader loads a source: GroupLens' format, tables, archives and URLs."""
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 import fsspec
@@ -11,52 +10,39 @@ import pytest
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
-from toy.own_data import PLAIN, read_back
-from toy.ratings_files import ROWS
-
-GROUPLENS = {
-    "ratings.dat": "1::10::4::5\n2::10::3::6\n",
-    "movies.dat": "10::Matrix, The (1999)::Action|Sci-Fi\n",
-}
+from toy.rating_formats import PLAIN, read_back
+from toy.ratings_files import GROUPLENS, ROWS, zipped
 
 
 def title(source: str) -> str:
-    """The title of the only item of a source."""
+    """Return the title of the only item of a source."""
     return load_ratings(source).dataset.catalogue.title(0)
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:
-    """Writes files to a folder."""
+    """Write files to a folder."""
     for name, content in files.items():
         (folder / name).write_text(content)
     return folder
 
 
-def zipped(path: Path, files: dict[str, str]) -> Path:
-    """Writes files to a zip file."""
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, content in files.items():
-            archive.writestr(name, content)
-    return path
-
-
-def test_a_file_of_ratings_beside_its_movies_stands_for_their_folder(tmp_path: Path) -> None:
+def test_naming_a_ratings_file_also_reads_the_movies_next_to_it(tmp_path: Path) -> None:
     """The titles are found although only the ratings are named."""
     write(tmp_path, GROUPLENS)
     assert title(str(tmp_path / "ratings.dat")) == "The Matrix"
     assert title(str(tmp_path)) == "The Matrix"
 
 
-def test_a_folder_of_an_older_and_a_newer_form_reads_the_named_file(tmp_path: Path) -> None:
-    """A file is never replaced by another one of its folder."""
+def test_the_named_file_is_read_in_a_folder_with_two_formats(tmp_path: Path) -> None:
+    """A file is never replaced by another one in its folder."""
     write(tmp_path, GROUPLENS | {"ratings.csv": PLAIN})
     assert read_back(load_ratings(str(tmp_path / "ratings.csv")).dataset) == ROWS
 
 
 @pytest.mark.parametrize("inner", ["", "set/"])
 def test_zip_files_are_read_from_a_url(inner: str, tmp_path: Path) -> None:
-    """As GroupLens publishes them."""
-    path = zipped(tmp_path / "set.zip", {inner + name: text for name, text in GROUPLENS.items()})
+    """GroupLens publishes zip files."""
+    path = Path(zipped({inner + name: text for name, text in GROUPLENS.items()})(tmp_path))
     url = f"memory://zip-{bool(inner)}/set.zip"
     with fsspec.open(url, "wb") as stream:
         stream.write(path.read_bytes())
@@ -65,7 +51,7 @@ def test_zip_files_are_read_from_a_url(inner: str, tmp_path: Path) -> None:
 
 
 def test_grouplens_folders_are_read_from_a_url() -> None:
-    """The files of ratings and movies are fetched."""
+    """The files of ratings and movies are downloaded."""
     for name, content in GROUPLENS.items():
         with fsspec.open(f"memory://folder/ml/{name}", "wb") as stream:
             stream.write(content.encode())
@@ -73,22 +59,22 @@ def test_grouplens_folders_are_read_from_a_url() -> None:
 
 
 def test_a_zip_file_of_other_files_is_read_as_a_folder(tmp_path: Path) -> None:
-    """As data sets are often published elsewhere."""
+    """Other data sets are often published as zip files."""
     files = {"Ratings.csv": PLAIN, "Books.csv": "ISBN,Title\nb1,A\nb2,B\n"}
-    dataset = load_ratings(str(zipped(tmp_path / "books.zip", files))).dataset
+    dataset = load_ratings(zipped(files)(tmp_path)).dataset
     assert read_back(dataset) == ROWS
     assert [dataset.catalogue.title(item) for item in range(2)] == ["A", "B"]
 
 
-def test_a_file_beside_the_ratings_that_holds_no_items_is_only_reported(tmp_path: Path) -> None:
-    """The user did not name it, so it is not an error."""
+def test_a_file_next_to_the_ratings_without_items_is_only_reported(tmp_path: Path) -> None:
+    """The user did not name the file, so it is not an error."""
     write(tmp_path, {"events.csv": PLAIN, "items.csv": "colour,size\nred,1\n"})
     notes = load_ratings(str(tmp_path)).interpretation.notes
     assert notes[0].startswith("the file items.csv next to the ratings is not used: items.csv: no")
 
 
 def test_columns_of_a_grouplens_file_can_be_named(tmp_path: Path) -> None:
-    """Columns that the user names take precedence over the usual form."""
+    """Columns that the user names take precedence over the usual format."""
     write(tmp_path, {"u.data": "1\t10\t4\t5\n2\t10\t3\t6\n"})
     options = ReadOptions({"user": "2", "item": "1", "rating": "3"})
     dataset = load_ratings(str(tmp_path / "u.data"), options=options).dataset
@@ -96,7 +82,7 @@ def test_columns_of_a_grouplens_file_can_be_named(tmp_path: Path) -> None:
 
 
 def test_columns_of_a_sample_cannot_be_named() -> None:
-    """No option of the user is ignored silently."""
+    """No option is ignored silently."""
     with pytest.raises(RatingsError, match="--columns requires files or a database"):
         load_ratings("sample", options=ReadOptions({"user": "1", "item": "2"}))
 
@@ -113,14 +99,14 @@ def test_columns_of_a_sample_cannot_be_named() -> None:
     ],
 )
 def test_the_file_of_ratings_of_a_folder_is_found_by_its_name(names: str, tmp_path: Path) -> None:
-    """Other files of the folder are not taken for ratings."""
+    """Other files in the folder are not taken for ratings."""
     first, *others = names.split()
     write(tmp_path, {first: PLAIN} | dict.fromkeys(others, "id,title\nb1,A\nb2,B\n"))
     assert read_back(load_ratings(str(tmp_path)).dataset) == ROWS
 
 
 def test_a_remote_folder_without_ratings_of_grouplens_is_read_as_tables() -> None:
-    """A file that is called movies.csv does not make it a set of GroupLens."""
+    """A file called movies.csv does not make the folder a GroupLens data set."""
     for name, content in {"events.csv": PLAIN, "movies.csv": "id,title\nb1,A\nb2,B\n"}.items():
         with fsspec.open(f"memory://own/{name}", "wb") as stream:
             stream.write(content.encode())

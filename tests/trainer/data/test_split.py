@@ -1,4 +1,4 @@
-"""Splits: which rows are for training and which for testing."""
+"""Splits: which rows are used for training and which for testing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 @st.composite
 def data_sets(draw: st.DrawFn) -> RatingsDataset:
-    """Random pairs in random order, with times that are often equal."""
+    """Draw random pairs in random order, with times that are often equal."""
     random = np.random.default_rng(draw(seeds))
     users, items = draw(st.integers(1, 8)), draw(st.integers(2, 12))
     cells = random.permutation(users * items)[: draw(st.integers(2, users * items))]
@@ -55,7 +55,7 @@ METHODS: dict[str, Method] = {
 def test_a_split_is_disjoint_and_complete(
     method: Method, dataset: RatingsDataset, share: float
 ) -> None:
-    """Each row is in exactly one part; splitting the training part again stays within it."""
+    """Each row is in exactly one part, and splitting the training part again stays within it."""
     outer = method(dataset, dataset.file_order, share)
     inner = method(dataset, outer.train, share)
     for rows, split in ((np.arange(len(dataset)), outer), (outer.train, inner)):
@@ -78,7 +78,7 @@ def test_a_random_split_is_a_numpy_permutation_of_the_file(
     assert set(split.test.tolist()) == {int(dataset.file_order[line]) for line in order[cut:]}
 
 
-def test_a_random_split_of_ten_rows_is_known() -> None:
+def test_a_random_split_of_ten_rows_is_pinned() -> None:
     """The split of a seed does not change between releases."""
     split = random_split(np.arange(10), 0.2, 0)
     assert split.test.tolist() == [1, 8]
@@ -90,7 +90,7 @@ def test_a_random_split_of_ten_rows_is_known() -> None:
 def test_per_user_splits_hold_out_a_share_of_each_user(
     dataset: RatingsDataset, share: float, seed: int
 ) -> None:
-    """Each user's test part is a share of the user's ratings, rounded down."""
+    """The test part of each user is a share of the user's ratings, rounded down."""
     rows = dataset.file_order
     counts = np.bincount(dataset.users)
     for split in (
@@ -131,7 +131,7 @@ def test_a_temporal_split_cuts_time_once(dataset: RatingsDataset, share: float) 
 def test_only_the_plain_random_split_depends_on_the_order_of_the_rows(
     dataset: RatingsDataset, share: float, seed: int, random: object
 ) -> None:
-    """The other splits depend on the content of the rows only."""
+    """Other splits depend only on the content of the rows."""
     shuffled = dataset.file_order.tolist()
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     for one, other in zip(
@@ -150,13 +150,13 @@ def test_only_the_plain_random_split_depends_on_the_order_of_the_rows(
 
 
 def test_seeds_give_different_splits() -> None:
-    """The seed is used."""
+    """The split depends on the seed."""
     rows = np.arange(1000)
     assert (random_split(rows, 0.2, 0).test != random_split(rows, 0.2, 1).test).any()
 
 
 def test_splits_by_time_need_timestamps() -> None:
-    """Without timestamps, a split by time is refused, and other splits work."""
+    """Without timestamps, a split by time is refused, while other splits work."""
     ratings = np.array([4, 3, 5, 2, 1], dtype=np.float32)
     dataset = RatingsDataset.of(["a"] * 5, list("12345"), ratings, None, {}, "own.csv")
     for split in (last_split_per_user, temporal_split):

@@ -1,4 +1,4 @@
-"""Ratings from databases: a SQLite file, and a PostgreSQL server where one is installed."""
+"""Ratings from databases: a SQLite file, and a PostgreSQL server if one is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from toy.postgresql import PostgreSQL
 
 
 def database(path: Path, create: str, rows: list[tuple[object, ...]]) -> str:
-    """Writes a SQLite database with a table `ratings`, and returns its URL."""
+    """Write a SQLite database with a table `ratings`, and return its URL."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(f"CREATE TABLE ratings ({create})")
         places = ", ".join("?" * len(rows[0]))
@@ -46,7 +46,7 @@ def test_an_empty_result_has_no_ratings(tmp_path: Path) -> None:
         load_ratings(url, options=ReadOptions(query=query))
 
 
-def test_a_query_that_fails_is_named(tmp_path: Path) -> None:
+def test_a_failed_query_is_reported(tmp_path: Path) -> None:
     """The error has the query and the reason of the database."""
     url = database(tmp_path / "own.db", "user, item, rating", [("a", "b", 1.0)])
     with pytest.raises(RatingsError, match=r"SELECT 1 FROM plays: no such table: plays"):
@@ -61,7 +61,7 @@ def test_reading_does_not_create_a_database(tmp_path: Path) -> None:
 
 
 def test_databases_are_recognised(tmp_path: Path) -> None:
-    """By the protocol, by the ending or by the first bytes of a file."""
+    """They are recognised by the protocol, the suffix or the first bytes of a file."""
     database(tmp_path / "own", "user, item, rating", [("a", "b", 1.0)])
     assert is_database(str(tmp_path / "own"))
     assert is_database("ratings.sqlite3")
@@ -72,18 +72,18 @@ def test_databases_are_recognised(tmp_path: Path) -> None:
 
 @pytest.fixture
 def postgres(postgresql: PostgreSQL) -> str:
-    """The URL of an empty database of a PostgreSQL server."""
+    """The URL of an empty database on a PostgreSQL server."""
     return postgresql.new_database()
 
 
 def run_sql(url: str, statement: str) -> None:
-    """Runs a statement that returns nothing."""
+    """Run a statement that returns nothing."""
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute(statement.encode())
 
 
 def test_postgresql_is_read(postgres: str) -> None:
-    """Integer ids, exact numerics and times with a zone are understood."""
+    """Integer ids, exact numerics and times with a time zone are read."""
     run_sql(
         postgres,
         "CREATE TABLE IF NOT EXISTS ratings AS SELECT * FROM (VALUES "
@@ -105,10 +105,10 @@ def test_postgresql_is_read(postgres: str) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["postgresql", "mysql", "mssql"])
-def test_a_database_that_does_not_answer_is_an_error(
+def test_a_database_that_refuses_connections_is_an_error(
     protocol: str, free_port: Callable[[], int]
 ) -> None:
-    """It names the address, keeps the password to itself, and does not try for half a minute."""
+    """The error names the address but not the password, and is raised without a long wait."""
     port = free_port()
     source = f"{protocol}://own:hunter2@127.0.0.1:{port}/name"
     with pytest.raises(RatingsError, match="refused") as raised:
@@ -118,8 +118,8 @@ def test_a_database_that_does_not_answer_is_an_error(
     assert "hunter2" not in text
 
 
-def test_a_database_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that takes the connection and stays silent ends in an error, too."""
+def test_connecting_to_a_silent_server_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading fails if a server accepts the connection and stays silent."""
     monkeypatch.setattr(sql, "_CONNECT_S", 2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
@@ -127,7 +127,7 @@ def test_a_database_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatc
             load_ratings(f"postgresql://own@127.0.0.1:{port}/name")
 
 
-def test_a_database_that_does_not_exist_is_named(postgres: str) -> None:
-    """The reason is the database's own."""
+def test_a_missing_database_is_reported(postgres: str) -> None:
+    """The error has the reason given by the database."""
     with pytest.raises(RatingsError, match='database "missing" does not exist'):
         load_ratings(postgres.rpartition("/")[0] + "/missing")

@@ -1,4 +1,4 @@
-"""MovieLens through TensorFlow Datasets, compared with the same archive read directly."""
+"""MovieLens through TensorFlow Datasets, compared with reading the same archive directly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def direct(prepared: RatingsDataset) -> RatingsDataset:
 def test_the_ratings_are_those_of_the_archive(
     prepared: RatingsDataset, direct: RatingsDataset
 ) -> None:
-    """Users, items, ratings and times are equal, and so are the fingerprints."""
+    """Users, items, ratings, times and fingerprints are equal."""
     assert len(prepared) == 100_836
     for name in ("users", "ratings", "timestamps"):
         np.testing.assert_array_equal(getattr(prepared, name), getattr(direct, name))
@@ -49,7 +49,7 @@ def test_the_ratings_are_those_of_the_archive(
 def test_users_and_items_have_the_archives_ids(
     prepared: RatingsDataset, direct: RatingsDataset
 ) -> None:
-    """The ids are those of MovieLens, as text; the config has no movies without ratings."""
+    """The ids are those of MovieLens as text, and movies without ratings are missing."""
     every_user = range(610)
     assert (len(prepared.user_ids), len(prepared.catalogue)) == (610, 9724)
     assert prepared.user_ids.ids(every_user) == direct.user_ids.ids(every_user)
@@ -71,7 +71,7 @@ def test_titles_years_and_genres_are_those_of_the_archive(
 
 
 def test_half_stars_are_kept(prepared: RatingsDataset) -> None:
-    """The newer scale is half stars from 0.5 to 5, and all of them occur."""
+    """The newer scale has half stars from 0.5 to 5, and all of them occur."""
     assert prepared.scale == RatingScale(0.5, 5.0, 0.5)
     assert np.unique(prepared.ratings).tolist() == [half / 2 for half in range(1, 11)]
 

@@ -1,4 +1,4 @@
-"""The ensemble's blends, as learned on validation data."""
+"""The ensemble's blends, learned on validation data."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def predictions_of(random: np.random.Generator, count: int = 400) -> dict[str, Float32]:
-    """Predictions of the baseline, and of two models that differ from it at random."""
+    """Draw predictions of the baseline, and of two models that differ from it at random."""
     base = random.normal(3.5, 0.4, count)
     return {
         "baseline": base.astype(np.float32),
@@ -35,7 +35,7 @@ def predictions_of(random: np.random.Generator, count: int = 400) -> dict[str, F
 
 
 def squared_error(prediction: Float64 | Float32, ratings: Float32) -> float:
-    """Sum of squared errors."""
+    """Return the sum of squared errors."""
     return float(np.sum((prediction.astype(np.float64) - ratings) ** 2))
 
 
@@ -43,7 +43,7 @@ def squared_error(prediction: Float64 | Float32, ratings: Float32) -> float:
 def test_a_rating_blend_recovers_known_weights(
     seed: int, one: float, two: float, intercept: float
 ) -> None:
-    """Without noise and ridge, it finds the weights that the ratings were made with."""
+    """Without noise and ridge, the blend has the weights that the ratings were generated with."""
     models = predictions_of(np.random.default_rng(seed))
     true_blend = Blend({"baseline": 1 - one - two, "one": one, "two": two}, intercept)
     blend = learn_rating_blend(models, true_blend.apply(models).astype(np.float32), ridge=0.0)
@@ -56,7 +56,7 @@ def test_a_rating_blend_recovers_known_weights(
 def test_a_rating_blend_is_at_least_as_good_as_each_model_on_the_same_data(
     seed: int, one: float, two: float
 ) -> None:
-    """Each model alone is a possible blend; a ridge adds at most its penalty to the error."""
+    """Each single model is a possible blend, and a ridge adds at most its penalty to the error."""
     random = np.random.default_rng(seed)
     models = predictions_of(random)
     base = models["baseline"]
@@ -68,13 +68,13 @@ def test_a_rating_blend_is_at_least_as_good_as_each_model_on_the_same_data(
     ridge = 30.0
     penalised = learn_rating_blend(models, ratings, ridge)
     variance = float(np.var([models[name] - base for name in ("one", "two")]))
-    # |w − 1/2|² is at most 1/2 for a single model, and for the baseline.
+    # |w − 1/2|² is at most 1/2 for a single model and for the baseline.
     allowed = best + ridge * variance / 2
     assert squared_error(penalised.apply(models), ratings) <= allowed * (1 + 1e-6)
 
 
-def test_a_rating_blend_leaves_out_what_no_test_can_see() -> None:
-    """Of two models that say almost the same, one stays; one that adds much stays as well."""
+def test_a_rating_blend_drops_redundant_models() -> None:
+    """Of two nearly equal models one is dropped, while a model that adds much is kept."""
     random = np.random.default_rng(5)
     models = predictions_of(random, 4_000)
     models["copy"] = (models["two"] + random.normal(0, 0.01, 4_000)).astype(np.float32)
@@ -91,7 +91,7 @@ def test_a_rating_blend_leaves_out_what_no_test_can_see() -> None:
 
 
 def test_a_rating_blend_keeps_every_model_if_no_loss_is_allowed() -> None:
-    """Without a tolerance only models without weight may go."""
+    """Without a tolerance, only models without a weight are dropped."""
     random = np.random.default_rng(5)
     models = predictions_of(random)
     ratings = (0.5 * (models["one"] + models["two"]) + random.normal(0, 0.1, 400)).astype(
@@ -101,7 +101,7 @@ def test_a_rating_blend_keeps_every_model_if_no_loss_is_allowed() -> None:
     assert {"one", "two"} <= pruned.weights.keys()
 
 
-def test_a_model_that_differs_in_the_wrong_direction_gets_no_weight() -> None:
+def test_a_model_that_is_wrong_in_direction_gets_no_weight() -> None:
     """Weights are never negative."""
     models = predictions_of(np.random.default_rng(3))
     wrong = 2 * models["baseline"] - models["one"]
@@ -110,7 +110,7 @@ def test_a_model_that_differs_in_the_wrong_direction_gets_no_weight() -> None:
 
 
 def test_a_strong_ridge_gives_the_mean_of_the_models() -> None:
-    """So no model is preferred when there are few validation ratings."""
+    """With few validation ratings, no model is preferred."""
     models = predictions_of(np.random.default_rng(4))
     blend = learn_rating_blend(models, models["two"], ridge=1e9)
     assert blend.weights["one"] == pytest.approx(0.5, abs=1e-3)
@@ -118,8 +118,8 @@ def test_a_strong_ridge_gives_the_mean_of_the_models() -> None:
     assert blend.weights["baseline"] == pytest.approx(0.0, abs=1e-3)
 
 
-def test_a_baseline_alone_is_shifted_to_the_mean_rating() -> None:
-    """Without other models only the intercept is learned."""
+def test_a_single_baseline_is_shifted_to_the_mean_rating() -> None:
+    """Without other models, only the intercept is learned."""
     base = np.array([3, 4], dtype=np.float32)
     blend = learn_rating_blend({"baseline": base}, base + 0.25, ridge=30.0)
     assert blend.weights == {"baseline": 1.0}
@@ -127,7 +127,7 @@ def test_a_baseline_alone_is_shifted_to_the_mean_rating() -> None:
 
 
 def test_a_model_equal_to_the_baseline_changes_nothing() -> None:
-    """Without any difference there is no weight, and no division by zero."""
+    """A model without any difference gets no weight, and nothing is divided by zero."""
     base = np.array([3, 4, 5], dtype=np.float32)
     blend = learn_rating_blend({"baseline": base, "same": base.copy()}, base, ridge=30.0)
     assert np.isfinite(list(blend.weights.values())).all()
@@ -135,7 +135,7 @@ def test_a_model_equal_to_the_baseline_changes_nothing() -> None:
 
 
 def lists_of(seed: int, users: int = 60, items: int = 50) -> RankingLists:
-    """Lists in which `good` ranks relevant items high, `random` at random, and `bad` low."""
+    """Return lists in which `good` ranks relevant items high, `random` at random and `bad` low."""
     random = np.random.default_rng(seed)
     candidates = random.random((users, items)) < 0.8
     candidates[:, 0] = True
@@ -164,7 +164,7 @@ def test_a_listwise_blend_prefers_the_model_that_ranks_relevant_items_high(seed:
 
 
 def listwise_loss(lists: RankingLists, blend: Blend, models: list[str], ridge: float) -> float:
-    """The objective of the listwise blend, computed by a loop over users."""
+    """Return the objective of the listwise blend, computed by a loop over users."""
     total = 0.0
     for user in range(len(lists.candidates)):
         candidates = np.flatnonzero(lists.candidates[user])
@@ -184,7 +184,7 @@ def listwise_loss(lists: RankingLists, blend: Blend, models: list[str], ridge: f
 @settings(max_examples=10, deadline=None)
 @given(seeds)
 def test_a_listwise_blend_minimises_its_loss(seed: int) -> None:
-    """Changing any weight does not make the documented objective smaller."""
+    """Changing any weight does not reduce the documented objective."""
     lists, models = lists_of(seed), ["good", "random", "bad"]
     blend = learn_listwise_blend(lists, models, CONFIG.ranking_ridge)
     minimum = listwise_loss(lists, blend, models, CONFIG.ranking_ridge)
@@ -198,7 +198,7 @@ def test_a_listwise_blend_minimises_its_loss(seed: int) -> None:
 @settings(max_examples=10, deadline=None)
 @given(seeds, st.sampled_from([0.01, 7.0, 300.0]))
 def test_a_listwise_blend_does_not_depend_on_the_scale_of_scores(seed: int, factor: float) -> None:
-    """When a model's scores are multiplied by a factor, its weight is divided by it."""
+    """Multiplying a model's scores by a factor divides its weight by that factor."""
     lists = lists_of(seed)
     scaled = replace(lists, scores={**lists.scores, "good": lists.scores["good"] * factor})
     models = ["good", "random"]
@@ -218,7 +218,7 @@ def test_a_model_with_constant_scores_does_not_change_a_listwise_blend() -> None
 
 
 def test_an_ensemble_has_blends_for_every_set_of_backends() -> None:
-    """If a backend is unavailable, there are blends of the other models, learned for that case."""
+    """If a backend is unavailable, the blends of the remaining models are used."""
     random = np.random.default_rng(6)
     stars = predictions_of(random)
     ratings = (0.5 * stars["one"] + 0.5 * stars["two"]).astype(np.float32)

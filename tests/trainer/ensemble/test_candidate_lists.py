@@ -35,7 +35,7 @@ class TableScorer:
     output = Output.AFFINITY
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """The rows of the users."""
+        """Return the rows of the users."""
         assert items is None
         return self.table[profiles.user_index]
 
@@ -72,7 +72,7 @@ def scorers(task: RankingTask) -> dict[str, TableScorer]:
 def test_lists_of_a_small_catalogue_hold_all_items(
     task: RankingTask, scorers: dict[str, TableScorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Scores, candidates and relevant items are those of the task, also in several blocks."""
+    """Scores, candidates and relevant items are those of the task, even in several blocks."""
     monkeypatch.setattr(candidate_lists, "_BLOCK_CELLS", 7 * ITEMS)
     lists = collect_lists(task, scorers, CONFIG, seed=0)
     assert lists.weights is None
@@ -83,10 +83,10 @@ def test_lists_of_a_small_catalogue_hold_all_items(
         np.testing.assert_array_equal(lists.scores[name], scorer.table[task.users])
 
 
-def test_sampled_lists_hold_the_top_of_each_model_and_stand_for_all_candidates(
+def test_sampled_lists_represent_all_candidates(
     task: RankingTask, scorers: dict[str, TableScorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every relevant item and every model's best are in; the weights add up to all candidates."""
+    """They include all relevant items and each model's best, and weights sum to all candidates."""
     monkeypatch.setattr(candidate_lists, "_BLOCK_CELLS", 7 * ITEMS)
     config = replace(CONFIG, max_list_items=120)
     lists = collect_lists(task, scorers, config, seed=0)
@@ -106,7 +106,7 @@ def test_sampled_lists_hold_the_top_of_each_model_and_stand_for_all_candidates(
 def test_blends_of_sampled_lists_are_close_to_those_of_all_candidates(
     task: RankingTask, scorers: dict[str, TableScorer]
 ) -> None:
-    """The listwise weights differ little, and the searched blend ranks as well."""
+    """The listwise weights differ little, and the searched blend ranks equally well."""
     whole = collect_lists(task, scorers, CONFIG, seed=0)
     sampled = collect_lists(task, scorers, replace(CONFIG, max_list_items=150), seed=0)
     full = learn_listwise_blend(whole, MODELS, CONFIG.ranking_ridge).weights

@@ -27,7 +27,7 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 def lists_of(seed: int, users: int = 40, items: int = 60) -> RankingLists:
-    """Two models that each recognise half of the relevant items, and one of pure noise."""
+    """Return lists of two models that each recognise half of the relevant items, and of noise."""
     random = np.random.default_rng(seed)
     candidates = random.random((users, items)) < 0.8
     candidates[:, :2] = True
@@ -47,12 +47,12 @@ def lists_of(seed: int, users: int = 40, items: int = 60) -> RankingLists:
 
 
 def pool_of(lists: RankingLists, depth: int = 10) -> RankingPool:
-    """The pool of all models."""
+    """Return the pool of all models."""
     return RankingPool.of(lists.scores, MODELS, lists.candidates, lists.relevant, depth)
 
 
 def full_ndcg(lists: RankingLists, scores: Float32 | Float64, k: int) -> float:
-    """NDCG@k as the evaluation computes it."""
+    """Return NDCG@k as the evaluation computes it."""
     train = ratings_matrix(~lists.candidates)
     users, items = np.nonzero(lists.relevant)
     stars = np.full(len(users), 5.0, dtype=np.float32)
@@ -64,7 +64,7 @@ def full_ndcg(lists: RankingLists, scores: Float32 | Float64, k: int) -> float:
 @settings(max_examples=20)
 @given(seeds, st.integers(1, 70))
 def test_a_single_models_ndcg_is_that_of_the_evaluation(seed: int, depth: int) -> None:
-    """The pool holds the whole top of each model's ranking, so its NDCG is exact."""
+    """The pool contains the top of each model's ranking, so the NDCG of a model is exact."""
     lists = lists_of(seed)
     pool = pool_of(lists, depth)
     for place, name in enumerate(MODELS):
@@ -76,7 +76,7 @@ def test_a_single_models_ndcg_is_that_of_the_evaluation(seed: int, depth: int) -
 @settings(max_examples=20)
 @given(seeds, st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3).filter(any))
 def test_a_search_never_lowers_ndcg(seed: int, start: list[float]) -> None:
-    """Only steps that raise NDCG are taken; the weights are shares."""
+    """Only steps that raise NDCG are accepted, and the weights are shares."""
     pool = pool_of(lists_of(seed))
     weights, found = search_weights(pool, np.array(start), CONFIG.search)
     initial = pool.ndcg(pool.blended(np.array(start) / sum(start)), CONFIG.search.depth)
@@ -89,8 +89,8 @@ def test_a_search_never_lowers_ndcg(seed: int, start: list[float]) -> None:
 
 @settings(max_examples=20)
 @given(seeds, st.lists(st.floats(0.0, 1.0), min_size=3, max_size=3).filter(any))
-def test_pruning_costs_no_more_than_allowed(seed: int, start: list[float]) -> None:
-    """The remaining weights are shares, in the same proportions as before."""
+def test_pruning_loses_no_more_than_allowed(seed: int, start: list[float]) -> None:
+    """The remaining weights are shares in the same proportions as before."""
     pool = pool_of(lists_of(seed))
     weights = np.array(start) / sum(start)
     pruned = prune_weights(pool, weights, CONFIG.search)
@@ -101,8 +101,8 @@ def test_pruning_costs_no_more_than_allowed(seed: int, start: list[float]) -> No
     assert left >= whole * (1 - CONFIG.search.max_pruning_loss) - 1e-9
 
 
-def test_a_model_that_rankings_do_not_need_is_left_out() -> None:
-    """A model that repeats another one goes; one that the blend rests on stays."""
+def test_redundant_models_are_dropped() -> None:
+    """A redundant model is dropped, and one that the blend depends on is kept."""
     lists = lists_of(0)
     noise = np.random.default_rng(0).normal(scale=1e-6, size=lists.candidates.shape)
     copy = (lists.scores["one"] + noise).astype(np.float32)
@@ -128,7 +128,7 @@ def test_a_ranking_blend_is_better_than_each_of_its_models(seed: int) -> None:
 
 
 def test_models_with_constant_scores_do_not_change_the_ranking() -> None:
-    """Constant scores and a single model are ordinary input."""
+    """Constant scores and a single model are valid input."""
     lists = lists_of(0)
     flat = np.full(lists.candidates.shape, 3.0, dtype=np.float32)
     lists = replace(lists, scores={**lists.scores, "flat": flat})

@@ -1,4 +1,4 @@
-"""The promotion gate lets good releases through, and holds back worse and damaged ones."""
+"""The promotion gate allows good releases, and refuses worse and damaged ones."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def ratings() -> RatingsDataset:
 
 
 def subset(dataset: RatingsDataset, rows: Int64, stars: Any = None) -> RatingsDataset:
-    """Some rows of a data set, perhaps with other ratings."""
+    """Return some rows of a data set, optionally with other ratings."""
     names = dataset.user_ids.ids(dataset.users[rows])
     items = dataset.catalogue.items.ids(dataset.items[rows])
     ratings = dataset.ratings[rows] if stars is None else stars
@@ -63,7 +63,7 @@ def publish(
     models: tuple[Callable[[], Model], ...] = ALL,
     judge: Judge | None = None,
 ) -> Manifest:
-    """Trains and publishes a release."""
+    """Train and publish a release."""
     split = last_split_per_user(dataset, dataset.file_order, 0.2)
     config = TrainingConfig.for_dataset(dataset)
     trained = train(dataset, split, models, config, Progress())
@@ -73,7 +73,7 @@ def publish(
 
 @pytest.fixture(scope="module")
 def trained_store(ratings: RatingsDataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store with a good release in production, and a worse one of fewer models."""
+    """A store with a good release in production, and a worse one with fewer models."""
     store = ReleaseStore(str(tmp_path_factory.mktemp("gate") / "store"))
     store.promote(publish(store, ratings).release_id)
     publish(store, ratings, (UserCF,))
@@ -88,7 +88,7 @@ def store(trained_store: Path, tmp_path: Path) -> ReleaseStore:
 
 
 def production_of(store: ReleaseStore) -> str:
-    """The release in production."""
+    """Return the release in production."""
     production = store.production()
     assert production is not None
     return production.release_id
@@ -97,7 +97,7 @@ def production_of(store: ReleaseStore) -> str:
 def altered(
     store: ReleaseStore, folder: Path, alter: Callable[[Path], None], release_id: str = ""
 ) -> str:
-    """Publishes a copy of a release, by default of production, with altered files."""
+    """Publish a copy of a release, by default of production, with altered files."""
     source = store.manifest(release_id or production_of(store))
     shutil.copytree(Path(store.url) / "releases" / source.release_id, folder)
     (folder / "manifest.json").unlink()
@@ -109,13 +109,13 @@ def altered(
     return manifest.release_id
 
 
-def said(verdict: Verdict, decision: Decision) -> set[str]:
-    """The names of the checks that say something."""
+def checks_with(verdict: Verdict, decision: Decision) -> set[str]:
+    """Return the names of the checks with this decision."""
     return {check.name for check in verdict.checks if check.decision is decision}
 
 
 def test_a_release_as_good_as_production_is_promoted(store: ReleaseStore, tmp_path: Path) -> None:
-    """The same models have the same evaluation, user by user."""
+    """Equal models have the same evaluation for each user."""
     release_id = altered(store, tmp_path / "same", lambda _: None)
     verdict = judge(store, release_id)
     assert verdict.decision is Decision.PROMOTE, verdict.lines()
@@ -125,37 +125,39 @@ def test_a_release_as_good_as_production_is_promoted(store: ReleaseStore, tmp_pa
     assert "verdict: promote" in verdict.lines()[-1]
 
 
-def test_the_first_release_is_judged_by_what_it_serves(store: ReleaseStore, tmp_path: Path) -> None:
-    """There is nothing to compare it with."""
+def test_the_first_release_is_checked_without_a_comparison(
+    store: ReleaseStore, tmp_path: Path
+) -> None:
+    """The first release cannot be compared with another one."""
     release_id = production_of(store)
-    alone = ReleaseStore(str(tmp_path / "alone"))
+    first_store = ReleaseStore(str(tmp_path / "alone"))
     shutil.copytree(
         Path(store.url) / "releases" / release_id, tmp_path / "alone" / "releases" / release_id
     )
-    verdict = judge(alone, release_id)
+    verdict = judge(first_store, release_id)
     assert verdict.decision is Decision.PROMOTE
     assert verdict.production_id == ""
-    assert {"finite", "spread of stars", "coverage", "served ranking"} <= said(
+    assert {"finite", "spread of stars", "coverage", "served ranking"} <= checks_with(
         verdict, Decision.PROMOTE
     )
 
 
 def test_a_worse_release_is_refused(store: ReleaseStore) -> None:
-    """A paired test over the users finds that it ranks worse on the same held-out ratings."""
+    """A paired test over users finds that it ranks worse on the same held-out ratings."""
     production = production_of(store)
     (worse,) = (m.release_id for m in store.manifests() if m.release_id != production)
     verdict = judge(store, worse)
     assert verdict.decision is Decision.REFUSE
-    assert "ranking" in said(verdict, Decision.REFUSE)
+    assert "ranking" in checks_with(verdict, Decision.REFUSE)
     assert "significantly worse" in verdict.reasons[0]
-    # The other way round the better one passes.
+    # In the opposite direction, the better one passes.
     store.promote(worse)
     assert "better" in " ".join(judge(store, production).lines())
     assert judge(store, production).decision is Decision.PROMOTE
 
 
 def change_blends(folder: Path, change: Callable[[str, Mapping[str, float]], Any]) -> None:
-    """Rewrites the weights of all blends."""
+    """Rewrite the weights of all blends."""
     path = folder / "ensemble.json"
     rows = json.loads(path.read_text())
     for row in rows:
@@ -176,7 +178,7 @@ def change_blends(folder: Path, change: Callable[[str, Mapping[str, float]], Any
 def test_negated_weights_are_refused(
     store: ReleaseStore, tmp_path: Path, blend: str, check: str
 ) -> None:
-    """Also in the blend that is used only while a service is away."""
+    """This includes the blend that is used only while a service is down."""
 
     def negate(folder: Path) -> None:
         change_blends(
@@ -188,12 +190,12 @@ def test_negated_weights_are_refused(
 
     verdict = judge(store, altered(store, tmp_path / "negated", negate))
     assert verdict.decision is Decision.REFUSE
-    # A blend that no ratings can have led to is not even loaded.
-    assert said(verdict, Decision.REFUSE) & {check, "release"}, verdict.lines()
+    # A blend that cannot result from any ratings is not even loaded.
+    assert checks_with(verdict, Decision.REFUSE) & {check, "release"}, verdict.lines()
 
 
-def test_predictions_without_spread_are_refused(store: ReleaseStore, tmp_path: Path) -> None:
-    """A constant is close to many ratings, and useless."""
+def test_constant_predictions_are_refused(store: ReleaseStore, tmp_path: Path) -> None:
+    """A constant may be close to many ratings, but is useless."""
 
     def flatten(folder: Path) -> None:
         change_blends(
@@ -201,26 +203,26 @@ def test_predictions_without_spread_are_refused(store: ReleaseStore, tmp_path: P
         )
 
     verdict = judge(store, altered(store, tmp_path / "flat", flatten))
-    assert said(verdict, Decision.REFUSE) & {"spread of stars", "release"}, verdict.lines()
+    assert checks_with(verdict, Decision.REFUSE) & {"spread of stars", "release"}, verdict.lines()
 
 
-def test_the_same_list_for_everybody_is_refused(store: ReleaseStore, tmp_path: Path) -> None:
-    """Popular items alone rank well enough for many users, but cover too little."""
+def test_identical_lists_for_all_users_are_refused(store: ReleaseStore, tmp_path: Path) -> None:
+    """Popular items rank well enough for many users, but cover too little of the catalogue."""
     release_id = altered(store, tmp_path / "same", lambda _: None)
     verdict = judge(store, release_id, config=GateConfig(min_items=190, min_slots=1.0))
-    assert said(verdict, Decision.REFUSE) == {"coverage"}
+    assert checks_with(verdict, Decision.REFUSE) == {"coverage"}
 
 
 def test_lists_that_change_completely_need_approval(store: ReleaseStore, tmp_path: Path) -> None:
-    """They may be better all the same."""
+    """The lists may nevertheless be better."""
     release_id = altered(store, tmp_path / "same", lambda _: None)
     verdict = judge(store, release_id, config=GateConfig(min_overlap=1.1))
     assert verdict.decision is Decision.ASK
-    assert said(verdict, Decision.ASK) == {"overlap"}
+    assert checks_with(verdict, Decision.ASK) == {"overlap"}
 
 
 def test_a_damaged_release_is_refused(store: ReleaseStore, tmp_path: Path) -> None:
-    """One that a service could not load never reaches it."""
+    """A release that a service cannot load never reaches it."""
 
     def damage(folder: Path) -> None:
         np.save(folder / "models" / "ease" / "weights.npy", np.zeros((3, 3), np.float32))
@@ -232,10 +234,10 @@ def test_a_damaged_release_is_refused(store: ReleaseStore, tmp_path: Path) -> No
         judge(store, "20000101T000000Z-00000000")
 
 
-def test_what_the_gate_says_is_part_of_the_signed_manifest(
+def test_the_verdict_is_part_of_the_signed_manifest(
     ratings: RatingsDataset, store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """It is asked before the release is published, also whether the servers would load it."""
+    """The gate checks a release before publication, including whether the servers can load it."""
     public, _ = generate_key(tmp_path / "key")
     store.signer = signer = Signer.load(tmp_path / "key")
     production = production_of(store)
@@ -246,18 +248,18 @@ def test_what_the_gate_says_is_part_of_the_signed_manifest(
     assert verdict is not None
     assert verdict == published.gate
     assert (verdict.decision, verdict.production_id) == (Decision.REFUSE, production)
-    assert "servers" in said(verdict, Decision.PROMOTE)
-    assert "ranking" in said(verdict, Decision.REFUSE)
+    assert "servers" in checks_with(verdict, Decision.PROMOTE)
+    assert "ranking" in checks_with(verdict, Decision.REFUSE)
     assert all(math.isfinite(x) for check in verdict.checks for x in check.figures.values())
     done = promote(trusting, published.release_id, verdict=verdict)
     assert done.production is None
     assert not recorded_verdicts(store.storage, published.release_id)
 
 
-def test_users_who_have_rated_since_are_compared_on_what_both_held_out(
+def test_releases_are_compared_on_ratings_that_both_held_out(
     ratings: RatingsDataset, store: ReleaseStore
 ) -> None:
-    """Production knows less, and the candidate is not refused for having been tested on more."""
+    """A candidate is not refused for being tested on more ratings than production."""
     newest = last_split_per_user(ratings, ratings.file_order, 0.05)
     store.promote(publish(store, subset(ratings, newest.train)).release_id)
     verdict = judge(store, publish(store, ratings).release_id)
@@ -266,10 +268,8 @@ def test_users_who_have_rated_since_are_compared_on_what_both_held_out(
     assert verdict.decision is Decision.PROMOTE, verdict.lines()
 
 
-def test_ratings_that_lost_their_meaning_are_held_back(
-    ratings: RatingsDataset, store: ReleaseStore
-) -> None:
-    """Ratings that were shuffled on their way into the trainer, and a scale turned upside down."""
+def test_corrupted_ratings_are_refused(ratings: RatingsDataset, store: ReleaseStore) -> None:
+    """Ratings that were shuffled on import, or whose scale was reversed, are detected."""
     rows = np.arange(len(ratings))
     shuffled = np.random.default_rng(0).permutation(ratings.ratings)
     assert judge(store, publish(store, subset(ratings, rows, shuffled)).release_id).decision is (
@@ -278,20 +278,20 @@ def test_ratings_that_lost_their_meaning_are_held_back(
     turned = (ratings.scale.low + ratings.scale.high - ratings.ratings).astype(np.float32)
     verdict = judge(store, publish(store, subset(ratings, rows, turned)).release_id)
     assert verdict.decision is not Decision.PROMOTE
-    assert "distribution" in said(verdict, Decision.ASK)
+    assert "distribution" in checks_with(verdict, Decision.ASK)
 
 
-def test_a_release_of_half_the_ratings_is_held_back(
+def test_a_release_with_half_of_the_ratings_is_refused(
     ratings: RatingsDataset, store: ReleaseStore
 ) -> None:
-    """An export that broke off must not replace a complete one."""
+    """A truncated export must not replace a complete one."""
     half = np.flatnonzero(ratings.users < 140)
     verdict = judge(store, publish(store, subset(ratings, half)).release_id)
-    assert "counts" in said(verdict, Decision.REFUSE)
+    assert "counts" in checks_with(verdict, Decision.REFUSE)
 
 
 def test_the_worst_check_decides() -> None:
-    """A person is asked only if nothing is refused."""
+    """Approval is requested only if no check refuses."""
     checks = [Check(d.value, d, "because", {}) for d in Decision]
     assert Verdict.of("r", "", "now", checks[:1]).decision is Decision.PROMOTE
     assert Verdict.of("r", "", "now", checks[:2]).decision is Decision.ASK

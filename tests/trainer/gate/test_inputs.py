@@ -1,4 +1,4 @@
-"""Ratings are checked before training: repeats, unknown items, times, spread, drops and drift."""
+"""Checks of ratings before training: repeats, unknown items, times, spread, drops and drift."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DETAILS = {f"i{n}": ItemMetadata(f"Film {n}", 2000) for n in range(30)}
 
 
 def ratings(**changes: Any) -> RatingsDataset:
-    """Ratings of 40 users and 30 items, a quarter of all pairs."""
+    """Return ratings of 40 users and 30 items, a quarter of all pairs."""
     random = np.random.default_rng(0)
     pairs = np.argwhere(random.random((40, 30)) < 0.25)
     columns: dict[str, Any] = {
@@ -44,18 +44,18 @@ def ratings(**changes: Any) -> RatingsDataset:
 
 
 def found(dataset: RatingsDataset, before: RatingsDataset | None = None) -> dict[str, Check]:
-    """The checks by name."""
+    """Return the checks by name."""
     summary = None if before is None else summary_of(before)
     return {check.name: check for check in input_checks(dataset, InputLimits(), summary)}
 
 
 def failed(checks: dict[str, Check], decision: Decision = Decision.REFUSE) -> set[str]:
-    """The names of the checks that say something."""
+    """Return the names of the checks with this decision."""
     return {name for name, check in checks.items() if check.decision is decision}
 
 
 def test_sound_ratings_pass() -> None:
-    """Every check says so."""
+    """Every check passes."""
     checks = found(ratings(), ratings())
     assert {check.decision for check in checks.values()} == {Decision.PROMOTE}
     assert checks.keys() == {
@@ -63,8 +63,8 @@ def test_sound_ratings_pass() -> None:
     }
 
 
-def test_each_fault_is_found() -> None:
-    """By its own check, which says how much there is of it."""
+def test_each_fault_is_detected() -> None:
+    """A specific check finds each fault, and reports its extent."""
     plain = ratings()
     users = plain.user_ids.ids(plain.users)
     items = plain.catalogue.items.ids(plain.items)
@@ -86,8 +86,8 @@ def test_each_fault_is_found() -> None:
     assert failed(found(ratings(ratings=equal))) == {"spread of ratings"}
 
 
-def test_sudden_drops_and_drift_are_found() -> None:
-    """Compared with the release before: a loss of a third is odd, of more than half a failure."""
+def test_sudden_drops_and_drift_are_detected() -> None:
+    """Losing a third since the previous release is suspicious, and more than half an error."""
     plain = ratings()
     names, items = plain.user_ids.ids(plain.users), plain.catalogue.items.ids(plain.items)
 
@@ -108,10 +108,10 @@ def test_sudden_drops_and_drift_are_found() -> None:
     assert "scale" in failed(found(doubled, plain), Decision.ASK)
 
 
-def test_the_command_trains_nothing_on_ratings_that_fail(tmp_path: Path) -> None:
+def test_the_command_does_not_train_on_ratings_that_fail(tmp_path: Path) -> None:
     """The exit code is 3, and the report says which check failed."""
     store = ReleaseStore(str(tmp_path / "store"))
-    # Has 40 users, 120 items and over 1,000 ratings.
+    # It has 40 users, 120 items and over 1,000 ratings.
     store.promote(publish_toy(store, tmp_path / "made").release_id)
     lines = ["user,item,rating"]
     lines += [f"u{n % 40},i{n % 31},{1 + n % 5}" for n in range(400)]
@@ -127,7 +127,7 @@ def test_the_command_trains_nothing_on_ratings_that_fail(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("drop", ["--max-drop=0.9", "--no-check-input"])
 def test_thresholds_can_be_set(tmp_path: Path, drop: str) -> None:
-    """What is expected need not stop the training."""
+    """An expected change need not stop the training."""
     store = ReleaseStore(str(tmp_path / "store"))
     store.promote(publish_toy(store, tmp_path / "made").release_id)
     data = tmp_path / "ratings.csv"
@@ -135,6 +135,6 @@ def test_thresholds_can_be_set(tmp_path: Path, drop: str) -> None:
     data.write_text("\n".join(["user,item,rating", *lines]))
     arguments = [f"--data={data}", f"--store={store.url}", drop, "--models=unknown"]
     result = CliRunner().invoke(train, arguments)
-    # It went on to the models, of which there is none.
+    # The checks passed, and the selection of models fails.
     assert result.exit_code == 1
     assert "there is no model" in result.stderr

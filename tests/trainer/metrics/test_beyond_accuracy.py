@@ -1,4 +1,4 @@
-"""Beyond-accuracy metrics against their definitions."""
+"""Beyond-accuracy metrics, compared with their definitions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toy.ratings import ratings_matrix
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=20))
 def test_the_gini_coefficient_is_half_the_relative_mean_difference(amounts: list[int]) -> None:
-    """It equals its definition over all pairs; it is 0 if all amounts are 0."""
+    """The coefficient equals its definition over all pairs, and is 0 if all amounts are 0."""
     values = np.array(amounts, dtype=np.int64)
     differences = np.abs(values[:, None] - values[None, :]).mean()
     expected = differences / (2 * values.mean()) if values.sum() else 0.0

@@ -1,4 +1,4 @@
-"""Bootstrap intervals and paired comparisons against plain loops and known distributions."""
+"""Bootstrap intervals and paired comparisons, compared with plain loops and known distributions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_user_means_weighted_by_counts_give_the_pooled_mean(rows: list[tuple[int
 
 
 def test_the_interval_approaches_the_normal_interval() -> None:
-    """For many values it is close to the mean ± 1.96 standard errors."""
+    """For many values, it is close to the mean ± 1.96 standard errors."""
     values = np.random.default_rng(1).normal(2.0, 3.0, size=4_000)
     found = bootstrap_interval(values, seed=0)
     error = values.std() / np.sqrt(len(values))
@@ -42,7 +42,7 @@ def test_the_interval_approaches_the_normal_interval() -> None:
 def test_resamples_match_a_plain_loop(
     weights: Float64 | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is the weighted mean of users drawn with replacement, for any block size."""
+    """Each resample is the weighted mean of users drawn with replacement, for any block size."""
     values = np.array([3.0, -1.0, 4.0, 1.5])
     random = np.random.default_rng(7)
     user_weights = np.ones(4) if weights is None else weights
@@ -57,8 +57,8 @@ def test_resamples_match_a_plain_loop(
 
 
 @pytest.mark.parametrize("weights", [None, np.array([1.0, 5.0, 2.0, 9.0, 3.0])])
-def test_intervals_are_those_of_scipy(weights: Float64 | None) -> None:
-    """Its percentile method draws the same resamples from the same generator."""
+def test_intervals_equal_those_of_scipy(weights: Float64 | None) -> None:
+    """SciPy's percentile method draws the same resamples from the same generator."""
     values = np.array([3.0, -1.0, 4.0, 1.5, 0.25])
     user_weights = np.ones(5) if weights is None else weights
     expected = stats.bootstrap(
@@ -74,7 +74,7 @@ def test_intervals_are_those_of_scipy(weights: Float64 | None) -> None:
 
 
 def test_a_real_difference_is_distinguished_from_chance() -> None:
-    """A difference for every user has a small p-value, a difference by chance a large one."""
+    """A difference for every user has a small p-value, and a random difference a large one."""
     random = np.random.default_rng(3)
     first = random.normal(size=500)
     better = paired_bootstrap(first, first - 0.05, seed=0)
@@ -87,7 +87,7 @@ def test_a_real_difference_is_distinguished_from_chance() -> None:
 
 
 def test_equal_values_have_a_p_value_of_one() -> None:
-    """Without any difference there is no evidence for one."""
+    """Without any difference, there is no evidence for one."""
     values = np.arange(20.0)
     assert paired_bootstrap(values, values, seed=0).p_value == 1.0
 
@@ -95,7 +95,7 @@ def test_equal_values_have_a_p_value_of_one() -> None:
 @settings(max_examples=30)
 @given(st.lists(st.tuples(numbers, numbers), min_size=2, max_size=20), st.integers(0, 99))
 def test_a_comparison_is_symmetric(rows: list[tuple[float, float]], seed: int) -> None:
-    """Exchanging the two sides changes the sign of the difference, and keeps the p-value."""
+    """Exchanging the sides changes the sign of the difference and keeps the p-value."""
     first, second = np.array(rows).T
     forward = paired_bootstrap(first, second, seed, resamples=100)
     reverse = paired_bootstrap(second, first, seed, resamples=100)
@@ -105,7 +105,7 @@ def test_a_comparison_is_symmetric(rows: list[tuple[float, float]], seed: int) -
 
 
 def test_empty_and_unpaired_values_are_refused() -> None:
-    """An interval needs at least one value, and a pair needs both."""
+    """An interval needs at least one value, and a pair needs both values."""
     with pytest.raises(ValueError, match="no values"):
         bootstrap_interval(np.empty(0), seed=0)
     with pytest.raises(ValueError, match="3 values cannot be paired with 2"):

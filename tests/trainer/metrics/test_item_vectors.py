@@ -12,12 +12,12 @@ from toy.ratings import release_data
 
 
 def data_of(rated: Bool) -> ReleaseData:
-    """Release data in which every rating is 4 stars (rated: bool, users × items)."""
+    """Return release data in which every rating is 4 stars (rated: bool, users × items)."""
     return release_data(np.where(rated, 4, 0), sweeps=2)
 
 
 def test_items_with_the_same_audience_have_the_same_vector() -> None:
-    """Items of two disjoint audiences are orthogonal; unrated items have zero vectors."""
+    """Items of two disjoint audiences are orthogonal, and unrated items have zero vectors."""
     rated = np.zeros((60, 23), dtype=np.bool_)
     rated[:30, :10] = True
     rated[30:, 10:20] = True
@@ -31,7 +31,7 @@ def test_items_with_the_same_audience_have_the_same_vector() -> None:
 
 @pytest.mark.parametrize("shape", [(200, 60), (60, 200), (5, 4)])
 def test_vectors_have_unit_length_and_are_reproducible(shape: tuple[int, int]) -> None:
-    """So that products are cosines, and the same data give the same release."""
+    """Products are therefore cosines, and the same data gives the same release."""
     rated = np.random.default_rng(0).random(shape) < 0.3
     rated[0] = True
     rated[:, -1] = False
@@ -44,5 +44,5 @@ def test_vectors_have_unit_length_and_are_reproducible(shape: tuple[int, int]) -
 
 
 def test_a_single_item_has_a_zero_vector() -> None:
-    """Data too small for a decomposition give zeros rather than an error."""
+    """Data too small for a decomposition gives zeros rather than an error."""
     assert not item_vectors(data_of(np.ones((3, 1), dtype=np.bool_))).any()

@@ -1,4 +1,4 @@
-"""Ranking metrics against hand-computed values and plain loops."""
+"""Ranking metrics, compared with hand-computed values and plain loops."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ RELEVANT_STARS = 4.0
 
 
 def interactions(rows: list[tuple[int, int, float]]) -> Interactions:
-    """Ratings of (user, item, stars)."""
+    """Return ratings given as (user, item, stars)."""
     return Interactions(
         np.array([row[0] for row in rows], dtype=np.int32),
         np.array([row[1] for row in rows], dtype=np.int32),
@@ -28,7 +28,7 @@ def interactions(rows: list[tuple[int, int, float]]) -> Interactions:
 
 
 def matrix(rows: list[tuple[int, int, float]], users: int, items: int) -> RatingsMatrix:
-    """Training ratings of (user, item, stars)."""
+    """Return training ratings given as (user, item, stars)."""
     part = interactions(rows)
     return RatingsMatrix.of(part.users, part.items, part.ratings, users, items)
 
@@ -53,13 +53,13 @@ def test_metrics_match_hand_computed_values() -> None:
 
 
 def test_a_test_rating_among_the_training_ratings_is_refused() -> None:
-    """A leak is an error; it does not silently remove a relevant item."""
+    """A leak is an error rather than the silent loss of a relevant item."""
     with pytest.raises(ValueError, match="among the training ratings"):
         RankingTask.of(matrix([(0, 0, 5)], 1, 3), interactions([(0, 0, 5)]), RELEVANT_STARS)
 
 
 def test_a_score_of_nan_is_refused() -> None:
-    """A model that diverged gets an error instead of metrics."""
+    """A model that diverged causes an error instead of metrics."""
     task = RankingTask.of(matrix([(0, 0, 5)], 1, 3), interactions([(0, 1, 5)]), RELEVANT_STARS)
     scores = np.array([[np.nan, 1, np.nan]], dtype=np.float32)
     with pytest.raises(ValueError, match="not a number"):
@@ -67,7 +67,7 @@ def test_a_score_of_nan_is_refused() -> None:
 
 
 def test_metrics_are_zero_without_relevant_items() -> None:
-    """If no test rating is relevant there are no users, and no division by zero."""
+    """Without relevant test ratings there are no users, and nothing is divided by zero."""
     task = RankingTask.of(matrix([(0, 0, 5)], 1, 3), interactions([(0, 1, 1)]), RELEVANT_STARS)
     found = ranking_metrics(task, lambda users: np.zeros((len(users), 3), np.float32), 2)
     assert (found.users, found.ndcg, found.recall) == (0, 0.0, 0.0)
@@ -76,7 +76,7 @@ def test_metrics_are_zero_without_relevant_items() -> None:
 def brute_force(
     train: RatingsMatrix, test: Interactions, scores: Float64, k: int, recall_k: int
 ) -> tuple[list[tuple[float, float, float, float]], set[int]]:
-    """NDCG, recall, reciprocal rank and average precision by user, and all items in a top k."""
+    """Return NDCG, recall, reciprocal rank and average precision by user, and all top-k items."""
     rows, recommended = [], set()
     for user in range(train.user_count):
         relevant = {
@@ -110,7 +110,7 @@ def brute_force(
 def test_metrics_match_plain_loops(
     block_cells: int, seed: int, k: int, recall_k: int, levels: int
 ) -> None:
-    """For any block size, with ties, and with lists longer than the catalogue."""
+    """Metrics agree for any block size, with ties, and with lists longer than the catalogue."""
     random = np.random.default_rng(seed)
     users, items = int(random.integers(1, 9)), int(random.integers(2, 11))
     kinds = random.integers(0, 3, (users, items))  # unrated, training, test

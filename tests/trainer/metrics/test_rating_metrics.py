@@ -1,4 +1,4 @@
-"""Rating metrics against hand-computed values and plain loops."""
+"""Rating metrics, compared with hand-computed values and plain loops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HALF_STARS = RatingScale(0.5, 5.0, 0.5)
 
 
 def test_errors_match_hand_computed_values() -> None:
-    """MSE is (1 + 4 + 0) / 3, MAE is (1 + 2 + 0) / 3."""
+    """MSE is (1 + 4 + 0) / 3, and MAE is (1 + 2 + 0) / 3."""
     predictions = np.array([3, 2, 5], dtype=np.float32)
     found = rating_metrics(predictions, np.array([4, 4, 5], dtype=np.float32), WHOLE_STARS)
     assert found.mse == pytest.approx(5 / 3)
@@ -48,7 +48,7 @@ def test_errors_match_a_plain_loop(rows: list[tuple[float, int]]) -> None:
 
 
 def test_a_prediction_of_nan_is_refused() -> None:
-    """A model that diverged gets an error instead of metrics."""
+    """A model that diverged causes an error instead of metrics."""
     stars = np.array([4, np.nan], dtype=np.float32)
     with pytest.raises(ValueError, match="not a number"):
         rating_metrics(stars, np.ones(2, dtype=np.float32), WHOLE_STARS)

@@ -24,18 +24,18 @@ from toy.ratings import release_data
 
 @pytest.fixture
 def data() -> ReleaseData:
-    """Three users and four items; item 1 is rated most, item 3 never."""
+    """Three users and four items; item 1 has the most ratings, and item 3 none."""
     stars = np.array([[5, 4, 0, 0], [0, 2, 3, 0], [0, 3, 0, 0]])
     return release_data(stars, damping=2.0, sweeps=5)
 
 
 def load_biases(folder: Path, data: ReleaseData) -> Scorer:
-    """Loads what the bias baseline saved."""
+    """Load a saved bias baseline."""
     return BaselineScorer(Baseline.load(folder, data.matrix.item_count))
 
 
 def load_popularity(folder: Path, data: ReleaseData) -> Scorer:
-    """Loads what a popularity model saved."""
+    """Load a saved popularity model."""
     return PopularityScorer(
         load_array(folder / "scores.npy", np.float32, (data.matrix.item_count,))
     )
@@ -44,7 +44,7 @@ def load_popularity(folder: Path, data: ReleaseData) -> Scorer:
 @pytest.mark.parametrize(
     ("kind", "load"), [(BiasBaseline, load_biases), (MostPopular, load_popularity)]
 )
-def test_what_is_saved_scores_as_before(
+def test_a_saved_baseline_has_the_same_scores(
     kind: type[BiasBaseline] | type[MostPopular],
     load: LoadScorer,
     data: ReleaseData,
@@ -72,7 +72,7 @@ def test_what_is_saved_scores_as_before(
 
 
 def test_the_most_rated_item_is_recommended_first(data: ReleaseData) -> None:
-    """Popularity is the number of ratings, the same for every user."""
+    """Popularity is the number of ratings, and is the same for every user."""
     model = MostPopular()
     model.fit(Training(data))
     scores = model.scorer.score(data.matrix.profiles([0, 1]))

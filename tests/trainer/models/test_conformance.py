@@ -33,7 +33,7 @@ RegisteredModel = ConfiguredModel[ModelConfig]
 
 USERS, ITEMS = 40, 30
 SCORERS = {"cf": CF_SCORERS, "inference": INFERENCE_SCORERS}
-# The rounding errors of TensorFlow depend on the shapes of a batch.
+# TensorFlow's rounding errors depend on the shape of a batch.
 ERROR = {"cf": 1e-5, "inference": 2e-3}
 
 
@@ -55,7 +55,7 @@ def parts() -> tuple[ReleaseData, Interactions]:
 
 
 def small(model_class: type[RegisteredModel]) -> RegisteredModel:
-    """An unfitted model that is fast to fit."""
+    """Return an unfitted model that is fast to fit."""
     if model_class.config_type is BayesianMFConfig:
         return model_class(BayesianMFConfig(factors=2, sweeps=12, burn_in=4, samples=6))
     model = model_class()
@@ -72,7 +72,7 @@ def model(
     return fitted
 
 
-def test_every_model_has_a_service() -> None:
+def test_every_model_can_be_loaded_by_a_service() -> None:
     """The services load exactly the registered models."""
     for backend, scorers in SCORERS.items():
         assert list(scorers) == [kind.name for kind in MODELS if kind.backend == backend]
@@ -105,7 +105,7 @@ def test_search_spaces_are_within_the_ranges(model_class: type[RegisteredModel])
 
 
 def test_an_unfitted_model_has_no_scorer(model: RegisteredModel, tmp_path: Path) -> None:
-    """The scorer of an unfitted model raises an error that says so; it cannot be saved either."""
+    """The error says that the model has not been fitted, and the model cannot be saved either."""
     unfitted = type(model)()
     with pytest.raises(RuntimeError, match="not fitted"):
         _ = unfitted.scorer
@@ -115,7 +115,7 @@ def test_an_unfitted_model_has_no_scorer(model: RegisteredModel, tmp_path: Path)
 
 
 def test_the_model_and_its_scorer_agree_on_the_meaning_of_scores(model: RegisteredModel) -> None:
-    """A model says whether it is a ranker before it is fitted, because its data may not suit it."""
+    """A model declares whether it is a ranker before it is fitted, as its data may not suit it."""
     assert type(model).output is model.scorer.output
 
 
@@ -132,11 +132,11 @@ def test_scores_of_known_users_are_finite(
 def test_a_visitor_with_a_users_ratings_gets_the_users_scores(
     model: RegisteredModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """The fold-in of the same ratings, in the same order, gives the scores of the known user."""
+    """Folding in the same ratings in the same order gives the scores of the known user."""
     matrix = parts[0].matrix
     for user in range(0, USERS - 1, 9):
         known = matrix.profiles([user])
-        # Oldest first; the ratings of a visitor are given one after another.
+        # Oldest first, because a visitor's ratings count as given one after another.
         order = np.argsort(-known.later_counts, kind="stable")
         visitor = matrix.profile(-1, known.items[order], known.ratings[order])
         np.testing.assert_allclose(
@@ -147,7 +147,7 @@ def test_a_visitor_with_a_users_ratings_gets_the_users_scores(
 def test_without_ratings_a_visitor_and_a_known_user_get_the_same_scores(
     model: RegisteredModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """A rating predictor answers about μ + b_i, a ranker 0."""
+    """A rating predictor gives about μ + b_i, and a ranker gives 0."""
     data = parts[0]
     visitor = data.matrix.profile(-1, np.empty(0, np.int32), np.empty(0, np.float32))
     both = join_profiles([visitor, data.matrix.profiles([USERS - 1])])
@@ -159,10 +159,10 @@ def test_without_ratings_a_visitor_and_a_known_user_get_the_same_scores(
         assert np.abs(scores[0] - data.baseline.score(visitor)[0]).mean() < 0.5
 
 
-def test_a_few_items_score_as_in_the_whole_catalogue(
+def test_scoring_a_few_items_equals_scoring_all(
     model: RegisteredModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """Whether all users get the same items or each its own, and whether one user or many ask."""
+    """Items may be the same or different for each user, and users one or many."""
     matrix = parts[0].matrix
     visitors = [
         matrix.profile(-1, known.items[::2], known.ratings[::2])
@@ -181,10 +181,10 @@ def test_a_few_items_score_as_in_the_whole_catalogue(
         np.testing.assert_allclose(model.scorer.score(visitor)[0], whole[place], atol=error)
 
 
-def test_the_service_scores_as_the_trainer(
+def test_the_service_has_the_scores_of_the_trainer(
     model: RegisteredModel, parts: tuple[ReleaseData, Interactions], tmp_path: Path
 ) -> None:
-    """A saved model, loaded by its service, gives the same scores and similarities."""
+    """A saved model that is loaded by its service gives the same scores and similarities."""
     data = parts[0]
     model.save(tmp_path / "saved")
     served = SCORERS[model.backend][model.name](tmp_path / "saved", data)
@@ -204,7 +204,7 @@ def test_the_service_scores_as_the_trainer(
 
 
 def test_a_refit_keeps_the_configuration(model: RegisteredModel) -> None:
-    """The model for the refit is unfitted and has the configuration that the fit chose."""
+    """The model for the refit is unfitted, and has the configuration that the fit chose."""
     again = model.for_refit()
     assert type(again) is type(model)
     assert again.parameters == model.parameters
@@ -213,7 +213,7 @@ def test_a_refit_keeps_the_configuration(model: RegisteredModel) -> None:
 
 
 def test_parameters_can_be_recorded(model: RegisteredModel) -> None:
-    """The manifest holds the parameters as JSON."""
+    """The manifest contains the parameters as JSON."""
     recorded = json.loads(json.dumps(model.parameters))
     assert list(recorded) == list(model.parameters)
 

@@ -1,4 +1,4 @@
-"""Models with more ratings than an int32 can number, at a seam that stands for the limit."""
+"""Models with more ratings than int32 positions, simulated with a lower limit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from toy.ratings import release_data
 
 
 def scores_of(name: str, data: ReleaseData) -> Float32:
-    """Fits a model, and scores all items for known users and a visitor."""
+    """Fit a model, and score all items for known users and a visitor."""
     model = MODELS_BY_NAME[name]()
     if isinstance(model, TensorFlowModel):
         model = model.with_epochs(1)
@@ -31,7 +31,7 @@ def scores_of(name: str, data: ReleaseData) -> Float32:
 def test_positions_of_64_bits_give_the_same_scores(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Training and scoring do not depend on how wide the positions of ratings are."""
+    """Training and scoring do not depend on the width of the positions of ratings."""
     rng = np.random.default_rng(3)
     stars = np.where(rng.random((30, 12)) < 0.6, rng.integers(1, 6, (30, 12)), 0)
     data = release_data(stars)
@@ -41,7 +41,7 @@ def test_positions_of_64_bits_give_the_same_scores(
     np.testing.assert_array_equal(scores_of(name, data), expected)
 
 
-def test_more_rows_than_an_int32_can_number_are_refused() -> None:
-    """MF names the users and items that its table of factors cannot hold."""
+def test_more_rows_than_int32_indexes_are_refused() -> None:
+    """MF reports the numbers of users and items that its table of factors cannot hold."""
     with pytest.raises(ValueError, match="1,500,000,000 users and 1,000,000,000 items"):
         FactorNetwork(1_500_000_000, 1_000_000_000, 3.5, MFConfig())

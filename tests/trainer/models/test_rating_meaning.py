@@ -1,7 +1,7 @@
-"""What ratings mean to the whole set of models, on the sample and on MovieLens 100K.
+"""The effect of ratings on all models together, on the sample and on MovieLens 100K.
 
-The ranking is the blend of EASE and iALS with equal shares, which are what the learned ensemble
-ranks MovieLens 100K by. Predicted stars are those of item CF and Bayesian MF.
+The ranking is a blend of EASE and iALS with equal shares, the models with which the learned
+ensemble ranks MovieLens 100K. Predicted stars are those of item CF and Bayesian MF.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from marquee_trainer.training.preparation import release_data
 
 TOP = 10
 VISITORS = 20
-POPULAR = 200  # the most rated items, of which visitors rate some
+POPULAR = 200  # The number of most-rated items from which visitors rate some.
 
 
 def similarities(scorer: Scorer, item: int) -> Float32:
@@ -45,7 +45,7 @@ class Fitted:
 
     Attributes:
         data: The ratings.
-        item_cf: Item CF, which says which items are neighbours.
+        item_cf: Item CF, which determines the neighbours of items.
         predictors: The rating predictors.
         rankers: The rankers, with their weights in the blend.
     """
@@ -56,7 +56,7 @@ class Fitted:
     rankers: tuple[tuple[Scorer, float], ...]
 
     def blend(self, profile: Profiles) -> Float64:
-        """The ranking scores for a profile (float64, items); rated items score −∞."""
+        """Return the ranking scores for a profile (float64, items); rated items score −∞."""
         total = np.zeros(self.data.matrix.item_count)
         for scorer, weight in self.rankers:
             total += weight * scorer.score(profile)[0]
@@ -64,20 +64,20 @@ class Fitted:
         return total
 
     def best(self, profile: Profiles) -> set[int]:
-        """The top 10 for a profile."""
+        """Return the top 10 for a profile."""
         return set(np.argsort(-self.blend(profile), kind="stable")[:TOP].tolist())
 
     def visitor(self, items: Int32, stars: float) -> Profiles:
-        """A visitor who gives the same stars to all items."""
+        """Return a visitor who gives the same stars to all items."""
         return self.data.matrix.profile(-1, items, np.full(len(items), stars, np.float32))
 
     def popular(self) -> Int32:
-        """The items from the most to the least often rated."""
+        """Return the items from the most to the least often rated."""
         order = np.argsort(-self.data.matrix.item_counts, kind="stable")
         return order.astype(np.int32)
 
     def nearest(self, item: int, count: int) -> Int32:
-        """The items most similar to an item in the first ranker."""
+        """Return the items most similar to an item in the first ranker."""
         row = similarities(self.rankers[0][0], item)
         row[item] = -np.inf
         return np.argsort(-row, kind="stable")[:count].astype(np.int32)
@@ -85,7 +85,7 @@ class Fitted:
 
 @pytest.fixture(scope="module", params=["sample", "ml-100k"])
 def fitted(request: pytest.FixtureRequest) -> Fitted:
-    """The models, fitted on each data set with the hyperparameters that suit it."""
+    """The models, fitted on each data set with suitable hyperparameters."""
     if request.param == "ml-100k":
         folder = REAL_DATA / "ml-100k"
         if not folder.is_dir():
@@ -107,9 +107,9 @@ def fitted(request: pytest.FixtureRequest) -> Fitted:
 
 
 def test_a_higher_rating_never_lowers_its_neighbours_on_average(fitted: Fitted) -> None:
-    """One rating is raised star by star; its nearest neighbours' predicted stars rise with it.
+    """One rating is raised star by star, and the predicted stars of its nearest neighbours rise.
 
-    The neighbours are the five nearest by item CF. The users are known ones with a fresh rating.
+    The neighbours are the five nearest by item CF. The users are known users with a new rating.
     """
     random = np.random.default_rng(0)
     users = random.choice(fitted.data.matrix.user_count, VISITORS, replace=False)
@@ -136,7 +136,7 @@ def test_a_higher_rating_never_lowers_its_neighbours_on_average(fitted: Fitted) 
 
 
 def test_one_star_and_five_stars_give_different_lists(fitted: Fitted) -> None:
-    """Turning a visitor's five ratings from 5 stars to 1 changes at least half of the top 10."""
+    """Changing a visitor's five ratings from 5 stars to 1 changes at least half of the top 10."""
     random = np.random.default_rng(1)
     for _ in range(VISITORS):
         items = random.choice(fitted.popular()[:POPULAR], 5, replace=False).astype(np.int32)
@@ -144,8 +144,8 @@ def test_one_star_and_five_stars_give_different_lists(fitted: Fitted) -> None:
         assert len(liked - disliked) >= TOP / 2
 
 
-def test_dislikes_alone_give_popular_items_that_are_unlike_them(fitted: Fitted) -> None:
-    """The list for 1-star ratings alone is less similar to them than the most popular items are.
+def test_only_dislikes_give_popular_items_that_are_dissimilar(fitted: Fitted) -> None:
+    """The list for 1-star ratings is less similar to them than the most popular items are.
 
     A visitor dislikes an item and the four most similar ones. Similarity is the mean over all pairs
     of a rated and a listed item, by the first ranker and by item CF. The list is popular: its items
@@ -169,9 +169,9 @@ def test_dislikes_alone_give_popular_items_that_are_unlike_them(fitted: Fitted) 
 
 
 def test_a_dislike_moves_similar_items_down(fitted: Fitted) -> None:
-    """Known users rate their first recommendation: 1 star lowers its like, 5 stars raise it.
+    """If known users rate their first recommendation, 1 star lowers similar items and 5 raise them.
 
-    After 1 star, no more of the five most similar items are in the top 10 than before.
+    After 1 star, the top 10 has no more of the five most similar items than before.
     """
     random = np.random.default_rng(3)
     users = random.choice(fitted.data.matrix.user_count, 2 * VISITORS, replace=False)

@@ -1,4 +1,4 @@
-"""Publishing: what the manifest records, and whose first pages are precomputed."""
+"""Publishing: the content of the manifest, and whose first pages are precomputed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pages(small_dataset: RatingsDataset, small_trained: TrainingResult) -> Preco
 def precompute(
     dataset: RatingsDataset, trained: TrainingResult, config: PrecomputeConfig
 ) -> PrecomputedPages:
-    """Precomputes pages with all models and baselines."""
+    """Precompute pages with all models and baselines."""
     return precompute_pages(
         trained.data,
         dataset.catalogue.items,
@@ -50,14 +50,14 @@ def precompute(
 def test_the_most_active_users_have_a_page(
     pages: PrecomputedPages, small_trained: TrainingResult
 ) -> None:
-    """As many users as configured, and none of them has fewer ratings than a user without."""
+    """As many users as configured have a page, and no other user has more ratings."""
     counts = np.diff(small_trained.data.matrix.indptr)
     has_page = np.array([bool(pages.get(user)) for user in range(len(counts))])
     assert has_page.sum() == USERS
     assert counts[has_page].min() >= counts[~has_page].max()
 
 
-def test_a_page_ranks_unseen_items_by_the_ensemble(
+def test_a_page_ranks_unseen_items_with_the_ensemble(
     pages: PrecomputedPages, small_dataset: RatingsDataset, small_trained: TrainingResult
 ) -> None:
     """The items and scores are those of the ranking blend, best first."""
@@ -80,7 +80,7 @@ def test_a_page_ranks_unseen_items_by_the_ensemble(
 def test_large_catalogues_have_no_precomputed_pages(
     small_dataset: RatingsDataset, small_trained: TrainingResult
 ) -> None:
-    """The gateway retrieves candidates from those, so its own answers would differ."""
+    """In large catalogues the gateway retrieves candidates, so its own answers would differ."""
     found = precompute(small_dataset, small_trained, PrecomputeConfig(max_items=10))
     assert not len(found.answers)
 
@@ -88,7 +88,7 @@ def test_large_catalogues_have_no_precomputed_pages(
 def test_the_manifest_records_data_protocol_and_metrics(
     small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult, tmp_path: Path
 ) -> None:
-    """What was trained on, how it was evaluated, and the metrics of every model."""
+    """It records the training data, the evaluation protocol and the metrics of every model."""
     store = ReleaseStore(str(tmp_path))
     manifest = publish_trained(
         store,

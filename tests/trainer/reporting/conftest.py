@@ -1,4 +1,4 @@
-"""A report of a small evaluation, with every section."""
+"""A report of a small evaluation with every section."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The report in a browser: nothing runs off the page, and no labels overlap.
+"""The report in a browser: nothing overflows the page, and no labels overlap.
 
-`make browser` installs the browser that these tests need, and runs them.
+`make browser` installs the browser that these tests need and runs them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ pytestmark = [
 
 
 def views(page: Path, dark: bool = False) -> list[View]:
-    """The page at all widths."""
+    """Return the page at all widths."""
     assert CHROMIUM is not None
     return render_page(CHROMIUM, page, WIDTHS, dark)
 
 
 def test_the_report_fits_every_screen(report: Path) -> None:
-    """At the width of a phone, a tablet and a wide screen; tables scroll in boxes of their own."""
+    """It fits phones, tablets and wide screens, and tables scroll in separate boxes."""
     found = views(report)
     assert [view.width for view in found] == list(WIDTHS)
     for view in found:
@@ -41,14 +41,14 @@ def test_the_report_fits_every_screen(report: Path) -> None:
 
 
 def test_the_report_follows_the_colour_scheme(report: Path) -> None:
-    """It is dark for those who prefer that, and otherwise light."""
+    """The page is dark for users who prefer that, and otherwise light."""
     light, dark = views(report), views(report, dark=True)
     assert {view.background for view in light} == {"rgb(255, 255, 255)"}
     assert {view.background for view in dark} == {"rgb(20, 23, 27)"}
 
 
-def test_what_does_not_fit_is_found(tmp_path: Path) -> None:
-    """The measurement sees a wide element, overlapping labels and a label that is cut off."""
+def test_elements_that_do_not_fit_are_detected(tmp_path: Path) -> None:
+    """The measurement detects a wide element, overlapping labels and a truncated label."""
     page = tmp_path / "page.html"
     page.write_text(
         "<!doctype html><body><div style='width:500px'>wide</div>"

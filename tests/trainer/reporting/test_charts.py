@@ -1,4 +1,4 @@
-"""Charts: labels that can be read, and numbers for those who cannot see them."""
+"""Charts: readable labels, and numbers for readers who cannot see the chart."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ values = st.floats(-1e4, 1e4, allow_nan=False).map(lambda value: round(value, 3)
 
 
 def places(svg: str, tag: str, *attributes: str) -> list[list[float]]:
-    """The attributes of all elements with a tag."""
+    """Return the attributes of all elements with a tag."""
     root = ElementTree.fromstring(svg)  # noqa: S314 - written by us
     return [
         [float(element.attrib[name]) for name in attributes]
@@ -28,7 +28,7 @@ def places(svg: str, tag: str, *attributes: str) -> list[list[float]]:
 
 @given(st.lists(values, min_size=1, max_size=8))
 def test_bars_are_proportional_to_their_values(heights: list[float]) -> None:
-    """Also negative ones, which start at the same line, and none leaves the chart."""
+    """Negative bars start at the same line, and none leaves the chart."""
     groups = {f"model {place}": (value,) for place, value in enumerate(heights)}
     chart = bars("b", "Bars", "unit", groups)
     found = places(chart.svg, "rect", "x", "width")
@@ -43,8 +43,8 @@ def test_bars_are_proportional_to_their_values(heights: list[float]) -> None:
 
 
 @given(values, values, st.booleans())
-def test_ticks_are_on_the_axis_and_apart(one: float, other: float, is_log: bool) -> None:
-    """Whatever the range, there is a label, and no two of them overlap."""
+def test_ticks_are_on_the_axis_and_do_not_overlap(one: float, other: float, is_log: bool) -> None:
+    """For any range there is a label, and no two labels overlap."""
     low, high = sorted((abs(one), abs(other)) if is_log else (one, other))
     scale = Scale(low, high if high > low + 1e-3 else low + 1.0, 20, WIDTH, is_log)
     ticks = scale.ticks(lambda value: f"{value:g}")
@@ -55,14 +55,14 @@ def test_ticks_are_on_the_axis_and_apart(one: float, other: float, is_log: bool)
         assert scale(after) - scale(before) >= needed
 
 
-def test_a_scale_of_equal_values_has_a_width() -> None:
+def test_a_scale_of_equal_values_is_not_empty() -> None:
     """A model that predicts a constant is drawn in the middle."""
     scale = spanning([3.0, 3.0], 0, 100)
     assert scale(3.0) == pytest.approx(50)
 
 
 def test_intervals_are_drawn_and_listed() -> None:
-    """The text of a bar, and the table, name both ends."""
+    """The label of a bar and the table both show the ends of the interval."""
     chart = bars(
         "b", "Bars", "NDCG@10", {"ease": (0.39,)}, intervals={"ease": Interval(0.39, 0.37, 0.41)}
     )
@@ -72,7 +72,7 @@ def test_intervals_are_drawn_and_listed() -> None:
 
 
 def test_curves_are_listed_by_x() -> None:
-    """A row for each x, a column for each curve, empty where a curve has no point."""
+    """The table has a row per x, a column per curve, and empty cells for missing points."""
     series = {"a": Series([(1.0, 0.5), (2.0, 0.4)], 1), "b": Series([(2.0, 0.3)])}
     chart = curves("c", "Curves", ("epoch", "MSE"), series, mark=(2.0, "the best"))
     assert chart.headers == ["epoch", "a", "b"]
@@ -82,7 +82,7 @@ def test_curves_are_listed_by_x() -> None:
 
 
 def test_the_area_of_a_bubble_grows_with_its_count() -> None:
-    """More ratings, a larger circle."""
+    """A larger number of ratings has a larger circle."""
     chart = bubbles("d", "Bubbles", ("x", "y"), [(1.0, 1.1, 10), (2.0, 1.9, 1000)], "ratings")
     small, large = (radius for (radius,) in places(chart.svg, "circle", "r"))
     assert small < large

@@ -1,4 +1,4 @@
-"""The report: one self-contained page, with a section for each study that was made."""
+"""The report: one self-contained page with a section for each study."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ CHARTS = {
 
 
 class Page(html.parser.HTMLParser):
-    """What a test asks of a page: its links, ids, charts and text."""
+    """The parts of a page that tests examine: links, ids, charts and text."""
 
     def __init__(self, text: str) -> None:
-        """Reads a page."""
+        """Parse a page."""
         super().__init__()
         self.links: list[str] = []
         self.ids: list[str] = []
@@ -42,18 +42,18 @@ class Page(html.parser.HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Gathers the tag, its id and what it links to."""
+        """Collect the tag, its id and what it links to."""
         self.tags.append(tag)
         self.links += [value or "" for name, value in attrs if name in ("src", "href")]
         self.ids += [value or "" for name, value in attrs if name == "id"]
 
     def handle_data(self, data: str) -> None:
-        """Gathers the text."""
+        """Collect the text."""
         self.words += data
 
 
-def test_the_report_stands_alone(report: Path) -> None:
-    """It links to nothing but its own sections, and is small enough to send by mail."""
+def test_the_report_is_self_contained(report: Path) -> None:
+    """The page links only to its own sections, and is small enough to send by mail."""
     text = report.read_text()
     page = Page(text)
     assert page.links
@@ -64,8 +64,8 @@ def test_the_report_stands_alone(report: Path) -> None:
     assert report.stat().st_size < 2 * MEGABYTE
 
 
-def test_each_chart_is_a_file_of_its_own(report: Path) -> None:
-    """Every chart has a title, a description and its numbers; its file is well-formed SVG."""
+def test_each_chart_is_a_separate_file(report: Path) -> None:
+    """Every chart has a title, a description and its numbers, and its file is well-formed SVG."""
     files = {path.stem: path for path in report.parent.glob("*.svg")}
     assert set(files) == CHARTS
     for path in files.values():
@@ -77,10 +77,10 @@ def test_each_chart_is_a_file_of_its_own(report: Path) -> None:
     assert page.tags.count("details") == len(CHARTS)
 
 
-def test_the_summary_says_what_is_best_and_what_to_do(
+def test_the_summary_has_the_main_results(
     report: Path, small_trained: TrainingResult, small_dataset: RatingsDataset
 ) -> None:
-    """It comes before all sections, with the gain of the ensemble and its interval."""
+    """The summary comes first, with the gain of the ensemble and its interval."""
     text = Page(report.read_text()).words
     summary = text[: text.index("Means over")]
     metrics = small_trained.evaluation.metrics
@@ -97,19 +97,19 @@ def test_the_summary_says_what_is_best_and_what_to_do(
 
 
 def test_each_study_has_a_section(report: Path, small_trained: TrainingResult) -> None:
-    """Every model is in the tables, and the studies that were made are shown."""
+    """Every model is in the tables, and all studies are shown."""
     text = Page(report.read_text()).words
     own = small_trained.evaluation.metrics[ENSEMBLE]["test_mse"]
     change = f"{0.5 / own - 1:+.2%}".replace("-", "−")
-    # 0.9 folded in against 0.75 retrained.
+    # 0.9 folded in, compared with 0.75 retrained.
     shown = ("user_cf", f"{own:.4f}", "0.7071", change, "audience_dropout", "12 users", "+20.00%")
     for words in shown:
         assert words in text
     assert f"took {small_trained.seconds['item_cf']:.1f} s for items" in text
 
 
-def test_a_search_on_other_data_is_not_described() -> None:
-    """Only its result is shown; the losses and the split there say nothing about this data."""
+def test_details_of_a_search_on_other_data_are_omitted() -> None:
+    """Only its result is shown, since its losses and split do not apply to this data."""
     record = SearchRecord({"rank": 8.0}, 12, 0.91, 0.85)
     searches = Searches("MovieLens 100K, random 80/20", "fingerprint", {"mf": record})
     own, other = search_section(searches, True), search_section(searches, False)
@@ -121,7 +121,7 @@ def test_a_search_on_other_data_is_not_described() -> None:
 def test_a_report_without_rating_predictors(
     small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult, tmp_path: Path
 ) -> None:
-    """Rankers alone, as for implicit feedback, have no errors of predicted stars."""
+    """Rankers, as for implicit feedback, have no errors of predicted stars."""
     rankers = [model for model in small_trained.models if model.scorer.output is not Output.STARS]
     assert rankers
     evaluation = replace(
@@ -144,10 +144,10 @@ def test_a_report_without_rating_predictors(
     assert {path.stem for path in tmp_path.glob("*.svg")} == {"ranking"}
 
 
-def test_names_cannot_break_the_page(
+def test_names_are_escaped(
     small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult, tmp_path: Path
 ) -> None:
-    """The name of a data set may hold any character."""
+    """The name of a data set may contain any character."""
     dataset = replace(small_dataset, source="<script>alert('&')</script>")
     page = write_evaluation_report(tmp_path, dataset, small_split, small_trained, CONFIG)
     assert Page(page.read_text()).tags.count("script") == 1
@@ -157,7 +157,7 @@ def test_names_cannot_break_the_page(
 def test_the_ablation_learns_a_blend_without_each_rating_predictor(
     small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult
 ) -> None:
-    """The full blend has the ensemble's test MSE; rankers are not part of the rating blend."""
+    """The full blend has the test MSE of the ensemble, and rankers are not in the rating blend."""
     measured = ablation(
         small_trained.validation,
         small_trained.evaluation.predictions,

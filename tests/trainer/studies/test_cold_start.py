@@ -1,4 +1,4 @@
-"""Cold start: users who were held out of training are folded in from some of their ratings."""
+"""Cold start: users held out of training are folded in from some of their ratings."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CONFIG = TrainingConfig()
 
 
 def train_quickly(dataset: RatingsDataset, split: Split) -> TrainingResult:
-    """Trains models without epochs."""
+    """Train models with zero epochs."""
     return train(dataset, split, (UserCF, ItemCF, EASE), CONFIG, Progress())
 
 
 def test_more_given_ratings_make_better_predictions(small_dataset: RatingsDataset) -> None:
-    """The ensemble's error falls, and with 10 ratings it is close to that after retraining."""
+    """The error of the ensemble falls, and with 10 ratings it is close to that of retraining."""
     found = cold_start(
         small_dataset,
         small_dataset.file_order,
@@ -42,7 +42,7 @@ def test_more_given_ratings_make_better_predictions(small_dataset: RatingsDatase
     curve = found.mse[ENSEMBLE]
     assert curve[-1] < curve[0]
     assert curve[4] == pytest.approx(found.retrained_mse[ENSEMBLE], rel=0.05)
-    # Without ratings, both models fall back on the baseline of a user without ratings.
+    # Without ratings, both models fall back to the baseline of a user without ratings.
     assert found.mse["item_cf"][0] == pytest.approx(found.mse["user_cf"][0])
     with pytest.raises(RatingsError, match="no user has"):
         cold_start(
@@ -58,7 +58,7 @@ def test_more_given_ratings_make_better_predictions(small_dataset: RatingsDatase
 def test_visitors_without_ratings_are_ranked_by_the_gateways_baselines(
     small_dataset: RatingsDataset,
 ) -> None:
-    """As in the gateway, which calls no backend for them."""
+    """The gateway does the same, since it calls no backend for them."""
 
     def train_with_given_blends(dataset: RatingsDataset, split: Split) -> TrainingResult:
         trained = train_quickly(dataset, split)

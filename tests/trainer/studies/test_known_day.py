@@ -37,7 +37,7 @@ def dataset() -> RatingsDataset:
 
 
 def gain(dataset: RatingsDataset) -> dict[str, float]:
-    """The relative reduction of the test MSE when the day is known, by model."""
+    """Return the relative reduction of the test MSE when the day is known, by model."""
     split = random_split(dataset.file_order, 0.2, 0)
     config = TrainingConfig()
     trained = train(dataset, split, (ItemCF, lambda: BayesianMF(CHAIN)), config, Progress())
@@ -50,7 +50,7 @@ def gain(dataset: RatingsDataset) -> dict[str, float]:
 
 
 def test_effects_of_days_are_found(dataset: RatingsDataset) -> None:
-    """If each user's days are a star above or below the usual, the day explains much error."""
+    """If each user's days differ by a star from the mean, the day explains much of the error."""
     cells = dataset.users * 4 + (dataset.timestamps // DAY_S) % 40
     effects = np.random.default_rng(1).choice([-1.0, 1.0], int(cells.max()) + 1)
     with_effects = replace(
@@ -61,15 +61,15 @@ def test_effects_of_days_are_found(dataset: RatingsDataset) -> None:
     assert found[ENSEMBLE] > 0.15
 
 
-def test_days_without_effects_do_no_harm(dataset: RatingsDataset) -> None:
-    """The estimated effects are shrunk close to 0."""
+def test_days_without_effects_are_harmless(dataset: RatingsDataset) -> None:
+    """The estimated effects are shrunk to nearly 0."""
     found = gain(dataset)
     assert found[BayesianMF.name] > -0.05
     assert found[ENSEMBLE] > -0.05
 
 
 def test_ratings_without_timestamps_are_refused(dataset: RatingsDataset) -> None:
-    """Without times all ratings would seem to be of one day, and the figures would mean nothing."""
+    """Without times all ratings would appear to be of one day, making the figures meaningless."""
     undated = replace(dataset, has_timestamps=False)
     with pytest.raises(RatingsError, match="have no timestamps"):
         gain(undated)
@@ -78,7 +78,7 @@ def test_ratings_without_timestamps_are_refused(dataset: RatingsDataset) -> None
 def test_ratings_without_timestamps_are_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`marquee evaluate --with-day` does not train for minutes before it says so."""
+    """`marquee evaluate --with-day` reports the error before it trains."""
     monkeypatch.setattr(evaluate, "train_all", lambda *_: pytest.fail("training began"))
     file = tmp_path / "ratings.csv"
     rows = [f"{u},{i},{stars}\n" for u in "ab" for stars, i in enumerate("xyz", start=3)]
@@ -88,7 +88,7 @@ def test_ratings_without_timestamps_are_refused_before_training(
 
 
 def test_an_effect_is_drawn_around_its_posterior_mean() -> None:
-    """Mean Σ w e / (λ + Σ w) and variance 1 / (λ + Σ w) for rated cells; 0 for the others."""
+    """The mean is Σ w e / (λ + Σ w) and the variance 1 / (λ + Σ w); unrated cells have 0."""
     random = np.random.default_rng(0)
     effect = RandomEffect(np.array([0, 0, 2]), 3, random)
     residuals, precisions = np.array([1.0, 2.0, -1.0]), np.array([2.0, 1.0, 3.0])

@@ -1,4 +1,4 @@
-"""How well ratings of users without training ratings are predicted from item features."""
+"""Predictions for users without training ratings from item features."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CONFIG = TrainingConfig()
 
 @pytest.fixture(scope="module")
 def dataset() -> RatingsDataset:
-    """Users arrive in turn; ratings depend on the genre of the item; most items are rare."""
+    """Users arrive one after another, ratings depend on genres, and most items are rare."""
     random = np.random.default_rng(0)
     is_drama = np.arange(ITEMS) % 2 == 0
     users = np.repeat(np.arange(USERS), EACH)
@@ -47,7 +47,7 @@ def dataset() -> RatingsDataset:
 
 
 def test_item_features_improve_on_the_baseline_for_unknown_users(dataset: RatingsDataset) -> None:
-    """Genres help with rare items, and the oracle is never worse than the fit on validation."""
+    """Genres help with rare items, and the oracle is never worse than the validation fit."""
     split = temporal_split(dataset, dataset.file_order, 0.2)
     data = release_data(dataset, split.train, CONFIG.baseline)
     found = study_unknown_users(dataset, split, data, CONFIG)
@@ -57,7 +57,7 @@ def test_item_features_improve_on_the_baseline_for_unknown_users(dataset: Rating
     *others, genres = (found.validation_fitted[name] for name in FEATURE_SETS)
     assert genres < 0.97 * min(found.baseline, *others)
     assert all(found.oracle[name] <= found.validation_fitted[name] for name in FEATURE_SETS)
-    # The baseline equals the one in the services, which is μ + b_i for unknown users.
+    # The baseline equals that of the services, which is μ + b_i for unknown users.
     rows = split.test
     served = data.baseline.score(data.matrix.profiles(dataset.users[rows]))
     expected = served[np.arange(len(rows)), dataset.items[rows]]
@@ -67,7 +67,7 @@ def test_item_features_improve_on_the_baseline_for_unknown_users(dataset: Rating
 
 
 def test_a_catalogue_without_years_and_genres_adds_no_information(dataset: RatingsDataset) -> None:
-    """Feature sets with years and genres then do as well as the one with means and counts."""
+    """Feature sets with years and genres then perform like the one with means and counts."""
     plain = RatingsDataset.of(
         dataset.user_ids.ids(dataset.users),
         dataset.catalogue.items.ids(dataset.items),
@@ -88,7 +88,7 @@ def test_a_catalogue_without_years_and_genres_adds_no_information(dataset: Ratin
 def test_the_report_has_a_section_only_if_enough_users_are_unknown(
     dataset: RatingsDataset, tmp_path: Path
 ) -> None:
-    """Under a split by time it has a row for each feature set; under a random split none."""
+    """A split by time has a row for each feature set, and a random split has no section."""
     title = "Unknown users: what item features can predict"
     for split, shown in (
         (temporal_split(dataset, dataset.file_order, 0.2), True),

@@ -1,4 +1,4 @@
-"""A time budget leaves out models, or shortens them, and says so."""
+"""A time budget drops or shortens models, and reports it."""
 
 from __future__ import annotations
 
@@ -13,34 +13,24 @@ from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neural.mf import MF
 from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
 from marquee_trainer.training.budget import Budget
-
-
-class Clock:
-    """A clock that tests set."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        """The current time, in seconds."""
-        return self.now
+from toy.clock import Clock
 
 
 @pytest.fixture(scope="module")
 def matrix() -> RatingsMatrix:
-    """As many ratings as the costs were measured with, so that they hold as they are."""
+    """A matrix with as many ratings as costs were measured with, so that they apply unchanged."""
     users, items = np.divmod(np.arange(72_000, dtype=np.int32), 100)
     return RatingsMatrix.of(users, items, np.ones(72_000, np.float32), 720, 100)
 
 
 def total_cost(name: str) -> float:
-    """The estimated seconds of a model in a whole run: its fit and both refits."""
+    """Return the estimated seconds of a model in a whole run: its fit and both refits."""
     cost = COSTS[name].at(72_000)
     return cost.fit_s + 2.5 * cost.refit_s
 
 
 def test_every_registered_model_has_a_cost() -> None:
-    """And there is none of a model that does not exist."""
+    """No cost belongs to a model that does not exist."""
     assert set(COSTS) == set(MODELS_BY_NAME)
 
 
@@ -62,8 +52,8 @@ def test_the_most_useful_models_come_first() -> None:
     assert [model.name for model in budget.order(models)] == list(COSTS)
 
 
-def test_models_that_do_not_fit_are_left_out_by_name(matrix: RatingsMatrix) -> None:
-    """The note says what the model needs and what is left."""
+def test_models_that_exceed_the_budget_are_dropped_and_reported(matrix: RatingsMatrix) -> None:
+    """The note has the time that the model needs and the remaining time."""
     notes: list[str] = []
     budget = Budget(total_cost("ials"), notes.append, Clock())
     assert budget.admit(IALS(), matrix) is None
@@ -72,10 +62,10 @@ def test_models_that_do_not_fit_are_left_out_by_name(matrix: RatingsMatrix) -> N
     assert note.startswith("budget: ials is left out; it needs about")
 
 
-def test_a_model_with_epochs_is_shortened_if_a_good_part_of_them_fits(
+def test_a_model_with_epochs_is_shortened_if_enough_of_them_fit(
     matrix: RatingsMatrix,
 ) -> None:
-    """With half of the time it gets half of the epochs; with a tenth it is left out."""
+    """With half of the time it gets half of the epochs, and with a tenth it is dropped."""
     notes: list[str] = []
     full = MF()
     # A fifth of the budget is reserved for other work.
@@ -101,15 +91,15 @@ def test_elapsed_time_corrects_the_estimates(matrix: RatingsMatrix) -> None:
         assert bool(notes) is not is_admitted
 
 
-def test_a_slow_machine_admits_less_before_anything_was_measured(matrix: RatingsMatrix) -> None:
+def test_a_slow_machine_admits_fewer_models_from_the_start(matrix: RatingsMatrix) -> None:
     """The measured speed of the machine corrects the first estimate."""
     for slowdown, is_admitted in ((1.0, True), (3.0, False)):
         budget = Budget(2 * total_cost("ease") / 0.8, lambda _: None, Clock(), slowdown=slowdown)
         assert (budget.admit(EASE(), matrix) is not None) is is_admitted
 
 
-def test_time_that_the_refits_will_take_is_set_aside(matrix: RatingsMatrix) -> None:
-    """After a fit, what is left is less than the remaining time by its two refits."""
+def test_time_for_refits_is_reserved(matrix: RatingsMatrix) -> None:
+    """After a fit, the time for the two refits of the model is subtracted from what is left."""
     clock = Clock()
     budget = Budget(total_cost("bayesian_mf") * 1.05 / 0.8, lambda _: None, clock)
     model = budget.admit(MODELS_BY_NAME["bayesian_mf"](), matrix)

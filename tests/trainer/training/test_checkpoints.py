@@ -1,4 +1,4 @@
-"""An interrupted training resumes from the last finished model to the same result."""
+"""An interrupted training resumes from the last finished model with the same result."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from marquee_trainer.training.checkpoints import Checkpoints
 from marquee_trainer.training.config import BaselineConfig
 from marquee_trainer.training.preparation import interactions_of, release_data
 
-# Generous: a loaded machine takes long to import TensorFlow.
+# Generous, since importing TensorFlow takes long on a loaded machine.
 TIMEOUT_S = 300.0
-# Keeps every fit, and kills the process before the fit whose number is given, counted from 0.
+# Keeps every fit, and kills the process before the fit with the given number, counted from 0.
 TRAIN = """
 import os, signal, sys
 from marquee_trainer.commands import cli
@@ -52,10 +52,10 @@ def training(small_dataset: RatingsDataset) -> Training:
 
 
 @pytest.mark.parametrize("model_type", [EASE, IALS, DeepMF])
-def test_a_restored_model_is_the_fitted_one(
+def test_a_restored_model_equals_the_fitted_one(
     model_type: type[Model], training: Training, tmp_path: Path
 ) -> None:
-    """It scores the same, refits the same, and is saved the same."""
+    """A restored model has the same scores, refits and saved files."""
     fitted, restored = model_type(), model_type()
     notes: list[str] = []
     if fitted.max_epochs:
@@ -77,8 +77,8 @@ def test_a_restored_model_is_the_fitted_one(
     assert any((tmp_path / "again").iterdir())
 
 
-def test_only_a_fit_of_the_same_is_taken(training: Training, tmp_path: Path) -> None:
-    """Not one of other ratings, another seed, other hyperparameters or for another purpose."""
+def test_only_a_matching_fit_is_restored(training: Training, tmp_path: Path) -> None:
+    """Other ratings, seeds, hyperparameters and purposes do not match."""
     folder = tmp_path / "checkpoints"
     notes: list[str] = []
     Checkpoints(folder, False, 0.0).fit("fit", EASE(), training)
@@ -93,14 +93,14 @@ def test_only_a_fit_of_the_same_is_taken(training: Training, tmp_path: Path) -> 
     (folder / "fit-ease" / "state.json").write_text("{")
     resumed.fit("fit", EASE(), training)
     assert "damaged" in notes[1]
-    # Quick fits are not kept, and a run that does not resume removes what is there.
+    # Quick fits are not kept, and a run that does not resume removes existing checkpoints.
     fresh = Checkpoints(folder, False, 1e9)
     fresh.fit("fit", EASE(), training)
     assert not folder.exists()
 
 
 def run(kill_before: int, store: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Trains two models, and kills the process before one of their six fits; -1 for none."""
+    """Train two models, and kill the process before one of their six fits; -1 for none."""
     arguments = [
         *("--data=sample:users=150,items=100,ratings=6000", "--models=ease,ials"),
         *(f"--store={store}", "--no-promote", "--no-gate"),
@@ -117,7 +117,7 @@ def run(kill_before: int, store: Path, *options: str) -> subprocess.CompletedPro
 
 @pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_release(tmp_path: Path) -> None:
-    """Killed once before its last fit: every file of the release is the same to the bit."""
+    """After a kill before the last fit, every file of the release is bit-identical."""
     assert run(-1, tmp_path / "whole").returncode == 0
     killed = run(5, tmp_path / "killed")
     assert killed.returncode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""The evaluation's metrics depend on the ratings only, not on how they are stored."""
+"""The metrics of the evaluation depend only on the ratings, not on how they are stored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from marquee_trainer.training.train import train
 
 
 def write_files(dataset: RatingsDataset, split: Split, folder: Path, seed: int) -> None:
-    """Writes training and test ratings in GroupLens form, with the rows in random order."""
+    """Write training and test ratings in GroupLens format, with the rows in random order."""
     folder.mkdir()
     users = dataset.user_ids.ids(dataset.users)
     items = dataset.catalogue.items.ids(dataset.items)
@@ -35,7 +35,7 @@ def write_files(dataset: RatingsDataset, split: Split, folder: Path, seed: int) 
 def test_metrics_do_not_depend_on_the_order_of_rows(
     small_dataset: RatingsDataset, small_split: Split, tmp_path: Path
 ) -> None:
-    """The same ratings in a different row order give identical metrics, to the last digit."""
+    """The same ratings in a different order of rows give identical metrics to the last digit."""
     found = []
     for seed in (1, 2):
         write_files(small_dataset, small_split, tmp_path / str(seed), seed)

@@ -1,4 +1,4 @@
-"""Models that were fitted in other processes are taken by the run, and give the same result."""
+"""Models that were fitted in other processes are used by the run, with the same result."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODELS = (UserCF, ItemCF, EASE)
 
 
 def check_taken(plan: TrainingPlan, folder: Path, trained: TrainingResult) -> None:
-    """Trains with the fits in a folder: all are taken, and the result is that of `trained`."""
+    """Train with the fits in a folder, and check that all are used and give the same result."""
     notes: list[str] = []
     checkpoints = Checkpoints(folder, True, 1e9, notes.append)
     again = train(
@@ -47,14 +47,14 @@ def check_taken(plan: TrainingPlan, folder: Path, trained: TrainingResult) -> No
 
 
 @pytest.mark.parametrize("is_shared", [True, False])
-def test_fits_that_were_made_ahead_are_taken(
+def test_fits_of_workers_are_used(
     small_dataset: RatingsDataset,
     small_split: Split,
     small_trained: TrainingResult,
     tmp_path: Path,
     is_shared: bool,
 ) -> None:
-    """Whether they share a folder with the run or hand their checkpoints back."""
+    """This holds if workers share a folder with the run, and if they return their checkpoints."""
     plan = TrainingPlan(small_dataset, small_split, TrainingConfig())
     reports: list[StageStarted | StageFinished | Epoch] = []
     models = [make() for make in MODELS]
@@ -70,10 +70,10 @@ def test_fits_that_were_made_ahead_are_taken(
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_costs_only_what_it_was_fitting(
+def test_a_killed_worker_loses_only_the_fit_in_progress(
     small_dataset: RatingsDataset, small_split: Split, small_trained: TrainingResult, tmp_path: Path
 ) -> None:
-    """Its model is begun again from the last finished fit; the others are not touched."""
+    """Its model is restarted from the last finished fit, and the others are not affected."""
     plan = TrainingPlan(small_dataset, small_split, TrainingConfig())
     begun: list[tuple[str, str]] = []
 
@@ -82,7 +82,7 @@ def test_a_process_that_dies_costs_only_what_it_was_fitting(
             return
         begun.append((report.model, report.stage))
         if begun.count(("ease", REFIT)) == 1 and begun[-1] == ("ease", REFIT):
-            # With one process there is one child.
+            # With one worker, there is one child process.
             (child,) = psutil.Process().children()
             child.kill()
 
@@ -95,10 +95,10 @@ def test_a_process_that_dies_costs_only_what_it_was_fitting(
 
 
 @pytest.mark.slow
-def test_models_of_tensorflow_are_handed_back_as_saved_folders(
+def test_tensorflow_models_are_returned_as_saved_folders(
     small_dataset: RatingsDataset, small_split: Split, tmp_path: Path
 ) -> None:
-    """They score as the model that was fitted there, and report their epochs."""
+    """The models have the scores of the models fitted by the worker, and report their epochs."""
     plan = TrainingPlan(small_dataset, small_split, TrainingConfig(), with_final_fit=False)
     reports: list[StageStarted | StageFinished | Epoch] = []
     model = MF().with_epochs(2)

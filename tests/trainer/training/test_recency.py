@@ -31,7 +31,7 @@ MODELS: tuple[Callable[[], Model], ...] = (ItemCF, EASE)
 
 
 def fashions(days_each: int) -> RatingsDataset:
-    """Each user rates items that are in fashion on one day; fashions last `days_each` days.
+    """Return ratings of items that are in fashion when they are rated, for `days_each` days each.
 
     There are 150 days. A temporal 80/20 split puts the last 30 into the test part, and no fashion
     ends at the boundary.
@@ -54,22 +54,22 @@ def fashions(days_each: int) -> RatingsDataset:
 def test_the_half_life_matches_how_fast_fashions_change(
     days_each: int, low: float, high: float
 ) -> None:
-    """It is short for short fashions and long for lasting ones."""
+    """The half-life is short for short fashions and long for lasting ones."""
     dataset = fashions(days_each)
     inner = temporal_split(dataset, dataset.file_order, 0.2)
     assert low < choose_half_life(dataset, inner, 4.0, RecencyConfig()) <= high
 
 
 def test_the_longest_half_life_is_chosen_without_relevant_items() -> None:
-    """Then there is no evidence for a shorter one."""
+    """Without relevant items, there is no evidence for a shorter one."""
     dataset = fashions(3)
     inner = temporal_split(dataset, dataset.file_order, 0.2)
     assert choose_half_life(dataset, inner, 5.0, RecencyConfig()) == 1000.0
 
 
 @pytest.mark.parametrize("kind", SPLITS)
-def test_the_validation_part_is_split_off_like_the_test_part(kind: str) -> None:
-    """For example by time, so that the blends are learned under the conditions of the test."""
+def test_the_validation_part_is_split_like_the_test_part(kind: str) -> None:
+    """For example, a split by time learns the blends under the conditions of the test."""
     dataset = fashions(60)
     split = split_by(kind, dataset, dataset.file_order, 0.2, 0)
     assert split.kind == kind
@@ -81,7 +81,7 @@ def test_the_validation_part_is_split_off_like_the_test_part(kind: str) -> None:
 
 
 def test_recent_popularity_cannot_be_fitted_without_recency() -> None:
-    """Release data without recent popularity are refused with an error."""
+    """Release data without recent popularity is refused with an error."""
     dataset = fashions(3)
     data = release_data(dataset, dataset.file_order, BaselineConfig())
     with pytest.raises(ValueError, match="no recency-weighted rating counts"):
@@ -89,7 +89,7 @@ def test_recent_popularity_cannot_be_fitted_without_recency() -> None:
 
 
 def test_recent_popularity_is_learned_published_and_served(tmp_path: Path) -> None:
-    """Under a split by time it beats popularity, and the ensemble ranks about as well as it."""
+    """Under a split by time it beats popularity, and the ensemble ranks about as well."""
     dataset = fashions(60)
     split: Split = temporal_split(dataset, dataset.file_order, 0.2)
     trained = train(dataset, split, MODELS, TrainingConfig(), Progress())

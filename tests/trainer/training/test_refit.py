@@ -1,4 +1,4 @@
-"""Refits on all ratings: what a release serves, and what its manifest says was measured."""
+"""Refits on all ratings: what a release serves, and what its manifest reports as measured."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def refitted(
     return refit_on_all_ratings(small_dataset, small_split, small_trained, CONFIG, progress)
 
 
-def test_the_served_models_know_all_ratings(
+def test_the_served_models_include_all_ratings(
     refitted: TrainingResult, small_dataset: RatingsDataset, small_split: Split
 ) -> None:
-    """The matrix, the counts and recent popularity are those of training and test ratings."""
+    """The matrix, the counts and recent popularity include training and test ratings."""
     matrix = refitted.served_data.matrix
     assert (
         matrix.rating_count == len(small_dataset) == len(small_split.train) + len(small_split.test)
@@ -56,10 +56,10 @@ def test_the_served_models_know_all_ratings(
     assert after.counts.sum() > before.counts.sum()
 
 
-def test_what_the_evaluation_chose_is_kept(
+def test_the_choices_of_the_evaluation_are_kept(
     refitted: TrainingResult, small_trained: TrainingResult
 ) -> None:
-    """Hyperparameters, blends and metrics stay; the models themselves are new."""
+    """Hyperparameters, blends and metrics are kept, while the models are new."""
     assert [model.parameters for model in refitted.served_models] == [
         model.parameters for model in small_trained.models
     ]
@@ -70,8 +70,8 @@ def test_what_the_evaluation_chose_is_kept(
         assert not np.allclose(old.scorer.score(profiles), new.scorer.score(profiles)), old.name
 
 
-def test_what_is_served_may_fold_known_users_in_on_request(refitted: TrainingResult) -> None:
-    """Only the served models change, and they score as before; what was evaluated is kept."""
+def test_served_models_may_fold_known_users_in_on_request(refitted: TrainingResult) -> None:
+    """Only the served models change, with the same scores, and the evaluated ones are kept."""
     folding = refitted.folding_on_request()
     assert folding.models is refitted.models
     profiles = refitted.served_data.matrix.profiles([0, 3])
@@ -84,16 +84,16 @@ def test_what_is_served_may_fold_known_users_in_on_request(refitted: TrainingRes
 
 
 def test_each_refit_is_a_step_of_the_progress(refitted: TrainingResult, steps: list[str]) -> None:
-    """A step for each model, in order."""
+    """There is one step per model, in order."""
     assert steps == [f"fit on all: {model.name}" for model in refitted.served_models]
     assert refitted.refit is not None
     assert list(refitted.refit.seconds) == [model.name for model in refitted.served_models]
 
 
-def test_no_precomputed_page_holds_an_item_that_the_user_has_rated(
+def test_precomputed_pages_contain_no_rated_items(
     refitted: TrainingResult, small_dataset: RatingsDataset, small_split: Split, tmp_path: Path
 ) -> None:
-    """Over all users and all their ratings, of the training part and of the test part."""
+    """This holds for all users and all their ratings in the training and test parts."""
     store = ReleaseStore(str(tmp_path / "store"))
     manifest = publish_trained(store, small_dataset, small_split, refitted, CONFIG)
     files, _ = open_release(store, manifest.release_id, "gateway", tmp_path / "cache")
@@ -111,7 +111,7 @@ def test_no_precomputed_page_holds_an_item_that_the_user_has_rated(
 
 
 @pytest.mark.parametrize("refit", [True, False])
-def test_the_manifest_tells_what_was_measured_and_what_is_served(
+def test_the_manifest_records_what_was_measured_and_what_is_served(
     refit: bool,
     refitted: TrainingResult,
     small_trained: TrainingResult,
@@ -119,7 +119,7 @@ def test_the_manifest_tells_what_was_measured_and_what_is_served(
     small_split: Split,
     tmp_path: Path,
 ) -> None:
-    """Without a refit, the release serves the training ratings that were measured."""
+    """Without a refit, the release serves the models that were measured."""
     store = ReleaseStore(str(tmp_path))
     trained = refitted if refit else small_trained
     manifest = publish_trained(store, small_dataset, small_split, trained, CONFIG)

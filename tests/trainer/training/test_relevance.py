@@ -15,7 +15,7 @@ from marquee_trainer.training.relevance import relevant_rating
 def dataset(
     ratings: list[float], scale: RatingScale | None = None, feedback: Feedback | None = None
 ) -> RatingsDataset:
-    """Ratings of different items by one user."""
+    """Return ratings of different items by one user."""
     ids = [str(n) for n in range(len(ratings))]
     return RatingsDataset.of(
         ["u"] * len(ratings),
@@ -44,26 +44,26 @@ def dataset(
 def test_the_upper_quarter_of_the_scale_is_relevant(
     ratings: list[float], scale: RatingScale | None, expected: float
 ) -> None:
-    """4 stars on MovieLens' scales, and what corresponds to them on others."""
+    """These are 4 stars and more on MovieLens' scales, and the equivalent on others."""
     assert relevant_rating(dataset(ratings, scale)) == expected
 
 
-def test_if_nobody_rates_that_high_the_upper_quartile_is_relevant() -> None:
-    """Here no rating is above 3, so the best of them are what users like."""
+def test_without_high_ratings_the_upper_quartile_is_relevant() -> None:
+    """Here no rating is above 3, so the best of them count as what users like."""
     assert relevant_rating(dataset([1, 1, 1, 2, 2, 2, 2, 3], RatingScale(1, 5, 1))) == 2.0
     assert relevant_rating(dataset([1, 1, 1, 3, 3], RatingScale(1, 5, 1))) == 3.0
 
 
 @pytest.mark.parametrize("strengths", [[1, 1, 1], [5, 1, 300], [0.5, 2, 7]])
 def test_any_interaction_is_relevant(strengths: list[float]) -> None:
-    """Whether it is counted or not."""
+    """Interactions count as relevant with and without a strength."""
     found = dataset(strengths, feedback=Feedback.IMPLICIT)
     assert (found.ratings >= relevant_rating(found)).all()
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=2, max_size=40))
 def test_some_rating_is_always_relevant(ratings: list[float]) -> None:
-    """Whatever the ratings are, rankings have something to be judged by."""
+    """For any ratings, rankings have something to be measured by."""
     found = dataset(ratings)
     assert (found.ratings >= relevant_rating(found)).any()
 
@@ -78,6 +78,6 @@ def test_some_rating_is_always_relevant(ratings: list[float]) -> None:
         (RatingScale(-1, 1, 2), 1.0, -1.0),
     ],
 )
-def test_stars_are_placed_on_any_scale(scale: RatingScale, stars: float, expected: float) -> None:
+def test_stars_are_mapped_to_any_scale(scale: RatingScale, stars: float, expected: float) -> None:
     """1 star is the lowest rating of other scales, and 5 stars the highest."""
     assert scale.from_stars(stars) == pytest.approx(expected)

@@ -23,13 +23,13 @@ USERS = np.arange(0, 3_000_000, 3, dtype=np.int32)
 
 
 def test_all_users_of_moderate_data_are_scored() -> None:
-    """MovieLens 100K and 1M are evaluated as a whole."""
+    """MovieLens 100K and 1M are evaluated completely."""
     for users, items, ratings in ((943, 1_682, 80_000), (6_040, 3_706, 900_000)):
         assert len(scored_users(USERS[:users], items, ratings, 0)) == users
 
 
 def test_pairs_grow_with_the_ratings_of_large_data() -> None:
-    """Of large data a sample is scored whose pairs are in proportion to the ratings."""
+    """In large data, a sample of users is scored so that pairs are proportional to ratings."""
     found = scored_users(USERS, 60_000, 25_000_000, 0)
     assert len(found) * 60_000 == pytest.approx(25 * 25_000_000, rel=0.01)
     assert (np.diff(found) > 0).all()
@@ -43,7 +43,7 @@ def test_a_sample_of_the_users_is_evaluated_throughout(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Metrics, predictions, the report and what a release keeps are those of the same users."""
+    """Metrics, predictions, the report and the held-out part of a release cover the same users."""
     items = len(small_dataset.catalogue)
     monkeypatch.setattr(sampling, "_ALL_PAIRS", 12 * items)
     monkeypatch.setattr(sampling, "_PAIRS_PER_RATING", 0)

@@ -1,4 +1,4 @@
-"""A release names the libraries that trained it, whatever TensorFlow is called."""
+"""A release records the versions of the libraries that trained it."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from marquee_trainer.training import versions
 
 
 @pytest.mark.parametrize("installed", ["tensorflow-cpu", "tensorflow", "tensorflow-rocm"])
-def test_the_installed_distribution_of_tensorflow_is_named(
+def test_the_installed_distribution_of_tensorflow_is_recorded(
     installed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A build for GPUs has another name; that another one is absent is no error."""
+    """A GPU build has another name, and a missing distribution is not an error."""
     known = {"numpy": "2.3", "keras": "3.12", installed: "2.21"}
 
     def version(name: str) -> str:
@@ -29,8 +29,8 @@ def test_the_installed_distribution_of_tensorflow_is_named(
         versions._versions.cache_clear()
 
 
-def test_this_environment_has_what_training_needs() -> None:
-    """Each with the version of the distribution."""
+def test_all_libraries_of_this_environment_are_recorded() -> None:
+    """Each library is recorded with the version of its distribution."""
     found = versions.library_versions()
     assert {"keras", "numba", "numpy", "scipy", "marquee-recommender"} <= found.keys()
     assert any(name.startswith("tensorflow") for name in found)

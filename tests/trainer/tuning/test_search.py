@@ -57,7 +57,7 @@ def ratings() -> tuple[RatingsDataset, Split]:
 def test_values_stay_within_their_range(
     low: float, factor: float, log: bool, place: float, start: float
 ) -> None:
-    """The tried values are within the range, but for rounding; the start is always possible."""
+    """Tried values are within the range up to rounding, and the start is always possible."""
     values = Range(low, low * factor, log=log)
     drawn = low * (1 + (factor - 1) * place)
     assert low * 0.995 <= values.rounded(drawn) <= low * factor * 1.005
@@ -68,8 +68,8 @@ def test_values_stay_within_their_range(
         assert distribution._contains(distribution.to_internal_repr(value))
 
 
-def test_a_start_without_a_logarithm_is_the_lowest_value() -> None:
-    """A value of 0 that is searched by its logarithm becomes the lowest of the range."""
+def test_a_start_of_zero_on_a_logarithmic_scale_becomes_the_minimum() -> None:
+    """A start of 0 that is searched on a logarithmic scale becomes the minimum of the range."""
     assert Range(0.5, 8.0).start(0.0) == 0.5
     assert Range(0.5, 8.0).start(0.1) == 0.1
     assert Range(0.5, 8.0, log=False).start(0.0) == 0.0
@@ -88,7 +88,7 @@ def test_every_search_space_fits_its_models_configuration() -> None:
 
 
 def test_a_search_never_ends_above_its_start(ratings: tuple[RatingsDataset, Split]) -> None:
-    """The first trial is the starting configuration; the best trial has the lowest loss."""
+    """The first trial is the starting configuration, and the best trial has the lowest loss."""
     dataset, split = ratings
     reported: list[tuple[str, Trial]] = []
 
@@ -128,7 +128,7 @@ def test_a_search_reads_no_test_ratings(ratings: tuple[RatingsDataset, Split]) -
         )
 
 
-def test_a_loss_is_that_of_the_trials_own_hyperparameters(
+def test_a_loss_is_that_of_the_hyperparameters_of_the_trial(
     ratings: tuple[RatingsDataset, Split],
 ) -> None:
     """A model that can choose hyperparameters on validation ratings does not do so in a search."""
@@ -149,7 +149,7 @@ def test_a_loss_is_that_of_the_trials_own_hyperparameters(
 def test_training_uses_the_configurations_that_a_search_wrote(
     ratings: tuple[RatingsDataset, Split], tmp_path: Path
 ) -> None:
-    """The models have the written hyperparameters; other models in the file are kept."""
+    """The models have the written hyperparameters, and other models in the file are kept."""
     dataset, split = ratings
     path = tmp_path / "tuned.json"
     found = Search("mf", [Trial({}, 0.9, 1.0), Trial({"l2": 0.05, "fold_in.ridge": 2.0}, 0.8, 1.0)])
@@ -178,7 +178,7 @@ def test_training_uses_the_configurations_that_a_search_wrote(
 
 
 def test_a_packaged_file_is_used_for_data_of_similar_size() -> None:
-    """The file of the most similar size is used; at that size and near it, as it is."""
+    """The file for the most similar size is used, unchanged for similar sizes."""
     path = packaged_configuration(80_000).path
     assert path.name == "ml-100k.json"
     assert packaged_configuration(5_000).path == packaged_configuration(120_000).path == path
@@ -207,7 +207,7 @@ def test_a_packaged_file_is_used_for_data_of_similar_size() -> None:
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, text: str, match: str) -> None:
-    """The error says what is wrong, and no model is made."""
+    """The error says what is wrong, and no model is created."""
     path = tmp_path / "tuned.json"
     path.write_text(text)
     with pytest.raises(ConfigurationError, match=match):
@@ -229,7 +229,7 @@ def test_the_command_prints_trials_and_adds_to_its_file(tmp_path: Path) -> None:
 
 
 def test_every_model_has_hyperparameters() -> None:
-    """Every configuration has numeric fields; changing none gives an equal configuration."""
+    """Every configuration has numeric fields, and changing none gives an equal configuration."""
     for model_class in MODELS:
         config = model_class.config_type()
         assert hyperparameters(type(config))
@@ -258,7 +258,7 @@ def test_former_names_of_hyperparameters_are_read(tmp_path: Path) -> None:
     assert read_parameters(path)["mf"] == {"factors": 24, "fold_in.ridge": 2.0}
 
 
-def test_values_that_are_only_valid_together_can_be_changed_together() -> None:
-    """A configuration is checked after all changes, not after each."""
+def test_interdependent_values_can_be_changed_together() -> None:
+    """A configuration is validated after all changes rather than after each one."""
     config = with_parameters(BayesianMFConfig(), {"sweeps": 20, "burn_in": 4, "samples": 8})
     assert (config.sweeps, config.burn_in, config.samples) == (20, 4, 8)

@@ -1,4 +1,4 @@
-"""Bayesian matrix factorization, from the sampler to what serves."""
+"""Bayesian matrix factorization, from the sampler to the served scorer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NOTHING = np.empty(0, np.int32), np.empty(0, np.float32)
 
 
 def planted() -> tuple[ReleaseData, Interactions]:
-    """Ratings from 2 factors, biases and noise: 45 % for training, and a part held out."""
+    """Draw ratings from 2 factors, biases and noise: 45 % for training, and a held-out part."""
     rng = np.random.default_rng(3)
     stars = 3.5 + rng.normal(scale=0.3, size=(USERS, 1)) + rng.normal(scale=0.3, size=ITEMS)
     stars = stars + rng.normal(size=(USERS, 2)) @ rng.normal(size=(2, ITEMS))
@@ -44,7 +44,7 @@ def planted() -> tuple[ReleaseData, Interactions]:
 
 @pytest.fixture(scope="module")
 def fitted() -> tuple[BayesianMF, ReleaseData, Interactions]:
-    """A model fitted to the planted ratings, with the ratings."""
+    """A model fitted to the planted ratings, with these ratings."""
     data, held_out = planted()
     model = BayesianMF(QUICK)
     model.fit(Training(data))
@@ -52,7 +52,7 @@ def fitted() -> tuple[BayesianMF, ReleaseData, Interactions]:
 
 
 def random_posterior(samples: int, factors: int) -> Posterior:
-    """Random parameters."""
+    """Return random parameters."""
     rng = np.random.default_rng(5)
     roots = rng.normal(size=(samples, factors + 1, factors + 1))
     return Posterior(
@@ -66,8 +66,10 @@ def random_posterior(samples: int, factors: int) -> Posterior:
     )
 
 
-def test_planted_factors_are_found(fitted: tuple[BayesianMF, ReleaseData, Interactions]) -> None:
-    """The error of held-out ratings is little more than their noise, unlike that of biases."""
+def test_planted_factors_are_recovered(
+    fitted: tuple[BayesianMF, ReleaseData, Interactions],
+) -> None:
+    """The error on held-out ratings is close to their noise, unlike that of biases."""
     model, data, held_out = fitted
     predictions = predict_pairs(model.scorer, data, held_out.users, held_out.items)
     error = float(np.mean(np.square(predictions - held_out.ratings)))
@@ -76,10 +78,10 @@ def test_planted_factors_are_found(fitted: tuple[BayesianMF, ReleaseData, Intera
     assert error < 0.2 * float(np.mean(np.square(biases - held_out.ratings)))
 
 
-def test_a_visitor_with_a_users_ratings_is_that_user(
+def test_a_visitor_with_a_users_ratings_has_that_users_vector(
     fitted: tuple[BayesianMF, ReleaseData, Interactions],
 ) -> None:
-    """Folding in a known user's ratings gives the stored vector, to the last bit."""
+    """Folding in a known user's ratings gives a vector bit-identical to the stored one."""
     model, data, _ = fitted
     for user in (0, 31, USERS - 1):
         known = data.matrix.profiles([user])
@@ -88,25 +90,25 @@ def test_a_visitor_with_a_users_ratings_is_that_user(
         np.testing.assert_array_equal(model.scorer.score(visitor), model.scorer.score(known))
 
 
-def test_a_fresh_rating_moves_what_is_like_it(
+def test_a_new_rating_changes_similar_items(
     fitted: tuple[BayesianMF, ReleaseData, Interactions],
 ) -> None:
     """After a very low rating of an item, the predictions for the most similar items fall."""
     model, data, _ = fitted
     row = model.scorer.similarities(7)
     nearest = np.argsort(-row, kind="stable")[1:4]
-    hated = np.array([7], np.int32), np.array([0.0], np.float32)
+    disliked = np.array([7], np.int32), np.array([0.0], np.float32)
     before, after = model.scorer.score(
-        join_profiles([data.matrix.profiles([4]), data.matrix.profile(4, *hated)])
+        join_profiles([data.matrix.profiles([4]), data.matrix.profile(4, *disliked)])
     )
     assert (after[nearest] < before[nearest]).all()
 
 
 @pytest.mark.parametrize("count", [1, 5, 30])
-def test_folding_in_is_the_ridge_solution(count: int) -> None:
+def test_folding_in_gives_the_ridge_solution(count: int) -> None:
     """In each sample the vector minimises α Σ γ (r − …)² + (x − prior mean)ᵀ Λ (x − prior mean).
 
-    The test solves the same problem as a least-squares problem with stacked rows.
+    The test solves the same problem as a stacked least-squares problem.
     """
     samples, factors = 4, 3
     posterior = random_posterior(samples, factors)
@@ -131,7 +133,7 @@ def test_folding_in_is_the_ridge_solution(count: int) -> None:
     assert folded[-1] == pytest.approx(biases, abs=1e-3)
 
 
-def test_without_ratings_the_prior_answers() -> None:
+def test_without_ratings_predictions_follow_from_the_prior() -> None:
     """A visitor without ratings gets the mean of μ + b_i + m · (q_i, 1) over the samples."""
     posterior = random_posterior(4, 3)
     data = release_data(np.zeros((0, ITEMS)), sweeps=1)
@@ -143,20 +145,20 @@ def test_without_ratings_the_prior_answers() -> None:
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
-def test_a_new_user_is_answered_near_the_baseline(
+def test_predictions_for_a_new_user_are_close_to_the_baseline(
     fitted: tuple[BayesianMF, ReleaseData, Interactions],
 ) -> None:
-    """Without ratings, the μ + b_i of the model hardly differs from that of the baseline."""
+    """Without ratings, the model's μ + b_i is close to that of the baseline."""
     model, data, _ = fitted
     visitor = data.matrix.profile(-1, *NOTHING)
     gap = model.scorer.score(visitor) - data.baseline.score(visitor)
     assert float(np.abs(gap).mean()) < 0.2
 
 
-def test_samples_do_not_grow_far_from_served_predictions(
+def test_sampled_and_served_predictions_agree(
     fitted: tuple[BayesianMF, ReleaseData, Interactions],
 ) -> None:
-    """The last point of the curve, for which users are sampled too, agrees with the scorer."""
+    """The last point of the curve, for which users are also sampled, agrees with the scorer."""
     data, held_out = planted()
     model = BayesianMF(QUICK)
     reported: list[Epoch] = []
@@ -174,8 +176,10 @@ def test_samples_do_not_grow_far_from_served_predictions(
     np.testing.assert_array_equal(served, without)
 
 
-def test_the_seed_decides(fitted: tuple[BayesianMF, ReleaseData, Interactions]) -> None:
-    """The same seed gives the same model, to the last bit; another seed gives another."""
+def test_the_seed_determines_the_model(
+    fitted: tuple[BayesianMF, ReleaseData, Interactions],
+) -> None:
+    """The same seed gives a bit-identical model, and another seed gives a different one."""
     model, data, _ = fitted
     profiles = data.matrix.all_profiles()
     expected = model.scorer.score(profiles)
@@ -208,7 +212,7 @@ def test_similarities_are_correlations(
 
 
 def damaged(name: str, posterior: Posterior) -> np.ndarray:
-    """An array of the right shape and type with an invalid value."""
+    """Return an array of the right shape and type with an invalid value."""
     array: np.ndarray = getattr(posterior, name).copy()
     if name in ("noise_precisions", "item_noise"):
         array[1] = 0.0
@@ -234,7 +238,7 @@ def damaged(name: str, posterior: Posterior) -> np.ndarray:
 def test_impossible_parameters_are_refused(
     name: str, fitted: tuple[BayesianMF, ReleaseData, Interactions], tmp_path: Path
 ) -> None:
-    """Loading fails if a value is not finite, or a precision not positive."""
+    """Loading fails if a value is not finite, or a precision is not positive."""
     model, data, _ = fitted
     model.save(tmp_path)
     posterior = Posterior.load(tmp_path, ITEMS, QUICK.samples, QUICK.factors)
@@ -246,7 +250,7 @@ def test_impossible_parameters_are_refused(
 def test_vectors_of_other_users_are_refused(
     fitted: tuple[BayesianMF, ReleaseData, Interactions], tmp_path: Path
 ) -> None:
-    """Loading fails if there is not one vector for each known user."""
+    """Loading fails unless there is one vector for each known user."""
     model, data, _ = fitted
     model.save(tmp_path)
     users: Float32 = np.zeros((USERS - 1, QUICK.samples * QUICK.factors + 1), np.float32)
@@ -268,14 +272,14 @@ def test_vectors_of_other_users_are_refused(
     ],
 )
 def test_an_invalid_configuration_is_refused(values: dict[str, Any]) -> None:
-    """A configuration with a value out of range cannot be made."""
+    """A configuration with a value out of range cannot be created."""
     with pytest.raises(ValueError, match=next(iter(values))):
         replace(BayesianMFConfig(burn_in=60, samples=60), **values)
 
 
 @given(st.integers(0, 50), st.integers(1, 40), st.integers(0, 70))
-def test_as_many_sweeps_are_sampled_as_configured(burn: int, samples: int, more: int) -> None:
-    """Samples are evenly spaced and end with the last sweep; none is from the burn-in."""
+def test_the_configured_number_of_sweeps_is_sampled(burn: int, samples: int, more: int) -> None:
+    """Samples are evenly spaced, end with the last sweep, and exclude the burn-in."""
     config = BayesianMFConfig(sweeps=burn + samples + more, burn_in=burn, samples=samples)
     sampled = [sweep for sweep in range(config.sweeps) if config.takes_sample(sweep)]
     assert len(sampled) == samples
@@ -286,7 +290,7 @@ def test_as_many_sweeps_are_sampled_as_configured(burn: int, samples: int, more:
 
 @pytest.mark.parametrize("shape", [(20, 31), (31, 20)])
 def test_links_are_solved_as_a_dense_ridge_problem(shape: tuple[int, int]) -> None:
-    """The solution is right whichever side is smaller; the features are 1/√n."""
+    """The solution is correct whichever side is smaller; the features are 1/√n."""
     rng = np.random.default_rng(2)
     rated = rng.random(shape) < 0.3
     rated[0] = False
@@ -303,7 +307,7 @@ def test_links_are_solved_as_a_dense_ridge_problem(shape: tuple[int, int]) -> No
 
 
 def test_links_are_limited_to_the_columns_with_the_most_ratings() -> None:
-    """Above the limit only the columns with the most ratings are used, otherwise all."""
+    """Above the limit, only the columns with the most ratings are used."""
     rated = np.zeros((6, 5))
     for column, count in enumerate([3, 1, 6, 2, 4]):
         rated[:count, column] = 1.0
@@ -312,7 +316,7 @@ def test_links_are_limited_to_the_columns_with_the_most_ratings() -> None:
 
 
 def test_precisions_are_drawn_from_their_distributions() -> None:
-    """The means of many draws are those of the Gamma and the Wishart distribution."""
+    """The means of many draws are those of the Gamma and Wishart distributions."""
     rng = np.random.default_rng(0)
     draws = [gamma(rng, 19, 4.0) for _ in range(4000)]
     assert np.mean(draws) == pytest.approx((1 + 19) / (1 + 4.0), rel=0.03)
@@ -321,7 +325,7 @@ def test_precisions_are_drawn_from_their_distributions() -> None:
     np.testing.assert_allclose(np.mean(matrices, axis=0), 7 * scale, atol=0.1)
 
 
-def test_the_chain_finds_how_predictable_users_are() -> None:
+def test_the_chain_estimates_the_noise_of_each_user() -> None:
     """α approaches 1 / variance of each user's noise; half of the users are much noisier."""
     data, _ = planted()
     matrix, rng = data.matrix, np.random.default_rng(4)
@@ -339,7 +343,7 @@ def test_the_chain_finds_how_predictable_users_are() -> None:
 
 
 def test_a_chain_on_a_single_rating_runs() -> None:
-    """A matrix with one rating, and users and items without any, can be fitted."""
+    """A matrix with one rating can be fitted, including users and items without any."""
     stars = np.zeros((3, 4))
     stars[1, 2] = 4.0
     data = release_data(stars, sweeps=1)

@@ -1,4 +1,4 @@
-"""Draws of the vectors of rows."""
+"""Draws of row vectors from their Gaussian conditionals."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from marquee_trainer.models.bayesian.gaussian_rows import Conditionals, draw_row
 ROWS, COLUMNS, WIDTH = 300, 40, 5
 
 
-def test_draws_are_those_of_the_conditional() -> None:
+def test_draws_follow_the_conditional_distribution() -> None:
     """Each draw equals L⁻ᵀ (L⁻¹ b + z) from LAPACK, in all blocks and without columns."""
     random = np.random.default_rng(0)
     has = random.random((ROWS, COLUMNS)) < 0.1

@@ -1,4 +1,4 @@
-"""Dislikes are evidence against similar items: the values, and the scores that follow from them."""
+"""Dislikes are evidence against similar items: their values and the resulting scores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODELS: list[type[ImplicitFeedbackModel]] = [EASE, SLIT, IALS]  # type: ignore[t
 
 @pytest.fixture(scope="module")
 def data() -> ReleaseData:
-    """Four groups of users, who mostly watch and like their own items, the first most often."""
+    """Four groups of users who mostly watch and like their own items, the first most often."""
     random = np.random.default_rng(0)
     own = (np.arange(USERS)[:, None] % GROUPS) == (np.arange(ITEMS) // GROUP)
     popular = 0.7 - 0.5 * (np.arange(ITEMS) % GROUP) / GROUP
@@ -39,7 +39,7 @@ def data() -> ReleaseData:
 
 @pytest.fixture(params=MODELS, ids=lambda kind: str(kind.name))
 def scorer(request: pytest.FixtureRequest, data: ReleaseData) -> Scorer:
-    """Each model's scorer."""
+    """The scorer of each model."""
     model = request.param()
     model.fit(Training(data))
     fitted: Scorer = model.scorer
@@ -47,7 +47,7 @@ def scorer(request: pytest.FixtureRequest, data: ReleaseData) -> Scorer:
 
 
 def visitor(data: ReleaseData, scorer: Scorer, ratings: dict[int, float]) -> Float32:
-    """The scores for a visitor with the given stars by item."""
+    """Return the scores for a visitor with the given stars by item."""
     items = np.array(list(ratings), np.int32)
     stars = np.array(list(ratings.values()), np.float32)
     row: Float32 = scorer.score(data.matrix.profile(-1, items, stars))[0]
@@ -55,7 +55,7 @@ def visitor(data: ReleaseData, scorer: Scorer, ratings: dict[int, float]) -> Flo
 
 
 def test_the_lowest_three_tenths_of_a_scale_are_dislikes() -> None:
-    """The limit on common scales: 2 of 5 stars, 1.5 of half stars from 0.5, 3 of 10, thumb down."""
+    """These are 2 of 5 stars, 1.5 of half stars from 0.5, 3 of 10, and thumbs down."""
     on_scale = {(1, 5): 2, (0.5, 5): 1.5, (1, 10): 3, (0, 1): 0, (0, 100): 30, (-10, 10): -4}
     for (low, high), highest in on_scale.items():
         step = 0.5 if (low, high) == (0.5, 5) else 1.0
@@ -72,7 +72,7 @@ def test_the_lowest_three_tenths_of_a_scale_are_dislikes() -> None:
 def test_values_never_fall_as_the_stars_rise(
     stars: list[float], minimum: float, indifference: float, weight: float
 ) -> None:
-    """A dislike is negative whatever the minimum of a like is; more stars are never worth less."""
+    """A dislike is negative for any minimum of a like, and more stars are never worth less."""
     ratings, limit = np.sort(np.array(stars, np.float32)), dislike_limit(0.5, 5.0)
     values = feedback_values(ratings, minimum, indifference, -weight, limit)
     assert (np.diff(values) >= 0).all()
@@ -83,8 +83,8 @@ def test_values_never_fall_as_the_stars_rise(
 
 
 def test_a_dislike_lowers_the_items_that_a_like_raises(data: ReleaseData, scorer: Scorer) -> None:
-    """A like of an item raises the other items of its group, and a dislike lowers them."""
-    # The items are in order of time, so an older rating does not change the weight of the others.
+    """A like raises the other items of its group, and a dislike lowers them."""
+    # The items are ordered by time, so an older rating does not change the weight of the others.
     history = {25: 5.0, 27: 4.0}
     before = visitor(data, scorer, history)
     liked = visitor(data, scorer, {2: 5.0, **history}) - before
@@ -94,10 +94,10 @@ def test_a_dislike_lowers_the_items_that_a_like_raises(data: ReleaseData, scorer
     assert disliked[near].mean() < disliked[GROUP:].mean()
 
 
-def test_who_dislikes_one_group_gets_popular_items_of_the_other(
+def test_disliking_one_group_recommends_popular_items_of_others(
     data: ReleaseData, scorer: Scorer
 ) -> None:
-    """Without any like, the best are popular items of the other groups."""
+    """Without any likes, the best items are the popular ones of the other groups."""
     disliked = dict.fromkeys((0, 1, 2, 3, 4), 1.0)
     scores = visitor(data, scorer, disliked)
     best = np.argsort(-scores, kind="stable")[:8]
@@ -107,7 +107,7 @@ def test_who_dislikes_one_group_gets_popular_items_of_the_other(
 
 
 def test_one_star_and_five_stars_rank_differently(data: ReleaseData, scorer: Scorer) -> None:
-    """Turning five ratings from 5 stars to 1 replaces at least half of the top 10."""
+    """Changing five ratings from 5 stars to 1 replaces at least half of the top 10."""
     items = (0, 2, 4, 6, 8)
     tops = []
     for stars in (5.0, 1.0):
@@ -118,7 +118,7 @@ def test_one_star_and_five_stars_rank_differently(data: ReleaseData, scorer: Sco
 
 
 def test_without_dislikes_the_prior_has_no_weight(data: ReleaseData) -> None:
-    """The prior has 2 likes for each dislike of a user without likes, and fewer with likes."""
+    """The prior counts 2 likes for each dislike of a user without likes, and fewer with likes."""
     items = np.array([1, 5, 9], np.int32)
     profile = data.matrix.profile(-1, items, np.full(3, 5, np.float32))
     for values, weight in (
@@ -131,7 +131,7 @@ def test_without_dislikes_the_prior_has_no_weight(data: ReleaseData) -> None:
 
 
 def test_implicit_feedback_has_no_dislikes(data: ReleaseData) -> None:
-    """Without a limit, the lowest of all values is a like like any other."""
+    """Without a limit, the lowest value is a like as any other."""
     config = EASEConfig(minimum_stars=0.5)
     implicit = ReleaseData(data.matrix, data.baseline)
     model = EASE(config)

@@ -22,7 +22,7 @@ USERS, ITEMS = 40, 30
 
 
 def data_of(seed: int) -> ReleaseData:
-    """Two groups of users, each of which likes one half of the items."""
+    """Return data of two groups of users, each of which likes one half of the items."""
     random = np.random.default_rng(seed)
     same = (np.arange(USERS)[:, None] % 2) == (np.arange(ITEMS) % 2)
     rated = random.random((USERS, ITEMS)) < np.where(same, 0.4, 0.1)
@@ -30,7 +30,7 @@ def data_of(seed: int) -> ReleaseData:
 
 
 def preferences(seed: int, config: IALSConfig) -> RowMatrix:
-    """The likes of all users, and their dislikes as negative values."""
+    """Return the likes of all users, with dislikes as negative values."""
     data = data_of(seed)
     values = preference_values(
         data.matrix.ratings, config, config.dislike_weight, data.dislike_limit
@@ -39,7 +39,7 @@ def preferences(seed: int, config: IALSConfig) -> RowMatrix:
 
 
 def row_loss(x: Float64, values: Float64, factors: Float64, config: IALSConfig) -> float:
-    """The loss of one row, summed over all its cells."""
+    """Return the loss of one row, summed over all its cells."""
     predicted = factors @ x
     count = np.abs(values).sum()
     penalty = config.regularisation * (count + config.unobserved_weight * len(factors))
@@ -53,7 +53,7 @@ def row_loss(x: Float64, values: Float64, factors: Float64, config: IALSConfig) 
 @settings(max_examples=20)
 @given(st.integers(0, 1000), st.floats(0.01, 2.0), st.floats(0.001, 1.0))
 def test_a_row_minimises_its_documented_loss(seed: int, alpha: float, ridge: float) -> None:
-    """No small change of a user's factors reduces the loss."""
+    """No small change to a user's factors reduces the loss."""
     random = np.random.default_rng(seed)
     config = IALSConfig(factors=3, unobserved_weight=alpha, regularisation=ridge)
     factors = random.normal(size=(ITEMS, 3)).astype(np.float32)
@@ -67,7 +67,7 @@ def test_a_row_minimises_its_documented_loss(seed: int, alpha: float, ridge: flo
         assert least <= row_loss(users[4] + step, row, wide, config) + 1e-5
 
 
-def test_it_recommends_items_that_users_of_the_same_taste_like() -> None:
+def test_items_liked_by_similar_users_are_recommended() -> None:
     """The items of a user's own group score higher than those of the other group."""
     data = data_of(1)
     model = IALS(IALSConfig(factors=4))
@@ -106,6 +106,6 @@ def test_a_small_penalty_is_enough() -> None:
     ],
 )
 def test_an_invalid_configuration_is_refused(changes: dict[str, float]) -> None:
-    """A configuration with a value out of range cannot be made."""
+    """A configuration with a value out of range cannot be created."""
     with pytest.raises(ValueError, match=next(iter(changes))):
         IALSConfig(**changes)  # type: ignore[arg-type]

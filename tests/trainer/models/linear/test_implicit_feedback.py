@@ -36,8 +36,8 @@ MAKERS: list[MakeModel] = [
 ALL: list[MakeModel] = [*MAKERS, SLIT]
 
 
-def made_up() -> tuple[ReleaseData, Interactions]:
-    """Two groups that give their own items 5 stars; ratings of 3 stars are random."""
+def two_group_data() -> tuple[ReleaseData, Interactions]:
+    """Return ratings of two groups: 5 stars for their own items, and 3 stars at random."""
     random = np.random.default_rng(0)
     own = (np.arange(USERS)[:, None] % 2) == (np.arange(ITEMS) % 2)
     stars = np.where(own & (random.random(own.shape) < 0.35), 5.0, 0.0)
@@ -53,9 +53,9 @@ def made_up() -> tuple[ReleaseData, Interactions]:
 
 
 @pytest.mark.parametrize("make", MAKERS)
-def test_validation_ratings_choose_which_ratings_are_likes(make: MakeModel) -> None:
+def test_validation_ratings_determine_which_ratings_are_likes(make: MakeModel) -> None:
     """Random ratings no longer count as likes, which improves the ranking."""
-    data, validation = made_up()
+    data, validation = two_group_data()
     task = RankingTask.of(data.matrix, validation, 4.0)
 
     def ndcg(model: Model) -> float:
@@ -70,9 +70,9 @@ def test_validation_ratings_choose_which_ratings_are_likes(make: MakeModel) -> N
 
 
 @pytest.mark.parametrize("make", ALL)
-def test_the_best_value_of_each_hyperparameter_is_chosen_in_turn(make: MakeModel) -> None:
+def test_hyperparameters_are_chosen_one_after_another(make: MakeModel) -> None:
     """No other value of the last hyperparameter gives a better NDCG at `relevant_stars`."""
-    data, validation = made_up()
+    data, validation = two_group_data()
     task = RankingTask.of(data.matrix, validation, 3.0)
 
     def ndcg(model: Model) -> float:
@@ -96,7 +96,7 @@ def test_the_best_value_of_each_hyperparameter_is_chosen_in_turn(make: MakeModel
 @pytest.mark.parametrize("make", ALL)
 def test_a_refit_keeps_the_chosen_hyperparameters(make: MakeModel) -> None:
     """A refit without validation ratings uses the chosen configuration and gives the same model."""
-    data, validation = made_up()
+    data, validation = two_group_data()
     model = make()
     model.fit(Training(data, validation))
     again = model.for_refit()
@@ -109,7 +109,7 @@ def test_a_refit_keeps_the_chosen_hyperparameters(make: MakeModel) -> None:
 @pytest.mark.parametrize("make", ALL)
 def test_nothing_is_chosen_without_relevant_items(make: MakeModel) -> None:
     """Without a relevant validation item there is no NDCG, so the configuration is kept."""
-    data, validation = made_up()
+    data, validation = two_group_data()
     disliked = Interactions(validation.users, validation.items, np.ones_like(validation.ratings))
     model = make()
     before = model.parameters
@@ -119,7 +119,7 @@ def test_nothing_is_chosen_without_relevant_items(make: MakeModel) -> None:
 
 @dataclass(frozen=True)
 class ToyConfig(ModelConfig):
-    """Three hyperparameters."""
+    """A configuration with three hyperparameters."""
 
     first: float = 0.0
     second: float = 0.0
@@ -127,7 +127,7 @@ class ToyConfig(ModelConfig):
 
 
 class ToyScorer:
-    """Ranks the relevant item the higher, the better its configuration is."""
+    """Ranks the relevant item higher the better its configuration is."""
 
     output = Output.AFFINITY
 
@@ -135,7 +135,7 @@ class ToyScorer:
         self.config = config
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
-        """The relevant item, the first, has the distance from the optimum as its rank."""
+        """Rank the relevant item, the first, by the configuration's distance from the optimum."""
         assert items is None
         config = self.config
         distance = abs(config.first - 1) + abs(config.second - 5) + abs(config.third - 6)
@@ -144,7 +144,7 @@ class ToyScorer:
         )
 
     def save(self, folder: Path) -> None:
-        """Nothing."""
+        """Save nothing."""
 
 
 class Toy(ImplicitFeedbackModel[ToyConfig, ToyScorer]):
@@ -160,14 +160,14 @@ class Toy(ImplicitFeedbackModel[ToyConfig, ToyScorer]):
     tried: ClassVar[list[ToyConfig]] = []
 
     def learn(self, data: ReleaseData) -> ToyScorer:
-        """Records the configuration."""
+        """Record the configuration."""
         del data
         self.tried.append(self._config)
         return ToyScorer(self._config)
 
 
-def test_groups_are_tried_in_turn_each_from_the_best_so_far() -> None:
-    """A setting changes all its values at once; multipliers apply to the configured value."""
+def test_groups_are_tried_in_order_from_the_best_so_far() -> None:
+    """A setting changes all its values together, and multipliers apply to the configured value."""
     one = np.zeros(1, np.int32)
     data = release_data(np.zeros((1, ITEMS)))
     Toy.tried.clear()
@@ -177,7 +177,7 @@ def test_groups_are_tried_in_turn_each_from_the_best_so_far() -> None:
         ToyConfig(),
         ToyConfig(1.0, 5.0),
         ToyConfig(1.0, 7.0),
-        # The next group holds only the best setting so far; 3 · 2 is the optimum of the last.
+        # The next group has only the best setting so far; 3 · 2 is the optimum of the last.
         ToyConfig(1.0, 5.0, 1.0),
         ToyConfig(1.0, 5.0, 6.0),
         ToyConfig(1.0, 5.0, 10.0),

@@ -1,4 +1,4 @@
-"""SLIT: its weights, against solutions by hand and by direct regression."""
+"""SLIT: its weights, compared with solutions by hand and by direct regression."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ITEMS = 12
 
 
 def data_of(rows: list[tuple[int, int, float, int]], users: int, items: int) -> ReleaseData:
-    """The data of ratings given as rows of user, item, stars and time."""
+    """Return the data of ratings given as rows of user, item, stars and time."""
     columns = np.array(rows, np.float64).reshape(-1, 4).T
     matrix = RatingsMatrix.of(
         columns[0].astype(np.int32),
@@ -31,8 +31,8 @@ def data_of(rows: list[tuple[int, int, float, int]], users: int, items: int) -> 
     return ReleaseData(matrix, Baseline.fit(matrix, 5.0, 5.0, 1))
 
 
-def made_up(users: int = 40) -> list[tuple[int, int, float, int]]:
-    """Random ratings at few moments, so that several share a moment."""
+def random_ratings(users: int = 40) -> list[tuple[int, int, float, int]]:
+    """Draw ratings at few moments, so that several share a moment."""
     random = np.random.default_rng(0)
     return [
         (user, int(item), float(random.integers(1, 6)), int(random.integers(0, 5)))
@@ -42,7 +42,7 @@ def made_up(users: int = 40) -> list[tuple[int, int, float, int]]:
 
 
 def fitted(data: ReleaseData, config: SLITConfig | None = None) -> SLIT:
-    """A fitted model."""
+    """Return a fitted model."""
     model = SLIT(config)
     model.fit(Training(data))
     return model
@@ -74,7 +74,7 @@ def test_toy_weights_by_hand() -> None:
 
 def test_weights_minimise_the_regression_over_all_moments() -> None:
     """B equals a direct ridge regression of the later likes on the history at each moment."""
-    rows = made_up()
+    rows = random_ratings()
     data = data_of(rows, 40, ITEMS)
     config = SLITConfig(history_decay=0.7, target_decay=0.4, regularisation=0.5)
     histories, targets = [], []
@@ -97,7 +97,7 @@ def test_weights_minimise_the_regression_over_all_moments() -> None:
     penalty = 0.5 * gram.diagonal().mean()
     expected = np.linalg.solve(gram + penalty * np.eye(ITEMS), s.T @ t)
     scorer = fitted(data, config).scorer
-    # The scores of a visitor who rated one item are its row of B.
+    # The scores of a visitor who rated one item are that item's row of B.
     rows_of_weights = [
         scorer.score(
             data.matrix.profile(-1, np.array([item], np.int32), np.array([5], np.float32))
@@ -107,7 +107,7 @@ def test_weights_minimise_the_regression_over_all_moments() -> None:
     np.testing.assert_allclose(rows_of_weights, expected, atol=1e-5)
 
 
-def test_a_limited_number_of_moments_is_spaced_evenly() -> None:
+def test_sampled_moments_are_evenly_spaced() -> None:
     """The first and the last moment of a user are among those that are used."""
     rows = [(0, item, 5.0, item) for item in range(ITEMS)]
     data = data_of(rows, 1, ITEMS)
@@ -122,8 +122,8 @@ def test_a_limited_number_of_moments_is_spaced_evenly() -> None:
     assert scorer.score(second)[0][7] <= 0
 
 
-def test_the_order_of_ratings_decides_which_item_is_next() -> None:
-    """If users rate the items in turn, the successor of the latest one scores highest."""
+def test_the_next_item_is_predicted_from_the_order_of_ratings() -> None:
+    """If users rate items in the same sequence, the successor of the latest scores highest."""
     random = np.random.default_rng(1)
     rows = [
         (user, int((start + step) % ITEMS), 5.0, step)
@@ -156,20 +156,20 @@ def test_without_two_moments_nothing_is_learned() -> None:
     ],
 )
 def test_an_invalid_configuration_is_refused(values: dict[str, float]) -> None:
-    """A configuration with a value out of range cannot be made."""
+    """A configuration with a value out of range cannot be created."""
     with pytest.raises(ValueError, match=next(iter(values))):
         SLITConfig(**values)  # type: ignore[arg-type]
 
 
 def test_the_tail_is_regressed_on_the_core(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With all items of the core as sources, further items have the weights of a direct solution.
+    """If all core items are sources, further items have the weights of a direct solution.
 
     The products with the tail are computed in several blocks.
     """
     monkeypatch.setattr(slit, "_TAIL_CELLS", 1)
     monkeypatch.setattr(slit, "TAIL_BLOCK", 2)
     monkeypatch.setattr(tail, "TAIL_BLOCK", 2)
-    data = data_of(made_up(), 40, ITEMS)
+    data = data_of(random_ratings(), 40, ITEMS)
     config = SLITConfig(max_items=7, tail_sources=7)
     weights = fitted(data, config).scorer.weights
     assert weights.coverage == (7, ITEMS - 7)

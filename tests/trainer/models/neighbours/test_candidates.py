@@ -1,4 +1,4 @@
-"""Candidate neighbours, for data whose rows are too many to compare all of them."""
+"""Candidate neighbours, for data with too many rows to compare all pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CONFIG = UserCFConfig(neighbours=10)
 
 @pytest.fixture(scope="module")
 def data() -> ReleaseData:
-    """Ratings by users of six tastes, each of whom rates mostly a part of the items."""
+    """Ratings by users of six tastes, each of whom mostly rates a part of the items."""
     random = np.random.default_rng(0)
     taste = random.integers(0, 6, USERS)
     likes = random.normal(size=(6, ITEMS))
@@ -37,14 +37,14 @@ def ratings(data: ReleaseData) -> CoRatings:
 
 
 def always_candidates(monkeypatch: pytest.MonkeyPatch, per_neighbour: int) -> None:
-    """Compares rows with candidates, however few rows there are."""
+    """Compare rows with candidates, however few rows there are."""
     monkeypatch.setattr(neighbourhoods, "_EXACT_PAIRS", -1)
     monkeypatch.setattr(neighbourhoods, "candidate_pairs", lambda *_: -1)
     monkeypatch.setattr(neighbourhoods, "_CANDIDATES_PER_NEIGHBOUR", per_neighbour)
 
 
 def neighbours_of(data: ReleaseData) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The neighbours of each user, and their similarities."""
+    """Return the neighbours of each user, and their similarities."""
     model = UserCF(CONFIG)
     model.fit(Training(data))
     found = model.scorer._neighbours
@@ -52,18 +52,18 @@ def neighbours_of(data: ReleaseData) -> list[tuple[np.ndarray, np.ndarray]]:
     return [found.row(user) for user in range(len(found))]
 
 
-def test_with_all_rows_as_candidates_neighbours_are_the_same(
+def test_with_all_rows_as_candidates_neighbours_are_exact(
     data: ReleaseData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The comparison with candidates is exact: the same neighbours and similarities, to the bit."""
+    """Comparing with candidates gives the same neighbours and bit-identical similarities."""
     exact = neighbours_of(data)
     always_candidates(monkeypatch, per_neighbour=USERS)
-    for mine, expected in zip(neighbours_of(data), exact, strict=True):
-        np.testing.assert_array_equal(mine[0], expected[0])
-        np.testing.assert_array_equal(mine[1], expected[1])
+    for found, expected in zip(neighbours_of(data), exact, strict=True):
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
 
 
-def test_few_candidates_hold_most_of_the_neighbours(
+def test_a_few_candidates_include_most_of_the_neighbours(
     data: ReleaseData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a sixth of the rows as candidates, the neighbours are nearly as similar."""
@@ -77,10 +77,10 @@ def test_few_candidates_hold_most_of_the_neighbours(
 
 
 @pytest.mark.parametrize("group", [7, 64, 1_000])
-def test_candidates_are_different_rows_with_the_row_itself(
+def test_candidates_are_distinct_and_include_the_row_itself(
     ratings: CoRatings, monkeypatch: pytest.MonkeyPatch, group: int
 ) -> None:
-    """Each row has as many candidates as asked for, in ascending order, itself among them."""
+    """Each row has the configured number of candidates in ascending order, including itself."""
     monkeypatch.setattr(candidates, "_GROUP_ROWS", group)
     monkeypatch.setattr(candidates, "_PROBED_ROWS", 50)
     found = candidate_rows(ratings, 30)
@@ -89,10 +89,10 @@ def test_candidates_are_different_rows_with_the_row_itself(
     assert (found == np.arange(USERS)[:, None]).any(axis=1).all()
 
 
-def test_small_data_is_compared_as_a_whole(
+def test_small_data_is_compared_completely(
     data: ReleaseData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Candidates are used only beyond a number of additions, and if they cost less."""
+    """Candidates are used only above a number of additions, and only if they cost less."""
 
     def unexpected(*_: object) -> None:
         raise AssertionError("candidates were searched")
@@ -107,7 +107,7 @@ def test_small_data_is_compared_as_a_whole(
 
 @pytest.mark.parametrize("kinds", [1, 3, 1_000])
 def test_the_greatest_values_are_found_among_equal_ones(kinds: int) -> None:
-    """As many places as asked for are found in each row, whichever of equal values they have."""
+    """The requested number of positions is found in each row, with ties in any order."""
     values = np.random.default_rng(0).integers(0, kinds, (20, 50)).astype(np.float32)
     places = candidates._greatest(values, 7)
     assert places.shape == (20, 7)

@@ -1,4 +1,4 @@
-"""Item-based collaborative filtering: predictions and evidence, against values by hand."""
+"""Item-based collaborative filtering, compared with hand-computed values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from marquee_core.scorers.item_cf import ItemCFConfig
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.model import Training
 from marquee_trainer.models.neighbours.item_cf import ItemCF
-from toy.ratings import release_data, unbiased_release_data
+from toy.ratings import factor_model_data, unbiased_release_data
 
 # Residuals around 3 stars by user (row) and item, NaN without a rating. Items 0 and 1 have similar
 # ratings, item 2 the opposite ones.
@@ -17,16 +17,8 @@ TOY = np.array([[1, 2, -1], [-1, -2, 1], [2, np.nan, np.nan]])
 TOY_CONFIG = ItemCFConfig(neighbours=2, shrinkage=2.0, overlap_power=2.0, damping=0.25)
 
 
-def made_up(seed: int = 0, users: int = 60, items: int = 40) -> ReleaseData:
-    """Ratings from two latent factors."""
-    rng = np.random.default_rng(seed)
-    tastes = rng.normal(size=(users, 2)) @ rng.normal(size=(2, items))
-    rated = rng.random((users, items)) < 0.3
-    return release_data(np.where(rated, 3 + tastes, np.nan))
-
-
 def fitted(data: ReleaseData, config: ItemCFConfig | None = None) -> ItemCF:
-    """A fitted model."""
+    """Return a fitted model."""
     model = ItemCF(config)
     model.fit(Training(data))
     return model
@@ -51,7 +43,7 @@ def test_toy_similarities_by_hand() -> None:
 
 
 def test_toy_evidence_by_hand() -> None:
-    """The evidence holds the rated item, its similarity, and its contribution."""
+    """The evidence has the rated item, its similarity and its contribution."""
     data = unbiased_release_data(TOY)
     (evidence,) = fitted(data, TOY_CONFIG).scorer.rated_evidence(
         data.matrix.profiles([2]), np.array([1], np.int32), 5
@@ -61,12 +53,12 @@ def test_toy_evidence_by_hand() -> None:
     assert evidence.contributions.tolist() == pytest.approx([1.6], abs=1e-5)
 
 
-def test_contributions_add_up_to_the_difference_from_the_baseline() -> None:
+def test_contributions_sum_to_the_difference_from_the_baseline() -> None:
     """The contributions of all rated items explain the whole prediction.
 
     With few neighbours, the neighbour relation is not symmetric.
     """
-    data = made_up()
+    data = factor_model_data()
     model = fitted(data, ItemCFConfig(neighbours=4))
     items = np.arange(data.matrix.item_count, dtype=np.int32)
     for user in range(0, data.matrix.user_count, 7):
@@ -77,9 +69,9 @@ def test_contributions_add_up_to_the_difference_from_the_baseline() -> None:
         np.testing.assert_allclose(data.baseline.score(profile)[0] + total, predicted, atol=1e-5)
 
 
-def test_evidence_is_cut_to_the_largest_contributions() -> None:
-    """The evidence holds the items with the largest absolute contributions, in that order."""
-    data = made_up()
+def test_evidence_is_limited_to_the_largest_contributions() -> None:
+    """The evidence has the items with the largest absolute contributions, in that order."""
+    data = factor_model_data()
     model = fitted(data)
     profile = data.matrix.profiles([3])
     items = np.arange(data.matrix.item_count, dtype=np.int32)
@@ -95,7 +87,7 @@ def test_evidence_is_cut_to_the_largest_contributions() -> None:
 
 def test_a_visitor_with_a_users_ratings_gets_the_users_scores() -> None:
     """The same ratings give the same scores to a known user and to a visitor."""
-    data = made_up()
+    data = factor_model_data()
     model = fitted(data)
     for user in range(data.matrix.user_count):
         known = data.matrix.profiles([user])
@@ -104,8 +96,8 @@ def test_a_visitor_with_a_users_ratings_gets_the_users_scores() -> None:
 
 
 def test_neighbours_are_pruned_to_the_most_similar() -> None:
-    """With a smaller K, only the most similar of the neighbours remain."""
-    data = made_up()
+    """With a smaller K, only the most similar neighbours remain."""
+    data = factor_model_data()
     wide = fitted(data, ItemCFConfig(neighbours=30)).scorer
     narrow = fitted(data, ItemCFConfig(neighbours=4)).scorer
     for item in range(data.matrix.item_count):

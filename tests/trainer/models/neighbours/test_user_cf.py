@@ -1,4 +1,4 @@
-"""User-based collaborative filtering: predictions and evidence, against values by hand."""
+"""User-based collaborative filtering, compared with hand-computed values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.user_cf import UserCFConfig
 from marquee_trainer.models.model import Training
 from marquee_trainer.models.neighbours.user_cf import UserCF
-from toy.ratings import release_data, unbiased_release_data
+from toy.ratings import factor_model_data, unbiased_release_data
 
 # Residuals around 3 stars, NaN without a rating. Users 0 and 1 agree, user 2 disagrees.
 TOY = np.array([[1, -1, np.nan], [2, -2, 1], [-1, 1, -1]])
@@ -18,16 +18,8 @@ TOY_CONFIG = UserCFConfig(
 )
 
 
-def made_up(seed: int = 0, users: int = 60, items: int = 40) -> ReleaseData:
-    """Ratings from two latent factors."""
-    rng = np.random.default_rng(seed)
-    tastes = rng.normal(size=(users, 2)) @ rng.normal(size=(2, items))
-    rated = rng.random((users, items)) < 0.3
-    return release_data(np.where(rated, 3 + tastes, np.nan))
-
-
 def fitted(data: ReleaseData, config: UserCFConfig | None = None) -> UserCF:
-    """A fitted model."""
+    """Return a fitted model."""
     model = UserCF(config)
     model.fit(Training(data))
     return model
@@ -46,7 +38,7 @@ def test_toy_prediction_by_hand() -> None:
 
 
 def test_toy_evidence_by_hand() -> None:
-    """The evidence counts the one neighbour, and has the rating and the contribution."""
+    """The evidence counts one neighbour, and has the rating and the contribution."""
     data = unbiased_release_data(TOY)
     profile = data.matrix.profiles([0])
     (evidence,) = fitted(data, TOY_CONFIG).scorer.neighbour_evidence(
@@ -58,8 +50,8 @@ def test_toy_evidence_by_hand() -> None:
 
 
 def test_evidence_agrees_with_the_prediction() -> None:
-    """For each item, the baseline and the contribution add up to the score."""
-    data = made_up()
+    """For each item, the baseline and the contribution sum to the score."""
+    data = factor_model_data()
     model = fitted(data)
     items = np.arange(data.matrix.item_count, dtype=np.int32)
     profile = data.matrix.profile(
@@ -75,7 +67,7 @@ def test_evidence_agrees_with_the_prediction() -> None:
 
 def test_a_visitor_with_a_users_ratings_gets_the_users_scores() -> None:
     """The user with the same ratings is not a neighbour of the visitor, so the scores are equal."""
-    data = made_up()
+    data = factor_model_data()
     model = fitted(data, UserCFConfig(neighbours=5))
     for user in range(data.matrix.user_count):
         known = data.matrix.profiles([user])
@@ -85,9 +77,9 @@ def test_a_visitor_with_a_users_ratings_gets_the_users_scores() -> None:
         )
 
 
-def test_fresh_ratings_on_top_of_a_user_equal_a_visitor_with_all_of_them() -> None:
-    """A known user's training ratings are not a neighbour of the user's own folded-in profile."""
-    data = made_up()
+def test_a_user_with_new_ratings_equals_a_visitor_with_all_ratings() -> None:
+    """The training ratings of a user are not a neighbour of the user's own folded-in profile."""
+    data = factor_model_data()
     model = fitted(data, UserCFConfig(neighbours=5))
     unseen = np.setdiff1d(np.arange(40), data.matrix.seen(7))[:1].astype(np.int32)
     folded = data.matrix.profile(7, unseen, np.array([5], np.float32))
@@ -96,9 +88,9 @@ def test_fresh_ratings_on_top_of_a_user_equal_a_visitor_with_all_of_them() -> No
     np.testing.assert_array_equal(model.scorer.score(folded), model.scorer.score(visitor))
 
 
-def test_fresh_ratings_change_the_scores() -> None:
-    """A folded-in profile is scored from its ratings, not with the stored neighbours."""
-    data = made_up()
+def test_new_ratings_change_the_scores() -> None:
+    """A folded-in profile is scored from its ratings rather than with the stored neighbours."""
+    data = factor_model_data()
     model = fitted(data)
     known = data.matrix.profiles([7])
     reversed_profile = data.matrix.profile(7, known.items, (6 - known.ratings).astype(np.float32))
@@ -117,7 +109,7 @@ def test_dissimilar_users_do_not_contribute() -> None:
     assert (evidence.count, evidence.mean_stars, evidence.contribution) == (0, 0.0, 0.0)
 
 
-def test_ratings_without_any_spread_are_no_error() -> None:
+def test_constant_ratings_give_the_baseline() -> None:
     """If all residuals are 0, the predictions are those of the baseline."""
     data = unbiased_release_data(np.array([[0.0, 0.0, np.nan], [0.0, 0.0, 0.0]]))
     profile = data.matrix.profiles([0])

@@ -1,4 +1,4 @@
-"""Adam that changes the rows of a step only, compared with Adam on the whole table."""
+"""Adam that updates only the rows of a step, compared with Adam on the whole table."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from marquee_trainer.models.neural.row_adam import RowAdam
 ROWS, COLUMNS = 40, 3
 
 
-def test_rows_change_as_they_do_under_adam_on_the_whole_table() -> None:
-    """Over epochs with other learning rates, for rows used always, often, rarely and never."""
+def test_row_updates_equal_those_of_adam_on_the_whole_table() -> None:
+    """Rows agree over epochs with different learning rates, however often they are used."""
     random = np.random.default_rng(0)
     start = random.normal(size=(ROWS, COLUMNS)).astype(np.float32)
     targets = random.normal(size=(ROWS, COLUMNS)).astype(np.float32)
@@ -42,8 +42,8 @@ def test_rows_change_as_they_do_under_adam_on_the_whole_table() -> None:
     np.testing.assert_array_equal(table.numpy()[-1], start[-1])
 
 
-def test_a_row_is_up_to_date_when_it_is_read() -> None:
-    """Reading it after steps without it gives what the flushed table has."""
+def test_reading_a_row_applies_pending_updates() -> None:
+    """Reading a row after steps without it gives the same values as flushing the table."""
     table = tf.Variable(np.ones((2, 1), dtype=np.float32))
     row_adam = RowAdam(table)
     for row in (0, 1, 1, 1):

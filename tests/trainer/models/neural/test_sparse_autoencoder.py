@@ -1,4 +1,4 @@
-"""The autoencoder on sparse rows, compared with TensorFlow on dense ones."""
+"""The autoencoder on sparse rows, compared with TensorFlow on dense rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SET_SCALE, L2, RATE = 1.5, 3.0, 0.01
 
 
 def cells_of(seed: int = 0) -> Cells:
-    """Random residuals; one row and one column have none."""
+    """Draw residuals; one row and one column have none."""
     random = np.random.default_rng(seed)
     rated = random.random((ROWS, COLUMNS)) < 0.3
     rated[4], rated[:, 7] = False, False
@@ -34,7 +34,7 @@ def cells_of(seed: int = 0) -> Cells:
 
 
 def given_of(cells: Cells, step: int) -> Float32:
-    """Inputs of which about a third is dropped."""
+    """Return inputs of which about a third is dropped."""
     kept = np.random.default_rng(step).random(len(cells.columns)) >= 0.3
     return (kept / 0.7).astype(np.float32)
 
@@ -42,7 +42,7 @@ def given_of(cells: Cells, step: int) -> Float32:
 def dense_step(
     weights: list[tf.Variable], cells: Cells, given: Float32, optimizer: keras.Optimizer
 ) -> float:
-    """The same step on dense rows, differentiated by TensorFlow."""
+    """Run the same step on dense rows, differentiated by TensorFlow."""
     encoder, encoder_bias, decoder, decoder_bias = weights
     inputs = np.zeros((ROWS, 2 * COLUMNS), np.float32)
     inputs[cells.rows, cells.columns] = given * cells.residuals
@@ -59,7 +59,7 @@ def dense_step(
 
 
 def test_steps_equal_those_on_dense_rows() -> None:
-    """Several steps of Adam change the weights as TensorFlow's do, and report the same errors."""
+    """Several Adam steps change the weights as in TensorFlow, and report the same errors."""
     network = SparseAutoencoder(COLUMNS, UNITS, SET_SCALE, seed=1)
     weights = [tf.Variable(weight) for weight in network.get_weights()]
     optimizer = keras.optimizers.Adam(RATE, beta_2=0.99)
@@ -69,11 +69,11 @@ def test_steps_equal_those_on_dense_rows() -> None:
         given = given_of(cells, step)
         expected = dense_step(weights, cells, given, optimizer)
         assert network.step(cells, given, RATE, L2) == pytest.approx(expected, rel=1e-4)
-    for mine, dense in zip(network.get_weights(), weights, strict=True):
-        np.testing.assert_allclose(mine, dense.numpy(), atol=2e-5)
+    for sparse, dense in zip(network.get_weights(), weights, strict=True):
+        np.testing.assert_allclose(sparse, dense.numpy(), atol=2e-5)
 
 
-def test_predictions_are_those_of_the_weights() -> None:
+def test_predictions_equal_the_formula() -> None:
     """Codes and predictions equal the formula of the network."""
     network = SparseAutoencoder(COLUMNS, UNITS, SET_SCALE, seed=1)
     cells = cells_of()
@@ -90,7 +90,7 @@ def test_predictions_are_those_of_the_weights() -> None:
 
 
 def test_training_does_not_depend_on_the_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads own the weights that they change, so the result is the same to the bit."""
+    """Each thread owns the weights that it changes, so the result is bit-identical."""
     results = []
     for cores in (1, 3):
         monkeypatch.setattr(sparse_autoencoder, "usable_cores", lambda cores=cores: cores)

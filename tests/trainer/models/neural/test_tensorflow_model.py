@@ -1,4 +1,4 @@
-"""The neural models: learning, fold-in, saving, and the shapes that are traced."""
+"""The neural models: learning, fold-in, saving and traced shapes."""
 
 from __future__ import annotations
 
@@ -86,11 +86,11 @@ def test_a_model_too_large_for_a_saved_model_is_served_from_its_arrays(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No message of TensorFlow holds 2 GiB; here the limit is just below what the model needs."""
+    """TensorFlow limits messages to 2 GiB; here the limit is just below the model's size."""
     whole, arrays = tmp_path / "whole", tmp_path / "arrays"
     model.save(whole)
     needed = model.fitted.graph_bytes
-    # What counts is what the message holds, with the graphs, which do not grow with the model.
+    # The size is that of the message including the graphs, which do not grow with the model.
     assert needed < (whole / "saved_model.pb").stat().st_size < needed + 3 * 2**20
     monkeypatch.setattr(scoring_module, "MAX_GRAPH_BYTES", needed - 1)
     model.save(arrays)
@@ -101,7 +101,7 @@ def test_a_model_too_large_for_a_saved_model_is_served_from_its_arrays(
 
 
 def test_a_saved_model_has_no_random_id(model: NeuralModel, tmp_path: Path) -> None:
-    """A training that is repeated gives each model the same files, and so the same version."""
+    """Repeating a training gives each model the same files, and therefore the same version."""
     model.save(tmp_path)
     fingerprint = FingerprintDef.FromString((tmp_path / "fingerprint.pb").read_bytes())
     assert fingerprint.saved_model_checksum
@@ -116,15 +116,15 @@ def test_a_known_user_equals_a_visitor_with_the_users_ratings(
     known = matrix.profiles(range(10))
     visitors = join_profiles(
         [
-            matrix.profile(-1, alone.items, alone.ratings)
-            for alone in (matrix.profiles([user]) for user in range(10))
+            matrix.profile(-1, single.items, single.ratings)
+            for single in (matrix.profiles([user]) for user in range(10))
         ]
     )
     expected = model.scorer.score(known)
     np.testing.assert_allclose(model.scorer.score(visitors), expected, atol=2e-3)
 
 
-def test_without_ratings_every_model_answers_with_the_baseline(
+def test_without_ratings_every_model_predicts_the_baseline(
     model: NeuralModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
     """The predictions for a visitor without ratings are μ + b_i."""
@@ -137,7 +137,7 @@ def test_without_ratings_every_model_answers_with_the_baseline(
 def test_batches_candidates_and_single_users_agree(
     model: NeuralModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """Padding has no effect: users and items score the same alone and in any batch."""
+    """Padding has no effect, so users and items have the same scores in any batch."""
     matrix = parts[0].matrix
     rated = matrix.profiles([5])
     mixed = join_profiles(
@@ -150,15 +150,15 @@ def test_batches_candidates_and_single_users_agree(
         ]
     )
     whole = model.scorer.score(mixed)
-    alone = np.concatenate([model.scorer.score(mixed.take(np.array([n]))) for n in range(5)])
-    np.testing.assert_allclose(whole, alone, atol=1e-4)
+    single = np.concatenate([model.scorer.score(mixed.take(np.array([n]))) for n in range(5)])
+    np.testing.assert_allclose(whole, single, atol=1e-4)
     candidates = np.array([7, 0, 49, 13, 2], dtype=np.int32)
     np.testing.assert_allclose(
         model.scorer.score(mixed, candidates), whole[:, candidates], atol=1e-4
     )
 
 
-def test_a_saved_model_scores_as_before(
+def test_a_saved_model_has_the_same_scores(
     model: NeuralModel, parts: tuple[ReleaseData, Interactions], tmp_path: Path
 ) -> None:
     """The scorer that the service loads gives the scores of the trainer."""
@@ -173,10 +173,10 @@ def test_a_saved_model_scores_as_before(
     assert np.abs(row).max() <= 1.0
 
 
-def test_products_of_vectors_are_the_scores(
+def test_scores_are_products_of_vectors(
     model: NeuralModel, parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """The products equal the scores of known users and visitors; a perceptron has no products."""
+    """This holds for known users and visitors, except that a perceptron has no products."""
     matrix = parts[0].matrix
     known = matrix.profiles(range(20))
     visitors = join_profiles(
@@ -194,12 +194,12 @@ def test_products_of_vectors_are_the_scores(
     np.testing.assert_allclose(products, model.scorer.score(both), atol=1e-4)
 
 
-def test_no_shape_is_traced_again(
+def test_no_shape_is_retraced(
     model: NeuralModel,
     parts: tuple[ReleaseData, Interactions],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No number of users, ratings or candidates runs the Python code of the module again."""
+    """No number of users, ratings or candidates causes another trace of the module."""
     fitted = model.fitted
     by_tensorflow = SavedModelScorer(fitted, parts[0])
 
@@ -220,10 +220,10 @@ def test_no_shape_is_traced_again(
 
 
 @pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.name)
-def test_fits_of_one_seed_are_the_same(
+def test_fits_with_the_same_seed_are_equal(
     kind: type[NeuralModel], parts: tuple[ReleaseData, Interactions]
 ) -> None:
-    """The same seed gives the same scores; the number of epochs is the best of the curve."""
+    """The same seed gives the same scores, and the number of epochs is the best of the curve."""
     data, held_out = parts
     scores = []
     for _ in range(2):
@@ -240,7 +240,7 @@ def test_fits_of_one_seed_are_the_same(
 def test_the_learning_rate_decays_after_each_epoch(
     parts: tuple[ReleaseData, Interactions], decay: float
 ) -> None:
-    """It starts at the configured rate and is multiplied by the configured factor."""
+    """The rate starts at the configured value and is multiplied by the configured factor."""
     config = MFConfig(factors=4, learning_rate=0.004, decay=decay)
     matrix = parts[0].matrix
     network = mf.FactorNetwork(matrix.user_count, matrix.item_count, 3.5, config)
@@ -252,7 +252,7 @@ def test_the_learning_rate_decays_after_each_epoch(
 
 @pytest.mark.parametrize("decay", [0.0, -0.5, 1.1, np.nan])
 def test_an_invalid_decay_is_refused(decay: float) -> None:
-    """A learning rate must not grow, and must not become 0 after the first epoch."""
+    """A learning rate must neither grow nor become 0 after the first epoch."""
     with pytest.raises(ValueError, match="decay"):
         MFConfig(decay=decay)
 
@@ -260,7 +260,7 @@ def test_an_invalid_decay_is_refused(decay: float) -> None:
 def test_training_stops_early_when_improvements_are_tiny(
     parts: tuple[ReleaseData, Interactions],
 ) -> None:
-    """Tiny improvements do not extend training; the epoch with the lowest error is kept."""
+    """Tiny improvements do not extend training, and the epoch with the lowest error is kept."""
     errors = iter(np.concatenate([[2.0, 1.0], 1.0 - 1e-6 * np.arange(1, 99)]))
     model = MF(MFConfig(epochs=90, patience=4))
     network = keras.Sequential()
@@ -280,7 +280,7 @@ def test_mf_learns_more_than_the_baseline(parts: tuple[ReleaseData, Interactions
 
 
 def test_autorec_reads_only_rated_cells(parts: tuple[ReleaseData, Interactions]) -> None:
-    """The input of the autoencoder has a residual for each rating, and no other cells."""
+    """The input of the autoencoder has a residual for each rating and no other cells."""
     data = parts[0]
     by_item = residual_matrix(data, AutoRec.rows_and_columns)
     assert by_item.rating_count == data.matrix.rating_count
@@ -292,7 +292,7 @@ def test_autorec_reads_only_rated_cells(parts: tuple[ReleaseData, Interactions])
 
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 1000), st.integers(1, 12), st.floats(0.1, 5), st.floats(0, 0.5))
-def test_a_linear_model_folds_in_by_the_ridge_solution(
+def test_a_linear_model_folds_in_with_the_ridge_solution(
     seed: int, count: int, ridge: float, per_rating: float
 ) -> None:
     """The fold-in equals the closed form, with padding."""

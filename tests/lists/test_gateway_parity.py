@@ -1,4 +1,4 @@
-"""Lists that are computed without servers are those that a gateway answers."""
+"""Lists that are computed offline equal the answers of a gateway."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ from marquee_services.lists.run import cut_parts, write_lists
 from marquee_services.lists.table import METADATA
 from toy.lists import list_request, run_here
 from toy.release import USERS
-from toy.services import WAIT_S, BackgroundLoop, Services
+from toy.services import BackgroundLoop, Services
+from toy.waiting import WAIT_S
 
 Options = pb.RecommendOptions
 Filter = types_pb2.ItemFilter
 
 
 def written(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, Any]]:
-    """The rows of the only part by user, and its metadata."""
+    """Return the rows of the only part by user, and its metadata."""
     (path,) = folder.glob("*.parquet")
     table = pq.read_table(path)
     rows: dict[str, list[dict[str, Any]]] = {}
@@ -39,9 +40,9 @@ def written(folder: Path) -> tuple[dict[str, list[dict[str, Any]]], dict[str, An
 
 
 def compare(rows: list[dict[str, Any]], answer: pb.RecommendResponse) -> None:
-    """Compares a user's rows with the gateway's answer, item by item.
+    """Compare a user's rows with the gateway's answer, item by item.
 
-    Sums of single precision depend on how many users were scored together, in a gateway too.
+    Single-precision sums depend on how many users were scored together, also in a gateway.
     """
     assert [row["item_id"] for row in rows] == [item.item_id for item in answer.items]
     for row, item in zip(rows, answer.items, strict=True):
@@ -62,7 +63,7 @@ def compare(rows: list[dict[str, Any]], answer: pb.RecommendResponse) -> None:
 
 
 def slow(*values: Any) -> Any:
-    """A case of which others protect the core."""
+    """Return a slow case, of which other cases cover the essentials."""
     return pytest.param(*values, marks=pytest.mark.slow)
 
 
@@ -79,7 +80,7 @@ def slow(*values: Any) -> Any:
         ("reasons", Options(include_reasons=True), 3, False),
     ],
 )
-def test_lists_are_the_answers_of_a_gateway(
+def test_lists_equal_the_answers_of_a_gateway(
     background_services: Services,
     background_loop: BackgroundLoop,
     tmp_path: Path,
@@ -88,7 +89,7 @@ def test_lists_are_the_answers_of_a_gateway(
     size: int,
     in_blocks: bool,
 ) -> None:
-    """Items, order, scores, stars, proposers and sources of every user are the same.
+    """Items, order, scores, stars, proposers and sources of every user are equal.
 
     The gateway and its backends answer over sockets. One user is unknown, and one id is too long.
     """
@@ -136,7 +137,7 @@ def test_lists_are_the_answers_of_a_gateway(
     assert metadata["items"] == sum(map(len, rows.values())) > 0
 
 
-async def test_candidates_of_large_catalogues_are_those_of_a_gateway(
+async def test_lists_of_large_catalogues_equal_those_of_a_gateway(
     services: Services, tmp_path: Path
 ) -> None:
     """Above the dense limit, models retrieve candidates first."""

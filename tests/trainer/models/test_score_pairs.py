@@ -1,4 +1,4 @@
-"""Models score a few items for each user as they score all items, whatever serves them."""
+"""Scoring a few items for each user equals scoring all items, for every model and server."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from marquee_trainer.training.preparation import release_data
 LOADERS = {**CF_SCORERS, **INFERENCE_SCORERS}
 DOT_PRODUCTS = ("mf", "autorec", "user_autorec")
 PERCEPTRONS = "deep_mf", "residual_mf", "residual_mf without table"
-# Sums of float32 in another order.
+# The tolerance covers float32 sums in another order.
 TOLERANCE = 5e-4
 
 
@@ -40,7 +40,7 @@ def data(small_dataset: RatingsDataset) -> ReleaseData:
 
 @pytest.fixture(scope="module")
 def folders(data: ReleaseData, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The artifacts of all models, fitted with little effort, and those of variants."""
+    """The artifacts of all models and of some variants, fitted with few iterations."""
     folder = tmp_path_factory.mktemp("models")
     saved = {}
 
@@ -83,14 +83,14 @@ def profiles(data: ReleaseData) -> Profiles:
 
 
 def loaded(folders: dict[str, Path], name: str, data: ReleaseData) -> Scorer:
-    """The scorer of a model, as a service loads it."""
+    """Return the scorer of a model as loaded by a service."""
     return LOADERS[name.split()[0]](folders[name], data)
 
 
 def test_pairs_have_the_scores_of_the_whole_catalogue(
     folders: dict[str, Path], data: ReleaseData, profiles: Profiles
 ) -> None:
-    """For every model of the registry, as a service loads it."""
+    """This holds for every model of the registry, as loaded by a service."""
     random = np.random.default_rng(0)
     shape = len(profiles), 8
     items = random.integers(0, data.matrix.item_count, shape).astype(np.int32)
@@ -104,10 +104,10 @@ def test_pairs_have_the_scores_of_the_whole_catalogue(
 
 
 @pytest.mark.parametrize("name", [*DOT_PRODUCTS, *PERCEPTRONS])
-def test_arrays_give_the_scores_of_the_saved_model(
+def test_arrays_have_the_scores_of_the_saved_model(
     folders: dict[str, Path], data: ReleaseData, profiles: Profiles, name: str
 ) -> None:
-    """NumPy serves what TensorFlow trained, and both fold users in alike."""
+    """NumPy serves what TensorFlow trained, and both fold users in the same way."""
     by_numpy = load_scorer(folders[name], data)
     assert not isinstance(by_numpy, SavedModelScorer)
     by_tensorflow = SavedModelScorer.load(folders[name], data)

@@ -1,4 +1,4 @@
-"""The scoring service over real sockets, as the gateway calls it."""
+"""The scoring service over real sockets, called as the gateway calls it."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from marquee_services.server.wire import (
 )
 
 ITEMS = 120
-# Deadline of calls whose timing is not tested, in seconds.
+# Deadline in seconds of calls whose timing is not tested; only a call that hangs reaches it.
 TIMEOUT_S = 60.0
 
 
 @pytest_asyncio.fixture
 async def stub(services: Any) -> AsyncIterator[Any]:
-    """A stub of the CF service."""
+    """A stub for the CF service."""
     async with grpc.aio.insecure_channel(services.scoring["cf"].address) as channel:
         yield ScoringServiceStub(channel)
 
@@ -37,7 +37,7 @@ async def stub(services: Any) -> AsyncIterator[Any]:
 def query(
     user: int | None, rated: tuple[int, ...] = (), candidates: tuple[int, ...] | None = None
 ) -> Any:
-    """A user or visitor whose rated items have three stars; None scores the whole catalogue."""
+    """Return a query in which all ratings are three stars; None scores the whole catalogue."""
     return pb.UserQuery(
         user_index=user,
         rated_items=pack_ints(np.array(rated, dtype=np.int32)),
@@ -46,9 +46,7 @@ def query(
     )
 
 
-async def test_a_batch_gives_each_user_the_scores_of_a_single_request(
-    stub: Any, services: Any
-) -> None:
+async def test_a_batch_has_the_scores_of_single_requests(stub: Any, services: Any) -> None:
     """One request may mix known users, visitors, candidates and whole catalogues."""
     release = services.first.release_id
     users = [
@@ -58,7 +56,9 @@ async def test_a_batch_gives_each_user_the_scores_of_a_single_request(
         query(3, (), (1,)),
         query(3, (), ()),
     ]
-    answer = await stub.ScoreItems(pb.ScoreItemsRequest(release_id=release, users=users), timeout=5)
+    answer = await stub.ScoreItems(
+        pb.ScoreItemsRequest(release_id=release, users=users), timeout=TIMEOUT_S
+    )
     assert {model.model for model in answer.models} == {"item_cf", "ease"}
     ends = np.cumsum([ITEMS, ITEMS, 3, 1, 0]).tolist()
     for model in answer.models:
@@ -67,13 +67,13 @@ async def test_a_batch_gives_each_user_the_scores_of_a_single_request(
         for user, start, end in zip(users, [0, *ends[:-1]], ends, strict=True):
             alone = await stub.ScoreItems(
                 pb.ScoreItemsRequest(release_id=release, users=[user], models=[model.model]),
-                timeout=5,
+                timeout=TIMEOUT_S,
             )
             expected = unpack_floats("scores", alone.models[0].scores)
             np.testing.assert_allclose(scores[start:end], expected, atol=1e-6)
 
 
-async def test_waiting_requests_are_scored_in_batches(
+async def test_queued_requests_are_scored_in_batches(
     stub: Any, services: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each request gets the scores of its own users, even if another request is refused."""
@@ -91,25 +91,25 @@ async def test_waiting_requests_are_scored_in_batches(
         for n in range(20)
     ]
     bad = pb.ScoreItemsRequest(release_id=release, users=[query(10**6)])
-    calls = [stub.ScoreItems(request, timeout=5) for request in [*requests, bad]]
+    calls = [stub.ScoreItems(request, timeout=TIMEOUT_S) for request in [*requests, bad]]
     answers: list[Any] = await asyncio.gather(*calls, return_exceptions=True)
     assert answers[-1].code() == grpc.StatusCode.INVALID_ARGUMENT
     assert sum(batches) == 40
     assert len(batches) < 20
     for request, answer in zip(requests, answers[:-1], strict=True):
-        assert answer == await stub.ScoreItems(request, timeout=5)
+        assert answer == await stub.ScoreItems(request, timeout=TIMEOUT_S)
 
 
-async def test_retrieved_items_are_those_with_the_highest_scores(stub: Any, services: Any) -> None:
-    """Only eligible items are retrieved, the best first, with their scores."""
+async def test_the_items_with_the_highest_scores_are_retrieved(stub: Any, services: Any) -> None:
+    """Only eligible items are retrieved, with their scores and in order of score."""
     release = services.first.release_id
     eligible = np.arange(ITEMS) % 3 == 0
     request = pb.RetrieveItemsRequest(
         release_id=release, users=[query(3)], count=7, eligible=pack_bits(eligible)
     )
-    retrieved = await stub.RetrieveItems(request, timeout=5)
+    retrieved = await stub.RetrieveItems(request, timeout=TIMEOUT_S)
     scored = await stub.ScoreItems(
-        pb.ScoreItemsRequest(release_id=release, users=[query(3)]), timeout=5
+        pb.ScoreItemsRequest(release_id=release, users=[query(3)]), timeout=TIMEOUT_S
     )
     for found, scored_model in zip(retrieved.models, scored.models, strict=True):
         scores = unpack_floats("scores", scored_model.scores)
@@ -120,7 +120,7 @@ async def test_retrieved_items_are_those_with_the_highest_scores(stub: Any, serv
 
 
 async def test_a_ranking_is_the_weighted_sum_of_the_scores(stub: Any, services: Any) -> None:
-    """Each model's own best items come with it; whole catalogues and candidates may be mixed."""
+    """The top items of each model are included, and catalogues and candidates may be mixed."""
     release = services.first.release_id
     eligible = np.arange(ITEMS) % 3 == 0
     users = [query(3), query(None, (1, 2)), query(4, (5,), (9, 0, 7)), query(3, (), ())]
@@ -154,10 +154,10 @@ async def test_a_ranking_is_the_weighted_sum_of_the_scores(stub: Any, services: 
 
 
 @pytest.mark.parametrize("new_only", [False, True])
-async def test_the_top_items_are_the_best_of_the_ranking(
+async def test_the_top_items_are_those_of_the_ranking(
     stub: Any, services: Any, new_only: bool
 ) -> None:
-    """They come with their sums, the models that propose them, and the users' biases."""
+    """The items have their sums, the models that propose them, and the biases of the users."""
     engine = services.scoring["cf"].follower.newest()
     eligible = np.arange(ITEMS) % 3 == 0
     users = [query(3), query(None, (1, 2)), query(4, (5,))]
@@ -211,10 +211,10 @@ async def test_the_top_items_are_the_best_of_the_ranking(
     assert start == len(unpack_ints("items", ranked.top.items))
 
 
-async def test_a_model_that_abstains_is_left_out_of_the_sum(
+async def test_an_abstaining_model_is_left_out_of_the_sum(
     stub: Any, services: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the users whom it cannot score do without it."""
+    """Only the users that the model cannot score are ranked without it."""
     engine = services.scoring["cf"].follower.newest()
     scorer = engine.scorers["ease"]
     score = scorer.score
@@ -265,7 +265,7 @@ async def test_a_model_that_abstains_is_left_out_of_the_sum(
 async def test_invalid_rankings_are_refused(
     stub: Any, services: Any, fields: dict[str, Any], code: str
 ) -> None:
-    """Weights must belong to models of the backend."""
+    """Weights for models that the backend does not have are an error."""
     valid = {"users": [query(1)], "models": ["ease"], "weights": [1.0], "best_count": 1}
     request = pb.RankItemsRequest(release_id=services.first.release_id, **{**valid, **fields})
     with pytest.raises(grpc.aio.AioRpcError) as caught:
@@ -289,19 +289,21 @@ async def test_invalid_rankings_are_refused(
 async def test_invalid_requests_are_refused(
     stub: Any, services: Any, request_: Any, code: str
 ) -> None:
-    """Unknown releases, models and indexes, and malformed arrays, are errors of the caller."""
+    """Unknown releases, models and indexes and malformed arrays are errors of the caller."""
     request_.release_id = request_.release_id or services.first.release_id
     with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.ScoreItems(request_, timeout=5)
+        await stub.ScoreItems(request_, timeout=TIMEOUT_S)
     assert caught.value.code().name == code
 
 
-async def test_evidence_and_similarities_cover_the_request(stub: Any, services: Any) -> None:
+async def test_evidence_and_similarities_cover_all_requested_items(
+    stub: Any, services: Any
+) -> None:
     """Each candidate is explained, and an item is compared with all items."""
     release = services.first.release_id
     explained = await stub.ExplainItems(
         pb.ExplainItemsRequest(release_id=release, user=query(3, (), (5, 6)), evidence_count=2),
-        timeout=5,
+        timeout=TIMEOUT_S,
     )
     assert [len(unpack_ints("rated", item.rated_items)) for item in explained.items] == [2, 2]
     for item in explained.items:
@@ -312,11 +314,11 @@ async def test_evidence_and_similarities_cover_the_request(stub: Any, services: 
     one = pb.ExplainItemsRequest(
         release_id=release, user=query(3, (), (5,)), evidence_count=2, models=["ease"]
     )
-    [item] = (await stub.ExplainItems(one, timeout=5)).items
+    [item] = (await stub.ExplainItems(one, timeout=TIMEOUT_S)).items
     assert [model.model for model in item.models] == ["ease"]
     assert not item.rated_items
     compared = await stub.CompareItems(
-        pb.CompareItemsRequest(release_id=release, item_index=5), timeout=5
+        pb.CompareItemsRequest(release_id=release, item_index=5), timeout=TIMEOUT_S
     )
     for model in compared.models:
         row = unpack_floats("similarities", model.similarities)

@@ -1,4 +1,4 @@
-"""What Optuna adds to the search: resuming, pruning, and the same result for the same seed."""
+"""Optuna studies: resuming, pruning, and the same result for the same seed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from marquee_trainer.models.registry import MODELS_BY_NAME
 from marquee_trainer.tuning.search import Search, tune
 from marquee_trainer.tuning.tuned_file import TunedFile
 
-MINUTES = 30.0  # no test waits for it: the number of trials ends each search
+MINUTES = 30.0  # Never reached, because the number of trials ends each search.
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def ratings() -> tuple[RatingsDataset, Split]:
 
 @pytest.fixture
 def search(ratings: tuple[RatingsDataset, Split]) -> Callable[..., Search]:
-    """Tunes item CF with a number of trials."""
+    """A function that tunes item CF with a number of trials."""
 
     def run(trials: int, storage: Path | None = None, seed: int = 0) -> Search:
         (found,) = tune(
@@ -52,7 +52,7 @@ def search(ratings: tuple[RatingsDataset, Split]) -> Callable[..., Search]:
 
 
 def test_a_seed_determines_the_trials(search: Callable[..., Search]) -> None:
-    """Equal seeds give equal trials, and another seed gives others."""
+    """Equal seeds give equal trials, and another seed gives different ones."""
     first, again, other = (
         [(trial.parameters, trial.loss) for trial in search(10, seed=seed).trials]
         for seed in (1, 1, 2)
@@ -61,7 +61,7 @@ def test_a_seed_determines_the_trials(search: Callable[..., Search]) -> None:
     assert first[1:] != other[1:]
 
 
-def test_a_search_goes_on_from_its_file(search: Callable[..., Search], tmp_path: Path) -> None:
+def test_a_search_is_resumed_from_its_file(search: Callable[..., Search], tmp_path: Path) -> None:
     """A second run keeps the trials of the first, and tries other configurations."""
     path = tmp_path / "tuned.trials.jsonl"
     first = search(4, path)
@@ -73,10 +73,10 @@ def test_a_search_goes_on_from_its_file(search: Callable[..., Search], tmp_path:
     assert len(set(tried)) == len(tried)
 
 
-def test_losses_of_another_validation_split_are_not_mixed_in(
+def test_losses_of_different_validation_splits_are_kept_apart(
     search: Callable[..., Search], tmp_path: Path
 ) -> None:
-    """Another seed, which splits differently, makes a study of its own in the same file."""
+    """Another seed, which splits differently, creates a separate study in the same file."""
     path = tmp_path / "tuned.trials.jsonl"
     first, other = search(2, path), search(2, path, seed=1)
     assert other.study != first.study
@@ -87,7 +87,7 @@ def test_losses_of_another_validation_split_are_not_mixed_in(
 def test_a_resumed_study_counts_its_trials_once(
     search: Callable[..., Search], ratings: tuple[RatingsDataset, Split], tmp_path: Path
 ) -> None:
-    """The file states all trials of the study, however often it is written."""
+    """The file has the number of all trials of the study, however often it is written."""
     path, out = tmp_path / "tuned.trials.jsonl", tmp_path / "tuned.json"
     for expected in (3, 6):
         file = TunedFile(out, *ratings, 0)
@@ -98,7 +98,7 @@ def test_a_resumed_study_counts_its_trials_once(
 
 
 class SlowItemCF(ItemCF):
-    """Item CF that reports 20 epochs, whose errors are larger the larger the shrinkage."""
+    """Item CF that reports 20 epochs, with errors that increase with the shrinkage."""
 
     @property
     def max_epochs(self) -> int:
@@ -116,7 +116,7 @@ class SlowItemCF(ItemCF):
 def test_trials_that_are_worse_than_the_median_are_pruned(
     search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """They end before their last epoch, are never the best, and are kept in the file as pruned."""
+    """Pruned trials end before their last epoch, are never the best, and are recorded as pruned."""
     monkeypatch.setitem(cast(Any, MODELS_BY_NAME), "item_cf", SlowItemCF)
     path = tmp_path / "tuned.trials.jsonl"
     trials = search(20, path).trials
@@ -132,10 +132,10 @@ def test_trials_that_are_worse_than_the_median_are_pruned(
     assert not found.best.pruned
 
 
-def test_an_interrupted_search_keeps_what_it_found(
+def test_an_interrupted_search_keeps_its_results(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """After Ctrl-C the file has the best so far, and the next run goes on from the trials."""
+    """After Ctrl-C the file has the best result so far, and the next run continues from it."""
     fit, fits = ItemCF.fit, []
 
     def interrupted(self: ItemCF, training: Training) -> Fit:

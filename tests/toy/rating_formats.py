@@ -1,4 +1,4 @@
-"""Ways to write ratings as users have them, and how each one should be understood."""
+"""Formats of ratings that users have, and how each one should be interpreted."""
 
 from __future__ import annotations
 
@@ -42,15 +42,15 @@ DAYS: list[Row] = [
 
 @dataclass(frozen=True)
 class Case:
-    """One way to write ratings.
+    """A rating format and the expected result of reading it.
 
     Attributes:
         write: Writes files to a folder, and returns the source to load.
-        rows: The rows as they should be read, in the order of the source.
-        columns: The columns as they should be understood.
-        scale: The scale as it should be understood.
-        times: How times are written, as it should be understood; empty for none.
-        feedback: The kind of feedback as it should be understood.
+        rows: The expected rows, in the order of the source.
+        columns: The expected roles of the columns.
+        scale: The expected scale.
+        times: The expected format of times; empty for none.
+        feedback: The expected kind of feedback.
         options: How to read the source.
     """
 
@@ -441,7 +441,7 @@ CASES: dict[str, Case] = {
         ROWS,
         {"user": "1", "item": "2", "rating": "3", "time": "4"},
     ),
-    "carriage returns alone": Case(named("x.csv", PLAIN.replace("\n", "\r")), ROWS),
+    "only carriage returns": Case(named("x.csv", PLAIN.replace("\n", "\r")), ROWS),
     "gzip without the ending": Case(named("x.csv", gzip.compress(PLAIN.encode())), ROWS),
     "the ending of gzip without gzip": Case(named("x.csv.gz", PLAIN), ROWS),
     "Parquet without the ending": Case(parquet(frame_of(ROWS), "ratings"), ROWS),
@@ -503,7 +503,7 @@ CASES: dict[str, Case] = {
 
 
 def read_back(dataset: RatingsDataset) -> list[Row]:
-    """The rows of a data set in the order of its source."""
+    """Return the rows of a data set in the order of its source."""
     order = dataset.file_order
     return list(
         zip(

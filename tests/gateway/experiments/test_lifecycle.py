@@ -1,4 +1,4 @@
-"""From lists and feedback over gateways to what `marquee experiments show` says."""
+"""The outcome of an experiment, from lists and feedback to `marquee experiments show`."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from gateway.experiments.test_routing import until_ready
 from gateway.feedback.conftest import client_of, start_with_feedback
 from marquee import FeedbackEvent, FeedbackKind
 from marquee_core.experiments.store import ExperimentStore
 from marquee_core.release.verdict import Decision
 from marquee_services.commands.experiments import experiments as command
 from marquee_services.promotion import EXIT_CODES
+from toy.experiments import until_ready
 from toy.services import Services
 
 USERS_PER_ARM = 60
 
 
 async def run(services: Services, *arguments: str) -> Result:
-    """Runs `marquee experiments` on the store of the services."""
+    """Run `marquee experiments` on the store of the services."""
     line = ["--store", services.store.url, *arguments]
     return await asyncio.to_thread(CliRunner().invoke, command, line)
 
 
 async def test_an_experiment_from_start_to_promotion(services: Services, feedback_url: str) -> None:
-    """Two gateways serve and record; `show` has all of it; `promote` ends it."""
+    """Two gateways serve and record, `show` reports the totals, and `promote` ends it."""
     second = await services.publish(1, promote=False)
     gateways = [
         await start_with_feedback(services, feedback_url, experiment_count_interval=0.05)
@@ -47,7 +47,7 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
     experiment = ExperimentStore(services.store).find()
 
     async def use(number: int) -> None:
-        """A user gets two lists and rates: most users of the candidate like all, others nothing."""
+        """Get two lists and rate: most users of the candidate like everything, others nothing."""
         user, client = f"n{number}", clients[number % 2]
         arm = experiment.arms[experiment.assign(user)].name
         for _ in range(2):
@@ -78,17 +78,17 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
     await services.until(lambda: not any(counter.pending for counter in counters))
     shown = await run(services, "show", "--feedback", feedback_url, "--json")
     assert shown.exit_code == 0, shown.output
-    told: dict[str, Any] = json.loads(shown.output)
-    assert "secret" not in told["experiment"]
-    arms = {arm["name"]: arm for arm in told["outcome"]["arms"]}
+    report: dict[str, Any] = json.loads(shown.output)
+    assert "secret" not in report["experiment"]
+    arms = {arm["name"]: arm for arm in report["outcome"]["arms"]}
     for name, arm in arms.items():
         place = [each.name for each in experiment.arms].index(name)
         expected = sum(experiment.assign(f"n{number}") == place for number in range(users))
         assert arm["users"] == expected >= USERS_PER_ARM - 10
         assert arm["lists"] == 2 * expected
         assert arm["ratings"] == arm["clicks"] == 2 * expected
-    assert told["outcome"]["uncounted_lists"] == told["outcome"]["foreign_events"] == 0
-    assert told["outcome"]["winner"] == "candidate"
+    assert report["outcome"]["uncounted_lists"] == report["outcome"]["foreign_events"] == 0
+    assert report["outcome"]["winner"] == "candidate"
     text = (await run(services, "show", "--feedback", feedback_url)).output
     assert "candidate is better than control" in text
     blind = (await run(services, "show")).output
@@ -96,7 +96,7 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
     status = await clients[0].status()
     assert status.experiment is not None
     assert [arm.unavailable_reason for arm in status.experiment.arms] == ["", ""]
-    # The gate cannot load the models of a toy release, so it refuses; the experiment goes on.
+    # The gate cannot load the models of a toy release, so it refuses, and the experiment continues.
     refused = await run(services, "promote", "candidate")
     assert refused.exit_code == EXIT_CODES[Decision.REFUSE]
     assert "was not promoted" in refused.stderr
@@ -122,8 +122,8 @@ async def test_an_experiment_from_start_to_promotion(services: Services, feedbac
         await gateway.stop(0.5)
 
 
-async def test_commands_refuse_in_one_line(services: Services) -> None:
-    """What cannot be done ends with status 1 and the reason."""
+async def test_invalid_commands_are_refused_in_one_line(services: Services) -> None:
+    """An invalid command exits with status 1 and prints the reason."""
     release = services.first.release_id
     blend = ("--arm", f"control={release}:50", "--arm", f"b={release}@ease:50")
     for arguments, message in (

@@ -1,4 +1,4 @@
-"""Promotions go through the gate: exit codes, approval, force, audit and metrics."""
+"""Promotions through the gate: exit codes, approval, force, audit and metrics."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from toy.bare_release import make_release
 from toy.release import publish_toy
 
 
-def gate_that_says(decision: Decision, calls: list[str]) -> promotion.Gate:
-    """A gate with a fixed opinion; the real one has tests of its own."""
+def gate_with(decision: Decision, calls: list[str]) -> promotion.Gate:
+    """Return a gate with a fixed decision; the real one has separate tests."""
 
     def judge(store: ReleaseStore, release_id: str, _candidates: ReleaseStore) -> Verdict:
         calls.append(release_id)
@@ -38,7 +38,7 @@ def gate_that_says(decision: Decision, calls: list[str]) -> promotion.Gate:
 
 
 def verdict_on(store: ReleaseStore, release_id: str, decision: Decision) -> Verdict:
-    """A verdict against the release in production."""
+    """Return a verdict against the release in production."""
     current = store.production()
     check = Check("ranking", decision, "as the test says", {"difference": -0.5})
     production_id = current.release_id if current else ""
@@ -47,7 +47,7 @@ def verdict_on(store: ReleaseStore, release_id: str, decision: Decision) -> Verd
 
 @pytest.fixture
 def store(tmp_path: Path) -> ReleaseStore:
-    """A store with two releases, the first in production."""
+    """A store with two releases, the first of which is in production."""
     opened = ReleaseStore(str(tmp_path / "store"))
     for name in ("first", "second"):
         opened.publish(tmp_path / name, make_release(tmp_path / name, name, name))
@@ -57,13 +57,13 @@ def store(tmp_path: Path) -> ReleaseStore:
 
 @pytest.fixture
 def servable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets releases of two files, which no server can load, pass the verification."""
+    """Let releases of two files, which no server can load, pass the verification."""
     found = Verification("second", 2, 1, 0)
     monkeypatch.setattr(promotion, "verify", lambda *_: found)
 
 
 def command(store: ReleaseStore, *arguments: str) -> Result:
-    """Runs `marquee releases promote`."""
+    """Run `marquee releases promote`."""
     return CliRunner().invoke(releases, [f"--store={store.url}", "promote", *arguments])
 
 
@@ -81,13 +81,13 @@ def command(store: ReleaseStore, *arguments: str) -> Result:
         (Decision.REFUSE, {"force": True}, True),
     ],
 )
-def test_the_gate_decides_unless_it_is_overruled(
+def test_the_gate_decides_unless_it_is_overridden(
     store: ReleaseStore, decision: Decision, options: dict[str, Any], promoted: bool
 ) -> None:
-    """Approval is enough for a question, and only force for a refusal. The audit says which."""
+    """Approval settles a question, only force overrides a refusal, and the audit records it."""
     calls: list[str] = []
     done = promotion.promote(
-        store, "second", why="because", gate=gate_that_says(decision, calls), **options
+        store, "second", why="because", gate=gate_with(decision, calls), **options
     )
     production = store.production()
     assert production is not None
@@ -105,10 +105,10 @@ def test_the_gate_decides_unless_it_is_overruled(
 
 @pytest.mark.usefixtures("servable")
 def test_a_refused_release_is_judged_again(store: ReleaseStore) -> None:
-    """What it was refused for may have been mended since."""
+    """The cause of the refusal may have been fixed since."""
     record_verdict(store.storage, verdict_on(store, "second", Decision.REFUSE))
     calls: list[str] = []
-    gate = gate_that_says(Decision.PROMOTE, calls)
+    gate = gate_with(Decision.PROMOTE, calls)
     assert promotion.judge(store, "second", gate=gate).decision is Decision.PROMOTE
     assert calls == ["second"]
     newest = latest_verdict(store.storage, store.manifest("second"))
@@ -120,12 +120,12 @@ def test_a_refused_release_is_judged_again(store: ReleaseStore) -> None:
 
 
 @pytest.mark.usefixtures("servable")
-def test_a_verdict_of_before_the_publication_is_used_while_production_stays(
+def test_a_verdict_from_publication_is_used_while_production_is_unchanged(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """It is part of the manifest; if another release has been promoted since, the gate is asked."""
+    """It is in the manifest, and is ignored if another release has been promoted since."""
     calls: list[str] = []
-    gate = gate_that_says(Decision.REFUSE, calls)
+    gate = gate_with(Decision.REFUSE, calls)
     agreed = verdict_on(store, "third", Decision.PROMOTE)
     manifest = replace(make_release(tmp_path / "third", "third", "third"), gate=agreed)
     store.publish(tmp_path / "third", manifest)
@@ -135,21 +135,21 @@ def test_a_verdict_of_before_the_publication_is_used_while_production_stays(
     done = promotion.promote(store, "third", verdict=agreed, gate=gate)
     assert (done.production, done.decision, calls) == (None, Decision.REFUSE, ["third"])
     shown = CliRunner().invoke(releases, [f"--store={store.url}", "show", "--json", "third"])
-    told = json.loads(shown.stdout)
-    assert told["gate"]["decision"] == "promote"
-    assert told["later_verdicts"][-1]["decision"] == "refuse"
+    summary = json.loads(shown.stdout)
+    assert summary["gate"]["decision"] == "promote"
+    assert summary["later_verdicts"][-1]["decision"] == "refuse"
 
 
 def test_the_release_in_production_needs_no_verdict(store: ReleaseStore) -> None:
     """Promoting it again makes servers that refused it try again."""
     calls: list[str] = []
-    done = promotion.promote(store, "first", gate=gate_that_says(Decision.REFUSE, calls))
+    done = promotion.promote(store, "first", gate=gate_with(Decision.REFUSE, calls))
     assert done.production is not None
     assert not calls
 
 
-def test_the_command_promotes_nothing_that_cannot_be_served(store: ReleaseStore) -> None:
-    """Only force overrules that, and the audit says so."""
+def test_a_release_that_cannot_be_served_is_not_promoted(store: ReleaseStore) -> None:
+    """Only force overrides the verification, and the audit records it."""
     refused = command(store, "second")
     assert refused.exit_code == 3, refused.output
     assert "refuse   servers" in refused.output
@@ -163,10 +163,10 @@ def test_the_command_promotes_nothing_that_cannot_be_served(store: ReleaseStore)
 
 
 @pytest.mark.usefixtures("servable")
-def test_a_recorded_verdict_is_used_where_there_is_no_gate(
+def test_a_recorded_verdict_is_used_without_a_gate(
     store: ReleaseStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The trainer judged the release; servers' images have no trainer to judge it again."""
+    """The trainer judged the release, since the images of servers cannot judge it again."""
     monkeypatch.setattr(promotion, "_installed_gate", lambda: None)
     unseen = command(store, "second")
     assert unseen.exit_code == 1
@@ -175,7 +175,7 @@ def test_a_recorded_verdict_is_used_where_there_is_no_gate(
     record_verdict(store.storage, asked)
     assert command(store, "second").exit_code == 4
     assert command(store, "second", "--approve").exit_code == 0
-    # It was against another release than the one that is in production now.
+    # The verdict was against a release that is no longer in production.
     store.promote("first")
     store.rollback()
     record_verdict(store.storage, Verdict.of("first", "other", asked.at, asked.checks))
@@ -183,10 +183,10 @@ def test_a_recorded_verdict_is_used_where_there_is_no_gate(
 
 
 @pytest.mark.usefixtures("servable")
-def test_an_arm_is_promoted_as_any_release_is(
+def test_an_arm_is_promoted_like_any_release(
     store: ReleaseStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where every promotion must be approved, and where releases must be signed."""
+    """This includes required approvals and required signatures."""
     arms = [Arm("control", "first", 50.0), Arm("candidate", "second", 50.0)]
     ExperimentStore(store).create("running", arms)
     record_verdict(store.storage, verdict_on(store, "second", Decision.PROMOTE))
@@ -207,10 +207,10 @@ def test_an_arm_is_promoted_as_any_release_is(
     assert promote_arm("--approve").exit_code == 0
 
 
-def test_an_arm_with_ranking_weights_of_its_own_is_promoted_as_a_new_release(
+def test_an_arm_with_other_ranking_weights_is_promoted_as_a_new_release(
     tmp_path: Path,
 ) -> None:
-    """It asks for approval; until then nothing is published, and the experiment goes on."""
+    """Approval is required; until then nothing is published, and the experiment continues."""
     store = ReleaseStore(str(tmp_path / "store"))
     source = publish_toy(store, tmp_path / "made", backends=(CF,), servable=True).release_id
     store.promote(source)
@@ -240,8 +240,8 @@ def test_an_arm_with_ranking_weights_of_its_own_is_promoted_as_a_new_release(
     assert ExperimentStore(store).find().outcome == "promoted popular"
 
 
-def test_monitoring_sees_the_verdict(store: ReleaseStore, tmp_path: Path) -> None:
-    """As a file in Prometheus' text format, which is replaced as a whole."""
+def test_the_verdict_is_exported_to_monitoring(store: ReleaseStore, tmp_path: Path) -> None:
+    """The verdict is in a file in Prometheus' text format, which is replaced atomically."""
     path = tmp_path / "gate.prom"
     for decision in (Decision.PROMOTE, Decision.REFUSE):
         write_metrics(path, verdict_on(store, "second", decision))

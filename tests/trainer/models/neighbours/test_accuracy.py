@@ -15,7 +15,7 @@ from marquee_trainer.models.model import Model, Training, predict_pairs
 from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neighbours.user_cf import UserCF
 
-# A short chain, to save time; the default one reaches 0.767.
+# A short chain saves time; the default one reaches 0.767.
 SHORT = BayesianMFConfig(factors=10, sweeps=70, burn_in=30, samples=20)
 RATINGS = REAL_DATA / "ml-100k" / "u.data"
 
@@ -27,7 +27,7 @@ RATINGS = REAL_DATA / "ml-100k" / "u.data"
     ids=lambda value: str(getattr(value, "name", value)),
 )
 def test_error_on_real_ratings(model: Model, limit: float) -> None:
-    """The test MSE on MovieLens 100K (random 80/20 split, seed 0) is not above its limit."""
+    """The test MSE on MovieLens 100K (random 80/20 split, seed 0) does not exceed its limit."""
     rows = np.loadtxt(RATINGS, dtype=np.int64, usecols=(0, 1, 2))
     users = np.unique(rows[:, 0], return_inverse=True)[1].astype(np.int32)
     items = np.unique(rows[:, 1], return_inverse=True)[1].astype(np.int32)

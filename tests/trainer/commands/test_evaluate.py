@@ -10,8 +10,8 @@ from marquee_trainer.commands.evaluate import metrics_json
 from marquee_trainer.training.results import TrainingResult
 
 
-def test_the_json_names_every_model_and_figure(small_trained: TrainingResult) -> None:
-    """Rating predictors have errors, all models have rankings; nothing is null or infinite."""
+def test_the_json_contains_every_model_and_metric(small_trained: TrainingResult) -> None:
+    """Rating predictors have errors, all models have rankings, and nothing is null or infinite."""
     models = json.loads(metrics_json(small_trained.evaluation))["models"]
     baselines = {"baseline", "popularity", "recent_popularity"}
     assert set(models) == {*baselines, "user_cf", "item_cf", "ease", "ensemble"}

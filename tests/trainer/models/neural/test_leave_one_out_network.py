@@ -1,4 +1,4 @@
-"""Deep and residual MF: training through the fold-in, and the served form."""
+"""Deep and residual MF: leave-one-out training through the fold-in, and the served module."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def data() -> ReleaseData:
 
 
 def padded(data: ReleaseData, users: list[int], length: int) -> tuple[Int32, Float32]:
-    """The ratings of some users, padded to a length."""
+    """Return the ratings of some users, padded to a length."""
     items = np.full((len(users), length), PADDING, dtype=np.int32)
     ratings = np.zeros((len(users), length), dtype=np.float32)
     for place, user in enumerate(users):
@@ -54,8 +54,10 @@ def padded(data: ReleaseData, users: list[int], length: int) -> tuple[Int32, Flo
 
 
 @pytest.mark.parametrize("products", [True, False])
-def test_a_rating_is_predicted_by_the_users_others_alone(data: ReleaseData, products: bool) -> None:
-    """A prediction equals that for a user without the rating that is predicted."""
+def test_a_rating_is_predicted_only_from_the_users_other_ratings(
+    data: ReleaseData, products: bool
+) -> None:
+    """A prediction equals that for a user without the predicted rating."""
     config = replace(CONFIG, dropout=0.0, hidden_units=(6,))
     network = LeaveOneOutNetwork(data, config, products)
     network.means.assign(np.random.default_rng(0).normal(size=(ITEMS, 4)))
@@ -102,7 +104,7 @@ def test_a_rating_is_predicted_by_the_users_others_alone(data: ReleaseData, prod
     ],
     ids=lambda model: model.name,
 )
-def test_the_served_form_has_the_validated_error(
+def test_the_served_module_has_the_validated_error(
     data: ReleaseData, model: DeepMF | ResidualMF
 ) -> None:
     """The best error of the learning curve is that of the served module."""
@@ -123,7 +125,7 @@ def test_the_served_form_has_the_validated_error(
     assert error == pytest.approx(best, rel=1e-3)
 
 
-def test_known_users_are_the_same_with_a_table_of_vectors_and_without(
+def test_known_users_have_the_same_scores_without_a_table_of_vectors(
     data: ReleaseData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If the table would be too large, vectors are computed from the stored ratings."""
@@ -141,8 +143,8 @@ def test_known_users_are_the_same_with_a_table_of_vectors_and_without(
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-4)
 
 
-def test_neighbourhoods_contribute_as_in_item_based_filtering(data: ReleaseData) -> None:
-    """The TensorFlow part computes the same formula as the scorer of the CF service."""
+def test_neighbourhoods_contribute_as_in_item_cf(data: ReleaseData) -> None:
+    """The TensorFlow network computes the same formula as the scorer of the CF service."""
     config = ItemCFConfig(neighbours=7, shrinkage=2.0)
     part = ItemNeighbourhoods(data, config)
     scorer = ItemCF(config).learn(data)
@@ -159,7 +161,7 @@ def test_neighbourhoods_contribute_as_in_item_based_filtering(data: ReleaseData)
 
 
 def test_stored_ratings_of_known_users_can_be_looked_up(data: ReleaseData) -> None:
-    """Users are looked up in any order; a user without ratings has only padding."""
+    """Users are looked up in any order, and a user without ratings has only padding."""
     part = ItemNeighbourhoods(data, ItemCFConfig(neighbours=3))
     part.store_ratings(data.matrix.all_profiles())
     items, ratings = (row.numpy() for row in part.ratings_of(tf.constant([8, USERS - 1, 0])))

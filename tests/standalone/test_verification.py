@@ -1,4 +1,4 @@
-"""A release is verified before its promotion: what no server should answer is refused."""
+"""A release is verified before its promotion, and one that should not be served is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from toy.release import ITEMS, TOY_LOADERS, publish_toy
 
 
 def rewrite(store: ReleaseStore, manifest: Manifest, change: Callable[[Path], None]) -> None:
-    """Changes the files of a release, and the digests in its manifest with them."""
+    """Change files of a release, and their digests in its manifest."""
     folder = Path(store.url) / "releases" / manifest.release_id
     change(folder)
     raw = json.loads((folder / "manifest.json").read_text())
@@ -41,10 +41,10 @@ def store(tmp_path: Path) -> ReleaseStore:
     return ReleaseStore(str(tmp_path / "store"))
 
 
-async def test_a_good_release_is_verified_without_promoting_it(
+async def test_a_good_release_passes_without_being_promoted(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """All models answer all kinds of requests."""
+    """All models answer all kinds of requests, and the store is not changed."""
     manifest = publish_toy(store, tmp_path / "made")
     found = await verify_release(store, manifest.release_id, TOY_LOADERS)
     assert found.files == len(manifest.files)
@@ -52,10 +52,10 @@ async def test_a_good_release_is_verified_without_promoting_it(
     assert store.production() is None
 
 
-async def test_an_experiment_that_runs_does_not_answer_in_its_place(
+async def test_a_running_experiment_does_not_affect_verification(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """Otherwise arms would answer for most users, and be compared with the release's ratings."""
+    """Otherwise, arms would answer for most users and be compared with the release's ratings."""
     arms = []
     for seed, name in enumerate(("control", "candidate"), 1):
         arm = publish_toy(store, tmp_path / name, seed).release_id
@@ -71,7 +71,7 @@ async def test_an_experiment_that_runs_does_not_answer_in_its_place(
 async def test_a_user_may_have_rated_everything(
     store: ReleaseStore, tmp_path: Path, precomputed: bool
 ) -> None:
-    """Nothing is left to recommend then, which is no fault of the release or of its pages."""
+    """Then nothing is left to recommend, which is not an error of the release or its pages."""
     manifest = publish_toy(
         store,
         tmp_path / "made",
@@ -86,13 +86,13 @@ async def test_a_user_may_have_rated_everything(
 async def test_precomputed_pages_agree_with_computed_ones(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """A release without backends has pages that its gateway computes."""
+    """A release without backends has pages that its gateway can compute."""
     manifest = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
     assert (await verify_release(store, manifest.release_id, {})).precomputed > 20
 
 
 def write(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
-    """Changes an array of a release."""
+    """Return a change of an array of a release."""
 
     def apply(folder: Path) -> None:
         array = np.load(folder / name)
@@ -102,7 +102,7 @@ def write(name: str, change: Callable[[Any], Any]) -> Callable[[Path], None]:
 
 
 def edit(name: str, change: Callable[[Any], None]) -> Callable[[Path], None]:
-    """Changes a JSON file of a release."""
+    """Return a change of a JSON file of a release."""
 
     def apply(folder: Path) -> None:
         raw = json.loads((folder / name).read_text())
@@ -113,7 +113,7 @@ def edit(name: str, change: Callable[[Any], None]) -> Callable[[Path], None]:
 
 
 def negate(kind: str) -> Callable[[Any], None]:
-    """Turns the weights of all blends of a kind around."""
+    """Return a change that negates the weights of all blends of a kind."""
 
     def change(rows: Any) -> None:
         for row in rows:
@@ -124,7 +124,7 @@ def negate(kind: str) -> Callable[[Any], None]:
 
 
 def huge_header(folder: Path) -> None:
-    """An array file that declares more memory than there is."""
+    """Write an array file that declares more memory than there is."""
     path = folder / "baseline" / "item_bias.npy"
     header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999,), }"
     header = header.ljust(118 - 1) + b"\n"
@@ -132,7 +132,7 @@ def huge_header(folder: Path) -> None:
 
 
 def long_title(folder: Path) -> None:
-    """A title of a mebibyte."""
+    """Write a title of one mebibyte."""
     offsets = np.load(folder / "data" / "title_offsets.npy")
     text = np.load(folder / "data" / "title_text.npy")
     offsets[-1] += 1 << 20
@@ -143,7 +143,7 @@ def long_title(folder: Path) -> None:
 
 
 def rotated_pages(folder: Path) -> None:
-    """Each user gets the page of another one."""
+    """Assign each user the page of another one."""
     name = folder / "precomputed"
     offsets, text = np.load(name / "offsets.npy"), np.load(name / "answers.npy")
     pages = [text[a:b] for a, b in itertools.pairwise(offsets)]
@@ -176,10 +176,10 @@ def rotated_pages(folder: Path) -> None:
         ),
     ],
 )
-async def test_a_release_that_cannot_be_right_is_refused(
+async def test_an_implausible_release_is_refused(
     store: ReleaseStore, tmp_path: Path, change: Callable[[Path], None], message: str
 ) -> None:
-    """Although the digests of its files are right."""
+    """The release is refused although the digests of its files match."""
     manifest = publish_toy(store, tmp_path / "made")
     rewrite(store, manifest, change)
     with pytest.raises(ArtifactError, match=message):
@@ -190,17 +190,17 @@ async def test_a_release_that_cannot_be_right_is_refused(
 async def test_precomputed_pages_of_other_users_are_refused(
     store: ReleaseStore, tmp_path: Path, other: Callable[[Path], None]
 ) -> None:
-    """A server notices by the items that the user rated."""
+    """A server detects such pages by the items that the user has rated."""
     manifest = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
     rewrite(store, manifest, other)
     with pytest.raises(ArtifactError, match="another user"):
         await verify_release(store, manifest.release_id, {})
 
 
-async def test_precomputed_pages_that_the_models_do_not_compute_are_refused(
+async def test_precomputed_pages_that_differ_from_computed_ones_are_refused(
     store: ReleaseStore, tmp_path: Path
 ) -> None:
-    """Pages from before the weights were changed."""
+    """Here, the pages were computed before the weights were changed."""
     manifest = publish_toy(store, tmp_path / "made", backends=(), precomputed=True)
     worst_first = write("baseline/item_bias.npy", lambda a: (-5 * a).astype(np.float32))
     rewrite(store, manifest, worst_first)

@@ -1,4 +1,4 @@
-"""Many ways to write ratings, and how each one is understood."""
+"""Many formats of ratings, and how each one is interpreted."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import pytest
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import LoadedRatings, load_ratings
-from toy.own_data import CASES, PLAIN, Case, read_back
+from toy.rating_formats import CASES, PLAIN, Case, read_back
 
 
 def loaded(folder: Path, case: Case) -> LoadedRatings:
-    """Writes the files of a case and loads them."""
+    """Write the files of a case, and load them."""
     return load_ratings(case.write(folder), options=case.options)
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-def test_own_data_are_understood(case: Case, tmp_path: Path) -> None:
-    """Each way to write ratings results in the right rows, columns, scale, times and feedback."""
+def test_every_format_is_recognised(case: Case, tmp_path: Path) -> None:
+    """Each format results in the expected rows, columns, scale, times and feedback."""
     found = loaded(tmp_path, case)
     assert read_back(found.dataset) == case.rows
     assert found.interpretation.columns == case.columns
@@ -30,20 +30,20 @@ def test_own_data_are_understood(case: Case, tmp_path: Path) -> None:
 
 
 def test_the_choice_of_columns_is_reported(tmp_path: Path) -> None:
-    """The notes say which columns were chosen, and why."""
+    """The notes say which columns were chosen and why."""
     notes = loaded(tmp_path, CASES["other order"]).interpretation.notes
     expected = "user=User ID, item=Item ID, rating=Stars, time=ts (found by their names)"
     assert notes == (f"columns: {expected}",)
 
 
 def test_the_number_of_repeats_is_reported(tmp_path: Path) -> None:
-    """The notes say how many ratings were repeated, and which one is used."""
+    """The notes have the number of repeated ratings, and say which one is used."""
     notes = loaded(tmp_path, CASES["repeats, the latest by time"]).interpretation.notes
     assert notes[1:] == ("2 ratings repeat a user and an item; the latest one is used",)
 
 
-def test_repeats_are_an_error_on_request(tmp_path: Path) -> None:
-    """The error names both lines, also behind a blank line."""
+def test_repeats_can_be_made_an_error(tmp_path: Path) -> None:
+    """The error names both lines, even after a blank line."""
     (tmp_path / "x.csv").write_text(PLAIN.replace("\nbob", "\n\nbob") + "ann,b2,1,1\n")
     message = r"x.csv:6: user ann rates item b2 again, after x.csv:3"
     with pytest.raises(RatingsError, match=message):

@@ -1,4 +1,4 @@
-"""The standalone server: answers as three services give them, and scoring everything agrees."""
+"""The standalone server gives the answers of three services and of scoring every item."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
 from toy.experiments import toy_experiment, users_of
 from toy.release import TOY_LOADERS, USERS
-from toy.services import WAIT_S, Services
+from toy.services import Services
+from toy.waiting import WAIT_S
 
 VISITOR = Subject(ratings=[Rating(item_id="i3", stars=5), Rating(item_id="i9", stars=1)])
 
@@ -48,15 +49,21 @@ async def standalone(services: Services, tmp_path: Path) -> AsyncIterator[Gatewa
     await gateway.stop(0.5)
 
 
+@pytest.fixture
+def stub(channel: grpc.aio.Channel) -> Any:
+    """A stub for the gateway of the three services."""
+    return RecommenderServiceStub(channel)
+
+
 @pytest_asyncio.fixture
 async def local_stub(standalone: Gateway) -> AsyncIterator[Any]:
-    """A stub of the standalone server."""
+    """A stub for the standalone server."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{standalone.bound.port}") as channel:
         yield RecommenderServiceStub(channel)
 
 
 def comparable(answer: pb.RecommendResponse) -> pb.RecommendResponse:
-    """An answer without what differs each time."""
+    """Return an answer without the parts that differ each time."""
     answer.ClearField("recommendation_id")
     answer.ClearField("next_page_token")
     answer.source.ClearField("server_time_us")
@@ -78,15 +85,15 @@ def comparable(answer: pb.RecommendResponse) -> pb.RecommendResponse:
 async def test_answers_are_those_of_three_services(
     stub: Any, local_stub: Any, request_: pb.RecommendRequest
 ) -> None:
-    """The same code answers, so scores agree bit by bit."""
+    """The same code answers, so scores are bit-identical."""
     remote = await stub.Recommend(request_, timeout=TIMEOUT_S)
     assert remote.items
     local = await local_stub.Recommend(request_, timeout=TIMEOUT_S)
     assert comparable(local) == comparable(remote)
 
 
-async def test_the_other_methods_answer_too(local_stub: Any) -> None:
-    """Predictions, similar items and the status need the local backends as well."""
+async def test_all_other_methods_are_answered(local_stub: Any) -> None:
+    """Predictions, similar items and the status also need the local backends."""
     predicted = await local_stub.PredictRatings(
         pb.PredictRatingsRequest(subject=VISITOR, item_ids=["i1", "i2"]), timeout=TIMEOUT_S
     )
@@ -102,7 +109,7 @@ async def test_the_other_methods_answer_too(local_stub: Any) -> None:
 
 
 async def test_the_first_answer_is_not_degraded(services: Services, tmp_path: Path) -> None:
-    """The server listens when both engines have loaded the promoted release."""
+    """The server listens only once both engines have loaded the promoted release."""
     settings = StandaloneSettings(
         store=services.store.url, listen="127.0.0.1:0", cache_dir=str(tmp_path / "cache")
     )
@@ -118,10 +125,10 @@ async def test_the_first_answer_is_not_degraded(services: Services, tmp_path: Pa
     await gateway.stop(0.5)
 
 
-async def test_a_promotion_reaches_all_parts(
+async def test_a_promotion_reaches_all_components(
     local_stub: Any, services: Services, standalone: Gateway
 ) -> None:
-    """The gateway switches when both engines hold the new release, and degrades no answer."""
+    """The gateway switches once both engines hold the new release, and degrades no answer."""
     second = await services.publish(1)
     while True:
         answer = await local_stub.Recommend(request_for("u7"), timeout=TIMEOUT_S)
@@ -143,7 +150,7 @@ async def test_errors_are_those_of_three_services(stub: Any, local_stub: Any) ->
 async def test_a_slow_engine_degrades_the_answer(
     local_stub: Any, standalone: Gateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A backend that does not answer in time is left out, as a remote one would be."""
+    """A backend that does not answer in time is left out, like a remote one."""
 
     async def late(*_: Any) -> Any:
         raise TimeoutError
@@ -156,10 +163,10 @@ async def test_a_slow_engine_degrades_the_answer(
     assert len(answer.items) == 20
 
 
-async def test_a_backend_has_no_longer_than_the_backend_timeout(
+async def test_a_backend_call_ends_at_the_backend_timeout(
     services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call whose deadline is far away is answered without an engine that hangs."""
+    """A call with a distant deadline is answered without an engine that hangs."""
     settings = StandaloneSettings(
         store=services.store.url,
         listen="127.0.0.1:0",
@@ -190,7 +197,7 @@ async def test_a_backend_has_no_longer_than_the_backend_timeout(
         await gateway.stop(0.5)
 
 
-async def test_the_arms_of_an_experiment_answer(
+async def test_the_arms_of_an_experiment_are_served(
     services: Services, standalone: Gateway, local_stub: Any
 ) -> None:
     """The gateway and both backends in its process keep the releases of the arms loaded."""

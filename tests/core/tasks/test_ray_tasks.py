@@ -1,4 +1,4 @@
-"""Tasks on a Ray cluster, here one of this machine."""
+"""Tasks on a Ray cluster, which here runs on this machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 @pytest.fixture(scope="module", autouse=True)
 def cluster() -> Iterator[Any]:
-    """A cluster of two cores whose workers find the project and its tests."""
+    """A cluster of two cores whose workers can import the project and its tests."""
     ray = pytest.importorskip("ray", reason="needs the extra `ray`")
     paths = [str(PROJECT / "clients" / "python"), str(PROJECT / "services"), str(TESTS)]
     ray.init(
@@ -36,12 +36,12 @@ def cluster() -> Iterator[Any]:
 
 
 def begun(folder: Path, number: int) -> list[str]:
-    """The ids of the processes that have begun a task."""
+    """Return the ids of the processes that have started a task."""
     return (folder / str(number)).read_text().split()
 
 
 def test_a_killed_worker_costs_only_its_task(tmp_path: Path) -> None:
-    """That task is begun again; every result arrives once, and reports arrive."""
+    """That task is restarted, every result arrives once, and reports arrive."""
     reports: list[tuple[int, int]] = []
     results = dict(
         run_on_ray(
@@ -58,20 +58,20 @@ def test_a_killed_worker_costs_only_its_task(tmp_path: Path) -> None:
 
 
 def test_errors_keep_their_class(tmp_path: Path) -> None:
-    """As without Ray."""
+    """Errors keep their class, as they do without Ray."""
     with pytest.raises(ArtifactError, match="seven is refused"):
         list(run_on_ray(Squares(tmp_path, refused=7), [7, 1], address="auto"))
 
 
-def test_a_task_that_always_ends_its_worker_is_an_error(tmp_path: Path) -> None:
-    """Ray gives up after as many tries as processes of this machine do."""
+def test_a_task_that_always_kills_its_worker_is_an_error(tmp_path: Path) -> None:
+    """Ray gives up after as many attempts as the process pool does."""
     with pytest.raises(TaskError, match="Ray"):
         list(run_on_ray(Squares(tmp_path, killed=0, kills=10), [0], address="auto"))
     assert len(begun(tmp_path, 0)) == MAX_TRIES
 
 
-def test_whoever_stops_listening_cancels_all_tasks(cluster: Any, tmp_path: Path) -> None:
-    """A task in progress ends, and its core is free for others."""
+def test_closing_the_iterator_cancels_all_tasks(cluster: Any, tmp_path: Path) -> None:
+    """A task in progress stops, and its core becomes free."""
     work = Squares(tmp_path, waits=1)
     with closing(run_on_ray(work, [0, 1, 1], address="auto")) as results:
         assert next(results) == (0, 0)
@@ -82,7 +82,7 @@ def test_whoever_stops_listening_cancels_all_tasks(cluster: Any, tmp_path: Path)
 
 
 def test_an_address_without_a_cluster_is_an_error() -> None:
-    """It names the address."""
+    """The error names the address."""
     importlib.import_module("ray").shutdown()
     with pytest.raises(TaskError, match=r"Ray at 127\.0\.0\.1:1: "):
         list(run_on_ray(Squares(Path()), [1], address="127.0.0.1:1"))

@@ -1,4 +1,4 @@
-"""Tiny and unusual data: one sentence before anything is fitted, or a model of what there is."""
+"""Tiny and unusual data: an error before anything is fitted, or a usable model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from marquee_trainer.training.train import train
 
 
 def random_ratings(count: int, levels: list[float], users: int = 5) -> RatingsDataset:
-    """Ratings of a few items, one a second, each of the given levels in turn."""
+    """Return ratings of a few items, one per second, that cycle through the given levels."""
     random = np.random.default_rng(count)
     cells = random.permutation(users * count)[:count]
     return RatingsDataset.of(
@@ -34,7 +34,7 @@ def random_ratings(count: int, levels: list[float], users: int = 5) -> RatingsDa
 
 
 def trained_on(dataset: RatingsDataset, steps: list[str]) -> TrainingResult:
-    """Trains two rankers and a rating predictor by the default split, and refits them."""
+    """Train two rankers and a rating predictor with the default split, and refit them."""
     kind = automatic_split(dataset, dataset.file_order, 0.2)
     split = split_by(kind, dataset, dataset.file_order, 0.2, 0)
     config = TrainingConfig.for_dataset(dataset)
@@ -45,7 +45,7 @@ def trained_on(dataset: RatingsDataset, steps: list[str]) -> TrainingResult:
 
 @pytest.mark.parametrize("count", [1, 2, 5, 19])
 def test_too_few_ratings_are_refused_before_anything_is_fitted(count: int) -> None:
-    """The error says how many are needed."""
+    """The error has the required number of ratings."""
     steps: list[str] = []
     with pytest.raises(RatingsError, match=r"too few .* at least 20 are needed"):
         trained_on(random_ratings(count, [4, 3, 5, 2]), steps)
@@ -57,7 +57,7 @@ def test_too_few_ratings_are_refused_before_anything_is_fitted(count: int) -> No
 def test_small_data_is_learned_from_or_refused_in_one_sentence(
     count: int, levels: list[float]
 ) -> None:
-    """Scores of a small release are finite, whatever the scale, also if no rating is 4 or more."""
+    """Scores of a small release are finite on any scale, even if no rating is 4 or more."""
     steps: list[str] = []
     trained, refused = None, ""
     try:
@@ -74,7 +74,7 @@ def test_small_data_is_learned_from_or_refused_in_one_sentence(
     assert trained.ensemble.blends(["cf"]).ranking.weights
 
 
-def test_users_of_a_single_item_are_refused() -> None:
+def test_users_with_a_single_item_each_are_refused() -> None:
     """There is nothing to rank, and nothing to compare a user with."""
     count = 40
     one_item = RatingsDataset.of(

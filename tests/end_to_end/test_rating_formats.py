@@ -1,65 +1,38 @@
-"""Ratings in the forms in which people have them, from the file to a served recommendation."""
+"""Common ways to write ratings, from the file to a served recommendation."""
 
 from __future__ import annotations
 
 import asyncio
 import csv
 import gzip
-import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
 import pytest
 import zstandard
 from click.testing import CliRunner
 
-from end_to_end.test_implicit_feedback import served
 from marquee.cli import main as marquee_command
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
+from toy.trained_services import serve_trained
+from toy.two_groups import ROWS, table
 
-USERS, ITEMS = 40, 30
-Row = tuple[str, str, int, int]
 Written = tuple[str, Sequence[str]]  # the value of --data, and further options
 
 
-def ratings() -> list[Row]:
-    """Ratings of 1 to 5 stars: user, item, stars and seconds; two groups with opposite tastes."""
-    random = np.random.default_rng(0)
-    rows: list[Row] = []
-    for user in range(USERS):
-        for item in np.flatnonzero(random.random(ITEMS) < 0.45).tolist():
-            liked = item % 2 == user % 2
-            stars = int(random.integers(4, 6) if liked else random.integers(1, 4))
-            rows.append((f"u{user}", f"i{item}", stars, 1_600_000_000 + 3_600 * len(rows)))
-    return rows
-
-
-def table(
-    header: str, rows: Iterable[Sequence[object]], separator: str = ",", quoting: int = 0
-) -> str:
-    """A table as text, with lines that end in CR LF."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=separator, quoting=quoting)  # type: ignore[arg-type]
-    if header:
-        writer.writerow(header.split(","))
-    writer.writerows(rows)
-    return text.getvalue()
-
-
 def day(seconds: int) -> str:
-    """A time as a date and time in UTC."""
+    """Return a time as an ISO 8601 date and time in UTC."""
     return datetime.fromtimestamp(seconds, UTC).isoformat()
 
 
-def at(name: str, content: str | bytes) -> Callable[[Path], Written]:
-    """Writes one file of that name."""
+def file_with(name: str, content: str | bytes) -> Callable[[Path], Written]:
+    """Return a function that writes one file with this name."""
 
     def write(folder: Path) -> Written:
         data = content.encode() if isinstance(content, str) else content
@@ -70,21 +43,21 @@ def at(name: str, content: str | bytes) -> Callable[[Path], Written]:
 
 
 def parts(folder: Path) -> Written:
-    """Three files, read by a glob."""
+    """Write three files that are read by a glob."""
     for part in range(3):
         (folder / f"part{part}.csv").write_text(table("user,item,rating,time", ROWS[part::3]))
     return str(folder / "part*.csv"), ()
 
 
 def parquet(folder: Path) -> Written:
-    """A Parquet file with columns of their own types."""
+    """Write a Parquet file with typed columns."""
     frame = pl.DataFrame(ROWS, schema=["user_id", "item_id", "rating", "timestamp"], orient="row")
     frame.write_parquet(folder / "ratings.parquet")
     return str(folder / "ratings.parquet"), ()
 
 
 def compressed_parts(folder: Path) -> Written:
-    """A folder of parts as Spark writes them, in another order of columns each."""
+    """Write a folder of parts as Spark does, with a different order of columns in each."""
     for part in range(2):
         rows = [row if part else row[1::-1] + row[2:] for row in ROWS[part::2]]
         text = table("user,item,rating,time" if part else "item,user,rating,time", rows)
@@ -93,8 +66,8 @@ def compressed_parts(folder: Path) -> Written:
     return str(folder), ()
 
 
-def where(folder: Path) -> Written:
-    """Rows of a database that a query selects, with times as text."""
+def filtered_database(folder: Path) -> Written:
+    """Write rows to a database, of which a query selects some, with times as text."""
     with sqlite3.connect(folder / "shop.db") as connection:
         connection.execute("create table r (user_id text, item_id text, rating real, created text)")
         rows = [(u, i, s, day(t)) for u, i, s, t in ROWS]
@@ -106,7 +79,7 @@ def where(folder: Path) -> Written:
 
 
 def database(folder: Path) -> Written:
-    """A table of an SQLite database, read by a query."""
+    """Write a table of an SQLite database that is read by a query."""
     with sqlite3.connect(folder / "shop.db") as connection:
         connection.execute("create table reviews (who text, what text, score integer, at integer)")
         connection.executemany("insert into reviews values (?, ?, ?, ?)", ROWS)
@@ -116,66 +89,71 @@ def database(folder: Path) -> Written:
 
 
 def by_name(folder: Path) -> Written:
-    """Columns whose names say nothing, named by an option."""
+    """Write columns with meaningless names, which an option identifies."""
     (folder / "x.csv").write_text(table("a,b,c,d", ROWS))
     return str(folder / "x.csv"), ("--columns", "user=a,item=b,rating=c,time=d")
 
 
-ROWS = ratings()
 LINES = "".join(
     json.dumps({"user": u, "item": i, "rating": r, "timestamp": t}) + "\n" for u, i, r, t in ROWS
 )
 FORMS: dict[str, Callable[[Path], Written]] = {
-    "other header names": at("r.csv", table("reviewerID,asin,overall,unixReviewTime", ROWS)),
-    "other order, semicolons": at(
+    "other header names": file_with("r.csv", table("reviewerID,asin,overall,unixReviewTime", ROWS)),
+    "other order, semicolons": file_with(
         "r.csv", table("time,rating,item,user", [row[::-1] for row in ROWS], ";")
     ),
-    "quoted header and fields": at(
+    "quoted header and fields": file_with(
         "r.csv", table("User-ID,Item-ID,Rating,Time", ROWS, quoting=csv.QUOTE_ALL)
     ),
-    "no timestamps": at("r.csv", table("userId,movieId,rating", [row[:3] for row in ROWS])),
-    "ISO dates": at("r.csv", table("user,item,rating,date", [(*r[:3], day(r[3])) for r in ROWS])),
-    "milliseconds": at(
+    "no timestamps": file_with("r.csv", table("userId,movieId,rating", [row[:3] for row in ROWS])),
+    "ISO dates": file_with(
+        "r.csv", table("user,item,rating,date", [(*r[:3], day(r[3])) for r in ROWS])
+    ),
+    "milliseconds": file_with(
         "r.csv", table("user,item,rating,ts", [(*r[:3], r[3] * 1000) for r in ROWS])
     ),
-    "plays": at(
+    "plays": file_with(
         "r.tsv",
         table("user,artist,plays", [(u, i, 9**s) for u, i, s, _ in ROWS], "\t"),
     ),
-    "purchases": at("r.csv", table("customer,product", [r[:2] for r in ROWS if r[2] > 3])),
-    "scale 1 to 10": at(
+    "purchases": file_with("r.csv", table("customer,product", [r[:2] for r in ROWS if r[2] > 3])),
+    "scale 1 to 10": file_with(
         "r.csv", table("user,item,rating,time", [(u, i, 2 * s, t) for u, i, s, t in ROWS])
     ),
-    "scale 0 to 100": at(
+    "scale 0 to 100": file_with(
         "r.csv", table("user,item,rating,time", [(u, i, 25 * s - 25, t) for u, i, s, t in ROWS])
     ),
-    "thumbs": at("r.csv", table("user,item,vote", [(u, i, int(s > 3)) for u, i, s, _ in ROWS])),
-    "repeats": at("r.csv", table("user,item,rating,time", [*ROWS, *ROWS[:50]])),
-    "accents and spaces in ids": at(
+    "thumbs": file_with(
+        "r.csv", table("user,item,vote", [(u, i, int(s > 3)) for u, i, s, _ in ROWS])
+    ),
+    "repeats": file_with("r.csv", table("user,item,rating,time", [*ROWS, *ROWS[:50]])),
+    "accents and spaces in ids": file_with(
         "r.csv",
         table("user,item,rating,time", [(f"Zoë {u}", f"Café №{i}", s, t) for u, i, s, t in ROWS]),
     ),
-    "leading zeros and large numbers": at(
+    "leading zeros and large numbers": file_with(
         "r.csv",
         table(
             "user,item,rating,time",
             [(f"00{u[1:]}", f"9{int(i[1:]):018}", s, t) for u, i, s, t in ROWS],
         ),
     ),
-    "index column": at(
+    "index column": file_with(
         "r.csv", table(",userId,movieId,rating,timestamp", [(n, *r) for n, r in enumerate(ROWS)])
     ),
-    "gzip": at("r.csv.gz", gzip.compress(table("user,item,rating,time", ROWS).encode())),
-    "Zstandard": at("r.csv.zst", zstandard.compress(table("user,item,rating,time", ROWS).encode())),
-    "byte order mark, CRLF": at("r.csv", "\ufeff" + table("user,item,rating,time", ROWS)),
-    "JSON lines": at("r.jsonl", LINES),
+    "gzip": file_with("r.csv.gz", gzip.compress(table("user,item,rating,time", ROWS).encode())),
+    "Zstandard": file_with(
+        "r.csv.zst", zstandard.compress(table("user,item,rating,time", ROWS).encode())
+    ),
+    "byte order mark, CRLF": file_with("r.csv", "\ufeff" + table("user,item,rating,time", ROWS)),
+    "JSON lines": file_with("r.jsonl", LINES),
     "Parquet": parquet,
     "glob of parts": parts,
     "SQLite": database,
-    "SQLite, with a condition": where,
+    "SQLite, with a condition": filtered_database,
     "columns by name": by_name,
     "folder of compressed parts": compressed_parts,
-    "decimal commas, day first": at(
+    "decimal commas, day first": file_with(
         "r.csv",
         "user;item;rating;date\n"
         + "".join(
@@ -183,19 +161,21 @@ FORMS: dict[str, Callable[[Path], Written]] = {
             for u, i, s, t in ROWS
         ),
     ),
-    "nested JSON lines": at(
+    "nested JSON lines": file_with(
         "r.jsonl",
         "".join(
             json.dumps({"user": {"id": u, "age": None}, "item": i, "rating": s, "time": t}) + "\n"
             for u, i, s, t in ROWS
         ),
     ),
-    "UTF-16 of Excel": at("r.txt", table("user,item,rating,time", ROWS, "\t").encode("utf-16")),
-    "spaces around quotes": at(
+    "UTF-16 of Excel": file_with(
+        "r.txt", table("user,item,rating,time", ROWS, "\t").encode("utf-16")
+    ),
+    "spaces around quotes": file_with(
         "r.csv",
         '"user" , "item" , "rating"\n' + "".join(f'"{u}" , "{i}" , {s}\n' for u, i, s, _ in ROWS),
     ),
-    "mixed times, not in order": at(
+    "mixed times, not in order": file_with(
         "r.csv",
         table(
             "user,item,rating,time",
@@ -205,18 +185,18 @@ FORMS: dict[str, Callable[[Path], Written]] = {
             ],
         ),
     ),
-    "spaces, no header": at("r.txt", "".join(f"{u} {i}  {s} {t}\n" for u, i, s, t in ROWS)),
-    "a.m. and p.m.": at(
+    "spaces, no header": file_with("r.txt", "".join(f"{u} {i}  {s} {t}\n" for u, i, s, t in ROWS)),
+    "a.m. and p.m.": file_with(
         "r.csv",
         table(
             "user,item,rating,date",
             [(*r[:3], f"{datetime.fromtimestamp(r[3], UTC):%m/%d/%Y %I:%M:%S %p}") for r in ROWS],
         ),
     ),
-    "gzip under the name of CSV": at(
+    "gzip under the name of CSV": file_with(
         "r.csv", gzip.compress(table("user,item,rating,time", ROWS).encode())
     ),
-    "characters that are not printable": at(
+    "characters that are not printable": file_with(
         "r.csv",
         table(
             "user,item,rating,time", [(f"\u00a0{u}\u200d", f"\x07{i}", s, t) for u, i, s, t in ROWS]
@@ -225,8 +205,8 @@ FORMS: dict[str, Callable[[Path], Written]] = {
 }
 
 
-# The forms that people have most often. The others differ only in how they are read, which
-# `trainer/data/test_own_data.py` tests too.
+# The most common formats. The others differ only in how they are read, which
+# `trainer/data/test_rating_formats.py` also tests.
 COMMON = (
     "other header names",
     "other order, semicolons",
@@ -247,7 +227,7 @@ COMMON = (
 )
 OTHERS = tuple(name for name in FORMS if name not in COMMON)
 
-# The id of the user u3 in the forms that write ids in another way.
+# The id of the user u3 in the formats that write ids differently.
 USER_IDS = {
     "accents and spaces in ids": "Zoë u3",
     "leading zeros and large numbers": "003",
@@ -256,14 +236,14 @@ USER_IDS = {
 
 
 def number(item_id: str) -> int:
-    """The number of an item, however its id is written."""
+    """Return the number of an item, however its id is written."""
     return int("".join(filter(str.isdigit, item_id))) % 100
 
 
 def train(url: str, data: str, options: Sequence[str]) -> tuple[int, str]:
-    """Runs `marquee train` and promotes the release; returns the exit code and the output.
+    """Run `marquee train` and promote the release; return the exit code and the output.
 
-    The gate is left out: it would refuse ratings that are none of those in production.
+    The gate is skipped, as it would refuse ratings that are not among those in production.
     """
     command = ["train", "--data", data, "--store", url, "--models", "ease,item_cf"]
     result = CliRunner().invoke(marquee_command, [*command, "--no-promote", "--no-gate", *options])
@@ -278,10 +258,10 @@ def train(url: str, data: str, options: Sequence[str]) -> tuple[int, str]:
 @pytest.mark.parametrize(
     "forms", [COMMON, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["common", "others"]
 )
-async def test_every_form_of_ratings_is_served(
+async def test_every_rating_format_is_serve_trained(
     forms: Sequence[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A table says for each form what was read; known users get complete lists of unseen items."""
+    """A table lists what was read in each format; users get complete lists of unseen items."""
     store = ReleaseStore(str(tmp_path / "store"))
     found: list[list[str]] = []
     failures: list[str] = []
@@ -291,11 +271,11 @@ async def test_every_form_of_ratings_is_served(
         assert production is not None
         release_id = production.release_id
 
-        async def is_served() -> bool:
+        async def is_serve_trained() -> bool:
             status = await client.status()
             return status.release is not None and status.release.release_id == release_id
 
-        while not await is_served():
+        while not await is_serve_trained():
             await asyncio.sleep(0.05)
         manifest = store.manifest(release_id)
         page = await client.recommend(USER_IDS.get(name, "u3"), page_size=5)
@@ -323,7 +303,7 @@ async def test_every_form_of_ratings_is_served(
     first, *others = forms
     await run(first)
     assert not failures
-    async with served(store, tmp_path) as client:
+    async with serve_trained(store, tmp_path) as client:
         found.append(await ask(first, client))
         for name in others:
             await run(name, client)

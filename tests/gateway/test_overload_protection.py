@@ -1,4 +1,4 @@
-"""What callers do that could lock out others: too much, too large, unread, without an end."""
+"""Protection against callers that could lock out others: excessive, oversized or stalled calls."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from gateway.calls import TIMEOUT_S, Subject, error_of, request_for
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
+from toy.waiting import WAIT_S
 
 RECOMMEND = "/marquee.v1.RecommenderService/Recommend"
 EXHAUSTED, INVALID = grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INVALID_ARGUMENT
@@ -27,27 +28,42 @@ MANY = 5_000
 
 
 def batch_of(count: int, **fields: Any) -> pb.BatchRecommendRequest:
-    """A batch for so many known users, whose answers are stored."""
+    """Return a batch for `count` known users, whose answers are precomputed."""
     subjects = [Subject(user_id=f"u{n % 20}") for n in range(count)]
     return pb.BatchRecommendRequest(subjects=subjects, **fields)
 
 
 async def nothing(*_arguments: Any) -> None:
-    """Does nothing, in place of a probe."""
+    """Do nothing, in place of a probe."""
 
 
 async def started(services: Any, **changes: Any) -> tuple[Any, grpc.aio.Channel, Any]:
-    """A gateway with changed settings that serves, a channel to it and a stub."""
+    """Start a gateway with changed settings, and return it with a channel to it and a stub."""
     gateway = await services.start_gateway(**changes)
     await services.until_full(gateway)
-    # The window stays small, so that few answers fit into it.
+    # The flow-control window stays small, so that few answers fit into it.
     options = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 65_536))
     channel = grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}", options)
     return gateway, channel, RecommenderServiceStub(channel)
 
 
+async def test_calls_beyond_the_limit_are_shed(services: Any) -> None:
+    """Excess calls get RESOURCE_EXHAUSTED immediately, and admitted calls are answered."""
+    gateway = await services.start_gateway(max_calls=2)
+    await services.until_full(gateway)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        stub: Any = RecommenderServiceStub(channel)
+        calls = [stub.Recommend(request_for(f"u{n}"), timeout=TIMEOUT_S) for n in range(30)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    shed = [r for r in results if isinstance(r, grpc.aio.AioRpcError)]
+    assert shed
+    assert len(shed) < len(results)
+    assert {error.code() for error in shed} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    await gateway.stop(0.5)
+
+
 async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
-    """Answers are computed up to the limit; calls beyond it are refused with all that helps."""
+    """Calls beyond the limit are refused with a status, a reason and a retry delay."""
     gateway, channel, stub = await started(
         services,
         min_computing=1,
@@ -90,13 +106,13 @@ async def test_a_refusal_has_a_reason_and_a_delay(services: Any) -> None:
     await gateway.stop(0.5)
 
 
-async def test_a_refusal_before_the_request_is_read_is_like_any_other(services: Any) -> None:
-    """It has the details and the caller's request id, and it is counted."""
+async def test_an_early_refusal_is_like_any_other(services: Any) -> None:
+    """The refusal has the details and the request id of the caller, and it is counted."""
     gateway, channel, stub = await started(services)
     request = pb.PredictRatingsRequest(subject=Subject(user_id="u7"), item_ids=["i1"])
     await stub.PredictRatings(request, timeout=TIMEOUT_S)
     async with gateway.computing.admit("a large one", cost=1_000):
-        gateway.computing._overload._until = float("inf")  # As if there had long been overload.
+        gateway.computing._overload._until = float("inf")  # As if the overload had lasted for long.
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await stub.PredictRatings(
                 request, timeout=TIMEOUT_S, metadata=(("x-request-id", "call-1"),)
@@ -104,11 +120,11 @@ async def test_a_refusal_before_the_request_is_read_is_like_any_other(services: 
     assert caught.value.code() is EXHAUSTED
     trailers = dict(caught.value.trailing_metadata() or ())
     assert trailers["x-request-id"] == "call-1"
-    told, retry = error_details_pb2.RequestInfo(), error_details_pb2.RetryInfo()
+    request_info, retry = error_details_pb2.RequestInfo(), error_details_pb2.RetryInfo()
     for detail in status_pb2.Status.FromString(trailers["grpc-status-details-bin"]).details:
-        detail.Unpack(told)
+        detail.Unpack(request_info)
         detail.Unpack(retry)
-    assert told.request_id == "call-1"
+    assert request_info.request_id == "call-1"
     assert retry.retry_delay.ToNanoseconds() > 0
     text = generate_latest(gateway.metrics.registry).decode()
     assert 'marquee_calls_total{code="RESOURCE_EXHAUSTED",method="PredictRatings"} 1.0' in text
@@ -117,14 +133,14 @@ async def test_a_refusal_before_the_request_is_read_is_like_any_other(services: 
     await gateway.stop(0.5)
 
 
-async def test_reasons_are_the_first_to_go(services: Any) -> None:
-    """Under overload an answer has its items but no reasons, says so, and is not cached."""
+async def test_reasons_are_dropped_first(services: Any) -> None:
+    """Under overload, an answer has its items but no reasons, reports that, and is not cached."""
     gateway, channel, stub = await started(services)
     request = request_for("u7", include_reasons=True)
     full = await stub.Recommend(request, timeout=TIMEOUT_S)
     assert full.items[0].reasons
     other = request_for("u8", include_reasons=True)
-    gateway.computing.refused_at = float("inf")  # As if a call had been refused just now.
+    gateway.computing.refused_at = float("inf")  # As if a call had just been refused.
     reduced = await stub.Recommend(other, timeout=TIMEOUT_S)
     assert reduced.items
     assert not any(item.reasons for item in reduced.items)
@@ -138,13 +154,13 @@ async def test_reasons_are_the_first_to_go(services: Any) -> None:
     await gateway.stop(0.5)
 
 
-async def test_the_slowest_models_go_next(services: Any) -> None:
-    """If refusing does not help, answers lack slow models, say so, and are not cached."""
+async def test_the_slowest_models_are_dropped_next(services: Any) -> None:
+    """If refusals do not suffice, answers omit slow models, report that, and are not cached."""
     gateway, channel, stub = await started(services, list_cache_mib=0)
     request = request_for("u7", include_seen=True, page_size=10)
     whole = await stub.Recommend(request_for("u8", include_seen=True), timeout=TIMEOUT_S)
     assert {w.model for w in whole.source.models} > {"item_cf", "ease", "mf"}
-    # As if the least limit had been too high for long, and models had taken so many seconds.
+    # As if the lowest limit had been too high for long, and the models had taken this long.
     gateway.computing.refused_at, gateway.computing._slow_since = float("inf"), float("-inf")
     times = {"cf": {"item_cf": 9.0, "ease": 1.0}, "inference": {"mf": 1.0}}
     for backend in gateway.backends:
@@ -156,7 +172,7 @@ async def test_the_slowest_models_go_next(services: Any) -> None:
     assert "item_cf" not in {w.model for w in first.source.models}
     assert {w.model for w in first.source.models} > {"ease", "mf"}
     assert all(item.predicted_stars for item in first.items)
-    # Now that there is time again, further pages are still ranked like the first one.
+    # After the overload, further pages are still ranked like the first one.
     gateway.computing.refused_at = float("-inf")
     longer = request_for("u7", include_seen=True, page_size=20)
     request.page_token = first.next_page_token
@@ -170,8 +186,8 @@ async def test_the_slowest_models_go_next(services: Any) -> None:
     await gateway.stop(0.5)
 
 
-async def test_status_and_health_are_answered_whatever_the_load(services: Any) -> None:
-    """With all calls in use, GetStatus and health checks succeed, and other calls are refused."""
+async def test_status_and_health_are_answered_under_full_load(services: Any) -> None:
+    """With all calls in use, GetStatus and health checks succeed while other calls are refused."""
     gateway, channel, stub = await started(services, max_calls=1)
     gateway.bound.calls.singles += 1  # As if a call that never ends were in progress.
     await stub.GetStatus(pb.GetStatusRequest(), timeout=TIMEOUT_S)
@@ -183,8 +199,8 @@ async def test_status_and_health_are_answered_whatever_the_load(services: Any) -
     await gateway.stop(0.5)
 
 
-async def test_a_request_that_does_not_arrive_is_ended(services: Any) -> None:
-    """A stream without data ends after the time for it, and one that ends without is refused."""
+async def test_a_call_whose_request_does_not_arrive_is_ended(services: Any) -> None:
+    """A stream without a request ends after the receive timeout; one that is closed is refused."""
     gateway, channel, _ = await started(services, receive_timeout=0.2)
     call = channel.stream_unary(RECOMMEND, lambda data: data, lambda data: data)
 
@@ -198,15 +214,18 @@ async def test_a_request_that_does_not_arrive_is_ended(services: Any) -> None:
 
     code, reason, _ = await error_of(call(silence(), timeout=TIMEOUT_S))
     assert (code.name, reason) == ("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED")
-    code, reason, _ = await error_of(call(nothing(), timeout=TIMEOUT_S))
-    assert (code, reason) == (INVALID, "INVALID_FIELD")
     assert gateway.bound.calls.singles == 0
     await channel.close()
+    # Over the default receive timeout, which is long enough for a busy machine.
+    async with grpc.aio.insecure_channel(services.address) as default_channel:
+        call = default_channel.stream_unary(RECOMMEND, lambda data: data, lambda data: data)
+        code, reason, _ = await error_of(call(nothing(), timeout=TIMEOUT_S))
+    assert (code, reason) == (INVALID, "INVALID_FIELD")
     await gateway.stop(0.5)
 
 
-async def test_a_batch_that_nobody_reads_is_ended(services: Any) -> None:
-    """It frees its place and what it computes, and a batch that is read goes on."""
+async def test_an_unread_batch_is_ended(services: Any) -> None:
+    """Ending it frees its slot and its computation, and a batch that is read continues."""
     gateway, channel, stub = await started(services, stall_timeout=0.5)
     unread = stub.BatchRecommend(batch_of(MANY), timeout=TIMEOUT_S)
     await unread.read()
@@ -227,8 +246,8 @@ async def test_a_batch_that_nobody_reads_is_ended(services: Any) -> None:
     await gateway.stop(0.5)
 
 
-async def test_one_caller_cannot_hold_all_batches(services: Any) -> None:
-    """A caller's batches are refused beyond half of them, and single calls are still answered."""
+async def test_one_caller_cannot_use_all_batches(services: Any) -> None:
+    """Batches of one caller are refused beyond half of the limit; single calls are answered."""
     gateway, channel, stub = await started(services, max_batches=4)
     held = [stub.BatchRecommend(batch_of(MANY), timeout=TIMEOUT_S) for _ in range(2)]
     await asyncio.gather(*(call.read() for call in held))
@@ -243,8 +262,8 @@ async def test_one_caller_cannot_hold_all_batches(services: Any) -> None:
     await gateway.stop(0.5)
 
 
-async def test_callers_with_tokens_have_shares_of_their_own(services: Any, tmp_path: Path) -> None:
-    """Two identities on one host: what one of them holds is not taken from the other."""
+async def test_each_identity_has_its_own_share(services: Any, tmp_path: Path) -> None:
+    """The share of one identity is independent of another one on the same host."""
     file = tmp_path / "tokens"
     file.write_text("shop recommend first\nsite recommend second\n")
     gateway, channel, stub = await started(services, max_batches=4, tokens_file=str(file))
@@ -264,8 +283,8 @@ async def test_callers_with_tokens_have_shares_of_their_own(services: Any, tmp_p
     await gateway.stop(0.5)
 
 
-async def test_a_request_of_too_many_elements_is_refused(stub: Any) -> None:
-    """Two million empty subjects in 4 MB are refused by their count, and name the field."""
+async def test_a_request_with_too_many_elements_is_refused(stub: Any) -> None:
+    """Two million empty subjects in 4 MB are refused, and the error names the field."""
     request = pb.BatchRecommendRequest.FromString(b"\x0a\x00" * 2_000_000)
 
     async def read() -> None:
@@ -276,10 +295,12 @@ async def test_a_request_of_too_many_elements_is_refused(stub: Any) -> None:
     assert (code, reason, fields) == (INVALID, "INVALID_FIELD", ["subjects"])
 
 
-async def test_a_far_deadline_is_brought_forward(services: Any) -> None:
-    """No caller keeps a call for longer than the gateway allows."""
-    gateway, channel, stub = await started(services, max_deadline=0.5, stall_timeout=TIMEOUT_S)
-    unread = stub.BatchRecommend(batch_of(MANY), timeout=TIMEOUT_S)
+async def test_a_distant_deadline_is_shortened(services: Any) -> None:
+    """No call takes longer than the gateway allows."""
+    # Neither the deadline of the caller nor the stall timeout can end the batch in this test.
+    never = 10 * WAIT_S
+    gateway, channel, stub = await started(services, max_deadline=0.5, stall_timeout=never)
+    unread = stub.BatchRecommend(batch_of(MANY), timeout=never)
     await unread.read()
     await services.until(lambda: gateway.bound.calls.batches.total() == 0)
     unread.cancel()
@@ -288,20 +309,20 @@ async def test_a_far_deadline_is_brought_forward(services: Any) -> None:
 
 
 async def test_a_batch_survives_the_shutdown_of_its_gateway(services: Any) -> None:
-    """Its subjects in progress are answered, and the client asks another gateway for the rest."""
+    """Subjects in progress are answered, and the client requests the rest from another gateway."""
     options: Any = {"batch_parallel": 1}
     second = await services.start_gateway(**options)
     await services.until_full(second)
     first = await services.start_gateway(**options)
     await services.until_full(first)
     answered: list[int] = []
-    # A health watch would keep the gateway from stopping before its grace is over.
+    # A health watch would delay the end of the gateway until its grace period is over.
     client = marquee.AsyncClient(f"127.0.0.1:{first.bound.port}", health_check=False)
     elsewhere = marquee.AsyncClient(f"127.0.0.1:{second.bound.port}", health_check=False)
     async with client, elsewhere:
         users = [marquee.Subject(liked_item_ids=[f"i{n % 20}"]) for n in range(400)]
         stopping: asyncio.Task[None] | None = None
-        # The only gateway of this client goes; the answers that it gives before are whole.
+        # The only gateway of this client stops; the answers that it sent before are complete.
         with suppress(marquee.Unavailable):
             async for answer in client.batch_recommend(users, timeout=TIMEOUT_S):
                 assert answer.error is None

@@ -1,0 +1,42 @@
+"""Functions that wait for conditions."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+WAIT_S = 120.0
+"""A limit that ends a test that hangs, and that a heavily loaded machine does not reach."""
+PROCESS_S = 2 * WAIT_S
+"""The same limit for a process, which may have to import TensorFlow."""
+_CHECK_INTERVAL_S = 0.01
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    """Wait until a condition holds, while the event loop runs.
+
+    Raises:
+        AssertionError: The condition did not hold within `WAIT_S` seconds.
+    """
+    deadline = time.monotonic() + WAIT_S
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition did not hold within {WAIT_S:.0f} s"
+        await asyncio.sleep(_CHECK_INTERVAL_S)
+
+
+def wait_until(condition: Callable[[], Any], limit_s: float = WAIT_S) -> None:
+    """Wait until a condition holds, and block the thread.
+
+    Args:
+        condition: The condition.
+        limit_s: A limit in seconds that ends a test that hangs.
+
+    Raises:
+        AssertionError: The condition did not hold within the limit.
+    """
+    deadline = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < deadline, f"the condition did not hold within {limit_s:.0f} s"
+        time.sleep(_CHECK_INTERVAL_S)
