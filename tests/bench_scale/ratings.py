@@ -40,6 +40,7 @@ SIZES: dict[str, Size] = {
     "1": Size(1_000_000, 6_000, 3_700),
     "3": Size(3_000_000, 20_000, 8_000),
     "10": Size(10_000_000, 60_000, 15_000),
+    "20": Size(20_000_000, 130_000, 45_000),
     "25": Size(25_000_000, 160_000, 60_000),
 }
 """The sizes by name, in millions of ratings; those from 1 on follow MovieLens' data sets."""

@@ -80,9 +80,9 @@ def test_the_feedback_log_is_next_to_the_store_or_at_its_url(feedback: str, url:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"feedback": "mysql://host/db"}, "neither"),
-        ({"feedback": "feedback.sqlite"}, "neither"),
-        ({"feedback": "sqlite", "store": "s3://bucket/store"}, "store in a folder"),
+        ({"feedback": "mysql://host/db"}, "must be `sqlite`"),
+        ({"feedback": "feedback.sqlite"}, "must be `sqlite`"),
+        ({"feedback": "sqlite", "store": "s3://bucket/store"}, "store in a local folder"),
         ({"admin_token_file": "/no/such/file"}, "does not exist"),
     ],
 )

@@ -96,7 +96,9 @@ def _draw(
     figure.savefig(drawn_figure, format="png")
     # A palette reduces the size of the files to a third.
     with Image.open(drawn_figure) as picture:
-        picture.convert("RGB").quantize(_COLOURS).save(path, optimize=True)
+        picture.convert("RGB").quantize(_COLOURS, Image.Quantize.MAXCOVERAGE).save(
+            path, optimize=True
+        )
 
 
 def _draw_last(axes: Axes, series: Series) -> None:

@@ -113,7 +113,7 @@ STATUS = pb.GetStatusResponse(
         ),
     ],
     server_version="0.1.0",
-    pending_release_reason="inference does not hold it",
+    pending_release_reason="inference has not loaded it",
 )
 
 
@@ -453,7 +453,7 @@ def test_status_lists_gate_checks_that_did_not_pass(run: Run, gateway: FakeGatew
 def test_status_shows_release_models_and_backends(run: Run, gateway: FakeGateway) -> None:
     """The status shows the release, its models' metrics, and the last error of each backend."""
     output = run("status").stdout
-    assert "The promoted release is not in service: inference does not hold it" in output
+    assert "The promoted release is not in service: inference has not loaded it" in output
     assert "80,000 ratings by 943 users of 1,682 items, from sample(seed=0)" in output
     assert (
         "measured by random 80/20: trained on 64,000, tested on 16,000 ratings; "
@@ -491,7 +491,7 @@ def test_answers_and_status_show_experiments(run: Run, gateway: FakeGateway) -> 
             release_id="r1",
             percent=10.0,
             ranking_weights={"ease": 0.5},
-            unavailable_reason="cf does not hold r1 yet",
+            unavailable_reason="cf has not loaded r1 yet",
         ),
     ]
     experiment = pb.ExperimentStatus(experiment="launch", started_at="today", arms=arms)
@@ -500,7 +500,7 @@ def test_answers_and_status_show_experiments(run: Run, gateway: FakeGateway) -> 
     assert "experiment launch, started today" in output
     rows = [squeezed(line) for line in output.splitlines()]
     assert "control 90 % r1 serving" in rows
-    assert "calm 10 % r1 ease 0.5 cf does not hold r1 yet" in rows
+    assert "calm 10 % r1 ease 0.5 cf has not loaded r1 yet" in rows
     damaged = pb.ExperimentStatus(last_error="damaged")
     gateway.on("GetStatus", pb.GetStatusResponse(experiment=damaged))
     assert "experiments in the store cannot be read: damaged" in run("status").stdout

@@ -224,5 +224,5 @@ def test_a_similarity_that_is_not_a_number_is_refused(tmp_path: Path) -> None:
 )
 def test_an_invalid_configuration_is_refused(values: tuple[int, float, float, float]) -> None:
     """A configuration with a value out of range cannot be created."""
-    with pytest.raises(ValueError, match=r"is not a (whole|finite) number >"):
+    with pytest.raises(ValueError, match=r"is not (an integer|a finite number) >"):
         NeighbourConfig(*values)

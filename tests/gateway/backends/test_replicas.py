@@ -89,7 +89,7 @@ async def test_a_promotion_waits_for_every_replica(services: Any, two_replicas: 
     await services.until(
         lambda: any(second.release_id in r.releases for r in backend.replicas.values())
     )
-    await services.until(lambda: "cf does not hold" in gateway.releases.pending_reason)
+    await services.until(lambda: "cf has not loaded" in gateway.releases.pending_reason)
     assert gateway.releases.serving.release_id == services.first.release_id
     late.task = asyncio.create_task(late.follower.follow())
     await services.until(lambda: second.release_id in seen)

@@ -202,7 +202,7 @@ def test_a_packaged_file_is_used_for_data_of_similar_size() -> None:
         ('{"models": {"none": {"parameters": {}}}}', "no model 'none'"),
         ('{"models": {"mf": {"parameters": {"l3": 1}}}}', "no hyperparameter 'l3'"),
         ('{"models": {"mf": {"parameters": {"l2": "much"}}}}', "not a number"),
-        ('{"models": {"mf": {"parameters": {"factors": 1.5}}}}', "not a whole number"),
+        ('{"models": {"mf": {"parameters": {"factors": 1.5}}}}', "not an integer"),
         ('{"models": {"ials": {"parameters": {"sweeps": 0}}}}', "sweeps"),
     ],
 )

@@ -99,13 +99,14 @@ def sort_grouped(
         if by_item is None:
             return None
         sorted_items, order = by_item
+        picked = order.astype(np.intp)
         moved = [
             (found.items, sorted_items),
-            (found.ratings, ratings.values(block[1].take(order, mode="clip"))),
+            (found.ratings, ratings.values(block[1].take(picked, mode="clip"))),
             (found.places, order + found.places.dtype.type(runs.starts[first])),
         ]
         if times is not None:
-            moved.append((found.times, times.values(block[2].take(order, mode="clip"))))
+            moved.append((found.times, times.values(block[2].take(picked, mode="clip"))))
         _move(moved, targets[first:last], starts)
         first = last
     for part in parts(len(lengths), _BLOCK_USERS):
@@ -194,9 +195,8 @@ def _sorted_by_item(
     """
     runs = len(starts) - 1
     by_user = csr_array((rows[: len(items)], items, starts.astype(np.int32)), shape=(runs, width))
-    by_item = by_user.tocsc()
-    entries = (by_item.data, by_item.indices, by_item.indptr)
-    by_run = csr_array(entries, shape=(width, runs)).tocsc()
+    # By columns, the entries of a matrix are sorted by row, and by rows again, by column.
+    by_run = by_user.tocsc().tocsr()
     is_again = by_run.indices[1:] == by_run.indices[:-1]
     is_again[starts[1:-1] - 1] = False
     return None if is_again.any() else (by_run.indices, by_run.data)

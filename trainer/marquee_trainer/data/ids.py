@@ -21,6 +21,8 @@ _WORD = 8
 _TABLE_SHARE = 4
 # Runs of equal numbers are at least so long on average where only their beginnings are looked at.
 _RUN_ROWS = 8
+# Numbers from which the length of runs is estimated.
+_SAMPLE = 4096
 
 
 class IdColumn:
@@ -164,11 +166,11 @@ def distinct_numbers(chunks: Sequence[NDArray[np.signedinteger[Any]]]) -> IdColu
 
 def _mark(used: Bool, numbers: NDArray[np.signedinteger[Any]]) -> None:
     """Marks the numbers that occur."""
-    is_new = numbers[1:] != numbers[:-1]
-    if _RUN_ROWS * np.count_nonzero(is_new) < len(numbers):
+    head = numbers[:_SAMPLE]
+    if _RUN_ROWS * np.count_nonzero(head[1:] != head[:-1]) < len(head):
         # Equal numbers follow one another.
         used[numbers[:1]] = True
-        used[numbers[1:][is_new]] = True
+        used[numbers[1:][numbers[1:] != numbers[:-1]]] = True
     elif len(used) <= len(numbers):
         used |= np.bincount(numbers, minlength=len(used)) > 0
     else:

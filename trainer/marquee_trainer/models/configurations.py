@@ -58,7 +58,7 @@ def with_parameters(config: ConfigT, parameters: Mapping[str, float]) -> ConfigT
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigurationError(f"{path}: {value!r} is not a number")
         if isinstance(current, int) and not isinstance(value, int):
-            raise ConfigurationError(f"{path}: {value!r} is not a whole number")
+            raise ConfigurationError(f"{path}: {value!r} is not an integer")
         changes[name] = value
     return replace(config, **changes)
 
