@@ -5,11 +5,11 @@ The costs are fitted to measurements on two cores: the CPU seconds of fits on 2,
 the seconds of a training run on MovieLens 100K and, for the exponents, of one on MovieLens 1M. Of
 the 87 times at up to 100,000 ratings, half are predicted within 17 %, and 97 % within a factor of
 2; early stopping alone makes fits of a neural model differ by as much. The costs of user- and
-item-based CF are fitted to 30,000 to 1 million synthetic ratings; they use validation ratings for
-nothing, so that a refit costs what a fit does, and user-based CF compiles its kernels once per
-process, in 0.7 s that are not included. `measured_slowdown` measures
-the current speed of a machine. During a run, the times of the fits so far correct the estimates,
-which only affect the displayed remaining time and budgets.
+item-based CF are fitted to 30,000 to 1 million synthetic ratings. These models do not use
+validation ratings, so a refit costs as much as a fit. User-based CF also compiles its kernels once
+per process, in 0.7 s that are not included. `measured_slowdown` measures the current speed of a
+machine. During a run, the times of the fits so far correct the estimates, which only affect the
+displayed remaining time and budgets.
 """
 
 from __future__ import annotations
