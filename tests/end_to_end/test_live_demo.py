@@ -30,7 +30,7 @@ def test_the_demo_learns_and_the_ensemble_wins() -> None:
     assert 0.0 < float(found[1]) < float(found[2])
     assert re.search(r"[1-9][\d,]* acknowledged, 0 lost, 0 doubled", done.stdout)
     # 100 users rated one item, and 100 rated five, before the second release was trained.
-    assert re.search(r"release \S+ knows 4,600 ratings", done.stdout)
+    assert re.search(r"release \S+ holds 4,600 ratings", done.stdout)
     assert "Traceback" not in done.stderr
 
 
