@@ -94,13 +94,11 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with your release (AR
 
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Inject failures, attack connections, damage releases, kill gateways (ARGS="--kills 10")
-	PYTHONPATH=tests $(BIN)/python -m faults.slow_and_frozen
-	PYTHONPATH=tests $(BIN)/python -m faults.release_swaps
-	PYTHONPATH=tests $(BIN)/python -m faults.release_faults
-	PYTHONPATH=tests $(BIN)/python -m faults.saved_model_faults
-	PYTHONPATH=tests $(BIN)/python -m faults.connection_attacks
-	PYTHONPATH=tests $(BIN)/python -m faults.feedback_faults
-	PYTHONPATH=tests $(BIN)/python -m faults.feedback_kills $(ARGS)
+	@status=0; for part in slow_and_frozen release_swaps release_faults saved_model_faults \
+		connection_attacks feedback_faults "feedback_kills $(ARGS)"; do \
+		echo "python -m faults.$$part"; \
+		PYTHONPATH=tests $(BIN)/python -m faults.$$part || status=1; \
+	done; exit $$status
 
 .PHONY: soak
 soak: $(VENV)/ready ## Overload a system for a long time while injecting faults (ARGS="--minutes 30")
