@@ -28,6 +28,7 @@ from bench.sections import (
     lists,
     recommend,
     replicas,
+    tracing,
 )
 
 _SEED = 0
@@ -44,6 +45,7 @@ SECTIONS = (
     "inference",
     "footprint",
     "replicas",
+    "tracing",
     "core",
     "retrieval",
     "catalogues",
@@ -97,6 +99,7 @@ def run(
             ("inference", inference),
             ("footprint", footprint),
             ("replicas", replicas),
+            ("tracing", tracing),
         ):
             if name in sections:
                 tables[name] = section.measure(context)
