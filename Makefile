@@ -43,7 +43,8 @@ types: $(VENV)/ready ## Check types
 TEST_PROCESSES ?= $(shell nproc 2>/dev/null || echo 2)
 # pytest exits with 5 if it finds no tests. With ARGS, one of the two runs may have no tests.
 MAY_BE_EMPTY = $(if $(ARGS),|| test $$? -eq 5)
-# Set by `make coverage`, which `make test` runs. Tracing makes the tests a tenth slower.
+# Set by `make coverage`, which `make test` runs. Tracing makes the tests a tenth slower, so it is left
+# out of those that run alone: they mostly start other processes.
 COVERAGE =
 # Python 3.12 has a faster interface for coverage tools than tracing.
 export COVERAGE_CORE ?= $(shell $(PYTHON) -c "import sys; print('ctrace' if sys.version_info < (3, 12) else 'sysmon')")
@@ -51,10 +52,10 @@ export COVERAGE_CORE ?= $(shell $(PYTHON) -c "import sys; print('ctrace' if sys.
 .PHONY: unit
 unit: $(VENV)/ready $(PROTOS_VENV)/ready $(PROXIES)/ready $(PROMETHEUS)/ready $(POSTGRESQL)/ready $(CHROMIUM)/ready ## Run the tests (ARGS="tests/core -k store" for some)
 	$(BIN)/pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone and not slow" $(COVERAGE) $(ARGS) $(MAY_BE_EMPTY)
-	$(BIN)/pytest -m "alone and not slow" $(COVERAGE) $(if $(COVERAGE),--cov-append) $(ARGS) $(MAY_BE_EMPTY)
+	$(BIN)/pytest -m "alone and not slow" $(ARGS) $(MAY_BE_EMPTY)
 
 .PHONY: coverage
-coverage: ## Run the tests and print the line coverage
+coverage: ## Run the tests and print the line coverage (of those that share the cores)
 	$(MAKE) unit COVERAGE="--cov --cov-report="
 	@echo "Line coverage: $$($(BIN)/coverage report --format=total) %"
 
