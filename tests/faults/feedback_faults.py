@@ -282,7 +282,7 @@ def two_trainers(folder: Path) -> Row:
     row.check(len(exited) == 1, f"both exited before there were ratings: {errors}")
     row.check(refused.returncode == 1, f"the refused trainer exited with {refused.returncode}")
     row.check(
-        "holds" in errors[refused],
+        "has held" in errors[refused],
         f"the refusal does not name the holder of the lease: {errors[refused][-200:]}",
     )
     row.check(len(errors[refused].splitlines()) == 1, "the refusal is longer than a line")
