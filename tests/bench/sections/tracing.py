@@ -41,7 +41,6 @@ class _Collector(BaseHTTPRequestHandler):
 def measure(context: Context) -> Table:
     """Measures gateways that differ only in their tracing, alternately over several rounds."""
     config = context.config
-    plan = context.plan(config.in_flight, config.seconds)
     with ExitStack() as stack:
         collector = stack.enter_context(_collector())
         settings: dict[str, Mapping[str, str]] = {
@@ -57,12 +56,12 @@ def measure(context: Context) -> Table:
         for name, environment in settings.items():
             with _environment(environment):
                 gateways[name] = stack.enter_context(second_gateway(context, {}))
-            gateways[name].recommend(context.plan(config.in_flight, config.seconds))  # fills caches
+            _load(gateways[name])  # Fills the cache.
         loads: dict[str, list[Load]] = {name: [] for name in gateways}
         for number in range(1, config.rounds + 1):
             context.on_step(f"tracing, round {number} of {config.rounds}")
             for name, gateway in gateways.items():
-                loads[name].append(gateway.recommend(plan))
+                loads[name].append(_load(gateway))
     costs = {name: [load.cpu_us(GATEWAY) for load in found] for name, found in loads.items()}
     reference = costs[_ABSENT]
     rows = [
@@ -78,6 +77,10 @@ def measure(context: Context) -> Table:
         if name != _ABSENT
     ]
     return Table("Tracing", rows, [f"reference: {_ABSENT}", *context.take_notes()])
+
+
+def _load(gateway: Context) -> Load:
+    return gateway.recommend(gateway.plan(gateway.config.in_flight, gateway.config.seconds))
 
 
 def _without_opentelemetry(folder: Path) -> str:
