@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from bench.report import Row, Table, Target
 from bench.sections.computed import second_gateway
 from marquee_core.service_names import GATEWAY
 
-_OFF = Target("<=", 1.05)
+_OFF = Target("<=", 1.1)
 _ABSENT, _TRACED = "OpenTelemetry not installed", "every call is traced"
 
 
@@ -56,7 +57,8 @@ def measure(context: Context) -> Table:
         for name, environment in settings.items():
             with _environment(environment):
                 gateways[name] = stack.enter_context(second_gateway(context, {}))
-            _load(gateways[name])  # Fills the cache.
+            fill = gateways[name].plan(config.in_flight, 0.0)
+            gateways[name].recommend(replace(fill, calls=len(context.user_ids)))
         loads: dict[str, list[Load]] = {name: [] for name in gateways}
         for number in range(1, config.rounds + 1):
             context.on_step(f"tracing, round {number} of {config.rounds}")
