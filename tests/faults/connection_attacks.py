@@ -35,11 +35,11 @@ from faults.attacker import (
 )
 from faults.callers import CALL_TIMEOUT_S, Callers
 from faults.fault_table import Row, report
-from faults.waiting import until
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.release import ITEMS, USERS, publish_toy
+from toy.waiting import wait_until
 
 _MIB = 1024 * 1024
 _SAMPLE_S = 0.1
@@ -123,7 +123,10 @@ def run_attack(plan: AttackPlan, folder: Path, seconds: float) -> Row:
                 time.sleep(_SAMPLE_S)
             end = time.monotonic()
         closed = time.monotonic()
-        until(lambda: users.between(closed, time.monotonic()).total > 0, "a call after the attack")
+        wait_until(
+            lambda: users.between(closed, time.monotonic()).total > 0,
+            what="a call after the attack",
+        )
         after = users.between(closed, time.monotonic())
         row.recovery_s = time.monotonic() - closed
         # Taken only now, so that it includes calls that outlasted the attack.
@@ -164,7 +167,7 @@ def descriptors_exhausted(folder: Path, seconds: float, limit: int = 256) -> Row
         watched = psutil.Process(process.pid)
         watched.rlimit(psutil.RLIMIT_NOFILE, (limit, limit))
         client.status()
-        until(lambda: users.between(0.0, time.monotonic()).total > 0, "the first answer")
+        wait_until(lambda: users.between(0.0, time.monotonic()).total > 0, what="the first answer")
         store = ReleaseStore(str(folder / "store"))
         peak = 0
         with attack(IDLE_CONNECTIONS, process.address, 2 * limit):
@@ -175,7 +178,9 @@ def descriptors_exhausted(folder: Path, seconds: float, limit: int = 256) -> Row
                 peak = max(peak, watched.num_fds())
                 time.sleep(_SAMPLE_S)
             healthy = is_serving(f"127.0.0.1:{options['health_port']}")
-            until(lambda: client.recommend("u1").source.release_id == new, "the new release")
+            wait_until(
+                lambda: client.recommend("u1").source.release_id == new, what="the new release"
+            )
             end = time.monotonic()
         row.calls = users.between(begin, end)
         row.recovery_s = users.recovered_after(end)

@@ -31,11 +31,11 @@ from faults.feedback_system import (
     pending_lists,
     running_feedback_system,
 )
-from faults.waiting import WAIT_S, until
 from marquee import FeedbackEvent
 from marquee_core.feedback.log import EventLog
 from marquee_core.release.store import ReleaseStore
 from toy.postgresql import PostgreSQL, programs
+from toy.waiting import WAIT_S, wait_until
 
 
 def database_killed(database: PostgreSQL, folder: Path, outages: int) -> Row:
@@ -46,14 +46,16 @@ def database_killed(database: PostgreSQL, folder: Path, outages: int) -> Row:
         gateway.wait_until_serving()
         experiment = system.experiment()
         with client_of(gateway) as client:
-            until(lambda: client.status().experiment is not None, "the experiment")
+            wait_until(lambda: client.status().experiment is not None, what="the experiment")
             load = Load(gateway, experiment)
             load.start()
-            until(lambda: load.recorded > 0 and load.lists > 0, "the first list and record")
+            wait_until(
+                lambda: load.recorded > 0 and load.lists > 0, what="the first list and record"
+            )
             for _ in range(outages):
                 _outage(database, client, load)
             load.stop()
-            until(lambda: not pending_lists(client), "counting all lists")
+            wait_until(lambda: not pending_lists(client), what="counting all lists")
         logged = system.events()
         with EventLog(system.url, CALL_TIMEOUT_S) as log:
             counted = sum(c.lists for c in log.list_counts(experiment.experiment_id))
@@ -74,13 +76,13 @@ def _outage(database: PostgreSQL, client: marquee.Client, load: Load) -> None:
     """Kills the database, waits until the gateway and the users notice, and starts it again."""
     database.kill()
     lists, refused = load.lists, load.unavailable
-    until(lambda: not feedback_of(client).healthy, "an unhealthy feedback status")
-    until(lambda: load.lists > lists + 20, "an answer during the outage")
-    until(lambda: load.unavailable > refused, "a refused record")
+    wait_until(lambda: not feedback_of(client).healthy, what="an unhealthy feedback status")
+    wait_until(lambda: load.lists > lists + 20, what="an answer during the outage")
+    wait_until(lambda: load.unavailable > refused, what="a refused record")
     recorded = load.recorded
     database.start()
-    until(lambda: load.recorded > recorded, "a record after the outage")
-    until(lambda: feedback_of(client).healthy, "a healthy feedback status")
+    wait_until(lambda: load.recorded > recorded, what="a record after the outage")
+    wait_until(lambda: feedback_of(client).healthy, what="a healthy feedback status")
 
 
 def gateway_restarted(url: str, folder: Path, users: int) -> Row:
@@ -259,7 +261,9 @@ def two_trainers(folder: Path) -> Row:
             for _ in range(2)
         ]
         try:
-            until(lambda: any(t.poll() is not None for t in trainers), "the refusal of a trainer")
+            wait_until(
+                lambda: any(t.poll() is not None for t in trainers), what="the refusal of a trainer"
+            )
             exited = [trainer for trainer in trainers if trainer.poll() is not None]
             before = ReleaseStore(str(store)).ids()
             ratings.released.set()
@@ -299,7 +303,9 @@ def two_trainers(folder: Path) -> Row:
 
 def _until_read(client: marquee.Client, position: int) -> None:
     """Waits until a gateway has read the log up to a position."""
-    until(lambda: feedback_of(client).log_position >= position, f"reading the log to {position}")
+    wait_until(
+        lambda: feedback_of(client).log_position >= position, what=f"reading the log to {position}"
+    )
 
 
 def main() -> int:

@@ -25,9 +25,9 @@ import numpy as np
 from faults.attacker import TESTS_ON_PATH
 from faults.fault_table import Row, report
 from faults.release_system import System, republished, run_fault, running_system
-from faults.waiting import until
 from marquee_core.arrays import load_array
 from marquee_core.release.pruning import prune
+from toy.waiting import wait_until
 
 _MARQUEE = (sys.executable, "-m", "marquee.cli")
 _DISK_MIB = 6
@@ -59,7 +59,7 @@ def damaged_copy(system: System) -> Row:
         with path.open("r+b") as stream:
             stream.seek(len(before) - 1)
             stream.write(bytes([before[-1] ^ 1]))
-        until(lambda: path.read_bytes() == before, "the repair of the copy")
+        wait_until(lambda: path.read_bytes() == before, what="the repair of the copy")
         row.check(system.serves(serving), "the release is no longer served")
         return "one byte of the copied factors was flipped; the scrub copied the file again"
 
@@ -73,7 +73,7 @@ def unloadable(system: System, name: str, damage: Callable[[Path], None]) -> Row
         serving = system.client.recommend("u1").source.release_id
         good = republished(system.store, system.publish(), damage)
         system.store.promote(good.release_id, forced=True)
-        until(lambda: system.refused(good.release_id), "the refusal")
+        wait_until(lambda: system.refused(good.release_id), what="the refusal")
         row.check(system.serves(serving), "the previous release is no longer served")
         reason = system.client.status().pending_release_reason
         system.store.rollback()
@@ -125,10 +125,12 @@ def garbage_pointer(system: System) -> Row:
         assert before is not None
         path = Path(system.store.storage.path("production"))
         path.write_bytes(b"\x00garbage")
-        until(lambda: bool(system.client.status().store_error), "a store error in the status")
+        wait_until(
+            lambda: bool(system.client.status().store_error), what="a store error in the status"
+        )
         row.check(system.serves(before.release_id), "the release is no longer served")
         system.store.promote(before.release_id, why="repair")
-        until(lambda: not system.client.status().store_error, "the end of the error")
+        wait_until(lambda: not system.client.status().store_error, what="the end of the error")
         after = system.store.production()
         assert after is not None
         row.check(after.history == before.history, "the history was lost")
@@ -152,7 +154,9 @@ def rollback_past_damage(system: System) -> Row:
         row.check(
             rolled.release_id == good.release_id, f"the rollback promoted {rolled.release_id}"
         )
-        until(lambda: system.serves(good.release_id), "an answer from the undamaged release")
+        wait_until(
+            lambda: system.serves(good.release_id), what="an answer from the undamaged release"
+        )
         return "the previous release had lost its models and was skipped"
 
     return run_fault(system, "rollback past a damaged release", fault)
@@ -176,7 +180,10 @@ def promotions_at_once(system: System, rounds: int = 2) -> Row:
             row.check(named.issuperset(ids), "the history lost a release")
             recorded = len(system.store.pointer.audit()) - before
             row.check(recorded == 3, f"the audit lists {recorded} of 3 promotions")
-            until(partial(system.serves, production.release_id), "an answer from the last release")
+            wait_until(
+                partial(system.serves, production.release_id),
+                what="an answer from the last release",
+            )
         return f"{rounds} rounds; history and audit list every promotion"
 
     return run_fault(system, "three concurrent promotions", fault)
@@ -243,12 +250,12 @@ def full_disk(system: System) -> Row:
         fill_disk(filler)
         new = system.publish()
         system.store.promote(new.release_id)
-        until(lambda: system.refused(new.release_id), "the refusal in the status")
+        wait_until(lambda: system.refused(new.release_id), what="the refusal in the status")
         reason = system.client.status().pending_release_reason
         row.check(system.serves(serving), "the previous release is no longer served")
         filler.unlink()
         start = time.monotonic()
-        until(lambda: system.serves(new.release_id), "an answer from the new release")
+        wait_until(lambda: system.serves(new.release_id), what="an answer from the new release")
         return f"{reason}; loaded {time.monotonic() - start:.1f} s after space was freed"
 
     return run_fault(system, "full disk", fault)

@@ -23,10 +23,10 @@ from bench.context import RECOMMEND_PATH
 from bench.open_loop import OpenPlan
 from faults.fault_table import Row
 from faults.load_process import Result, run_load
-from faults.waiting import until
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_services.processes import ServiceGroup
+from toy.waiting import wait_until
 
 _SAMPLE = "sample:users=600,items=800,ratings=40000"
 _MODELS = "ease,item_cf"
@@ -75,7 +75,7 @@ class Swapper:
                 if self._stopped.wait(1.0):
                     return
                 self._store.promote(release_id)
-                until(partial(serves, release_id), "the swap")
+                wait_until(partial(serves, release_id), what="the swap")
                 self.swaps += 1
 
 

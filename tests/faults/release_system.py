@@ -11,13 +11,13 @@ from pathlib import Path
 import marquee
 from faults.callers import CALL_TIMEOUT_S, Callers
 from faults.fault_table import Row
-from faults.waiting import until
 from marquee_core.errors import ArtifactError
 from marquee_core.release.manifest import Manifest, hash_folder
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
 from toy.release import ITEMS, USERS, publish_toy
+from toy.waiting import wait_until
 
 # How long calls are still recorded after a fault.
 _AFTER_S = 0.5
@@ -76,7 +76,9 @@ class System:
         for process in self.processes:
             process.wait_until_serving()
         self.client = marquee.Client(self.processes[-1].address, timeout=CALL_TIMEOUT_S)
-        until(lambda: not self.client.recommend("u1").source.degraded, "the first full answer")
+        wait_until(
+            lambda: not self.client.recommend("u1").source.degraded, what="the first full answer"
+        )
         users, items = [f"u{n}" for n in range(USERS)], [f"i{n}" for n in range(ITEMS)]
         self.users = Callers(self.processes[-1].address, users, items)
 
@@ -105,7 +107,9 @@ class System:
     def promote(self, manifest: Manifest) -> None:
         """Promotes a release, and waits until it is served."""
         self.store.promote(manifest.release_id)
-        until(lambda: self.serves(manifest.release_id), f"an answer from {manifest.release_id}")
+        wait_until(
+            lambda: self.serves(manifest.release_id), what=f"an answer from {manifest.release_id}"
+        )
 
     def refused(self, release_id: str) -> bool:
         """Returns whether the status says that a release was refused."""

@@ -19,10 +19,10 @@ import psutil
 
 from faults.fault_table import Row, report
 from faults.release_system import System, run_fault, running_system
-from faults.waiting import until
 from marquee_services.processes import ServiceProcess
 from toy import saved_models
 from toy.saved_models import ENDLESS, GOOD, SOME_ITEMS, SOME_VISITORS
+from toy.waiting import wait_until
 
 Models = Mapping[str, Path]
 # Long enough to load a valid SavedModel on a loaded machine.
@@ -52,12 +52,15 @@ def never_loaded(system: System, models: Models) -> Row:
         endless = system.publish(models[ENDLESS])
         system.store.promote(endless.release_id, forced=True)
         start = time.monotonic()
-        until(lambda: system.refused(endless.release_id), "the refusal")
+        wait_until(lambda: system.refused(endless.release_id), what="the refusal")
         took = time.monotonic() - start
         reason = system.client.status().pending_release_reason
         row.check(system.serves(serving), "the previous release is no longer served")
         system.store.rollback()
-        until(lambda: not system.client.status().pending_release_reason, "the end of the rollback")
+        wait_until(
+            lambda: not system.client.status().pending_release_reason,
+            what="the end of the rollback",
+        )
         system.promote(system.publish())
         return f"refused after {took:.0f} s: {reason}; the next release was loaded"
 
@@ -76,20 +79,25 @@ def ended_while_loading(system: System, models: Models) -> Row:
             endless = system.publish(models[ENDLESS])
             system.store.promote(endless.release_id, forced=True)
             host_and_trial = psutil.Process(other.pid)
-            until(lambda: len(host_and_trial.children(recursive=True)) > 1, "the trial")
+            wait_until(lambda: len(host_and_trial.children(recursive=True)) > 1, what="the trial")
             children = host_and_trial.children(recursive=True)
             tried_s = _stopped(row, other, "whose trial hangs")
-            until(lambda: not any(map(_runs, children)), "the end of the trial")
+            wait_until(lambda: not any(map(_runs, children)), what="the end of the trial")
             first = ServiceProcess(system.backend, options, system.folder / "first.log")
             watched = psutil.Process(first.pid)
-            until(lambda: watched.num_threads() > 1 and _cpu_s(watched) > 1, "the loading")
+            wait_until(
+                lambda: watched.num_threads() > 1 and _cpu_s(watched) > 1, what="the loading"
+            )
             first_s = _stopped(row, first, "that loads its first release")
         finally:
             other.kill()
             if first is not None:
                 first.kill()
         system.store.rollback()
-        until(lambda: not system.client.status().pending_release_reason, "the end of the rollback")
+        wait_until(
+            lambda: not system.client.status().pending_release_reason,
+            what="the end of the rollback",
+        )
         return f"the servers exited after {tried_s:.1f} s and {first_s:.1f} s"
 
     return run_fault(system, "SIGTERM while a SavedModel hangs", fault)
@@ -102,11 +110,14 @@ def fails_for_some_items(system: System, models: Models) -> Row:
         serving = system.client.recommend("u1").source.release_id
         bad = system.publish(models[SOME_ITEMS])
         system.store.promote(bad.release_id, forced=True)
-        until(lambda: system.refused(bad.release_id), "the refusal")
+        wait_until(lambda: system.refused(bad.release_id), what="the refusal")
         reason = system.client.status().pending_release_reason
         row.check(system.serves(serving), "the previous release is no longer served")
         system.store.rollback()
-        until(lambda: not system.client.status().pending_release_reason, "the end of the rollback")
+        wait_until(
+            lambda: not system.client.status().pending_release_reason,
+            what="the end of the rollback",
+        )
         return f"refused: {reason[:160]}"
 
     return run_fault(system, "SavedModel that fails for some candidates", fault)
@@ -122,11 +133,14 @@ def fails_for_some_visitors(system: System, models: Models) -> Row:
         serving = system.client.recommend("u1").source.release_id
         bad = system.publish(models[SOME_VISITORS])
         system.store.promote(bad.release_id, forced=True)
-        until(lambda: system.serves(bad.release_id), "an answer from the new release")
+        wait_until(lambda: system.serves(bad.release_id), what="an answer from the new release")
         start = time.monotonic()
-        until(lambda: system.client.recommend("u1").source.release_id == serving, "the withdrawal")
+        wait_until(
+            lambda: system.client.recommend("u1").source.release_id == serving,
+            what="the withdrawal",
+        )
         took = time.monotonic() - start
-        until(lambda: system.serves(serving), "a full answer from the previous release")
+        wait_until(lambda: system.serves(serving), what="a full answer from the previous release")
         reason = system.client.status().pending_release_reason
         row.check("withdrawn" in reason, f"the status does not give the reason: {reason!r}")
         system.store.rollback()

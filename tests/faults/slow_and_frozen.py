@@ -30,12 +30,12 @@ from faults.callers import CALL_TIMEOUT_S
 from faults.chaos_proxy import ChaosProxy
 from faults.fault_table import Row
 from faults.load_process import Result, run_load
-from faults.waiting import until
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
 from toy.release import publish_toy
+from toy.waiting import wait_until
 
 _SAMPLE = "sample:users=600,items=800,ratings=40000"
 _MODELS = "ease,item_cf"
@@ -260,7 +260,9 @@ def drained_gateway(folder: Path, subjects: int) -> Row:
         threads = [threading.Thread(target=call, args=(number,)) for number in range(2)]
         for thread in threads:
             thread.start()
-        until(lambda: min(map(len, answered)) > subjects // 10, "the answers to both batches")
+        wait_until(
+            lambda: min(map(len, answered)) > subjects // 10, what="the answers to both batches"
+        )
         before = [len(indexes) for indexes in answered]
         status = gateways[0].stop()
         for thread in threads:

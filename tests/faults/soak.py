@@ -35,7 +35,6 @@ from faults.fault_table import Calls, Row, report
 from faults.load_process import run_load
 from faults.release_faults import fill_disk, nan_weights, small_disk
 from faults.release_system import republished
-from faults.waiting import until
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.release.manifest import Manifest
@@ -44,6 +43,7 @@ from marquee_core.service_names import CF, GATEWAY
 from marquee_services.processes import ServiceProcess
 from toy.certificates import Authority
 from toy.release import ITEMS, USERS, publish_toy
+from toy.waiting import wait_until
 
 _OVERLOAD = 1.5
 _PEAK_S, _SLICE_S, _FROZEN_S, _SAMPLE_S = 4.0, 5.0, 3.0, 1.0
@@ -157,7 +157,7 @@ class Soak:
         """Promotes a new release."""
         new = self.publish().release_id
         self.store.promote(new)
-        until(lambda: self.in_service(new), "serving the new release")
+        wait_until(lambda: self.in_service(new), what="serving the new release")
 
     def bad_release(self) -> None:
         """Promotes a release with NaN in its weights, bypassing all checks, and rolls it back."""
@@ -165,7 +165,7 @@ class Soak:
         self.store.promote(bad.release_id, forced=True)
         time.sleep(_FROZEN_S)
         back = self.store.rollback().release_id
-        until(lambda: self.in_service(back), "serving the previous release")
+        wait_until(lambda: self.in_service(back), what="serving the previous release")
 
     def killed_cf(self) -> None:
         """Kills and restarts a CF service."""
@@ -204,7 +204,7 @@ class Soak:
         self.store.promote(new)
         time.sleep(_FROZEN_S)
         filler.unlink()
-        until(lambda: self.in_service(new), "serving the release once there is space")
+        wait_until(lambda: self.in_service(new), what="serving the release once there is space")
 
     def faults(self) -> list[Callable[[], None]]:
         """Returns the kinds of faults that can be caused on this machine."""

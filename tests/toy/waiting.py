@@ -26,17 +26,20 @@ async def until(condition: Callable[[], Any]) -> None:
         await asyncio.sleep(_CHECK_INTERVAL_S)
 
 
-def wait_until(condition: Callable[[], Any], limit_s: float = WAIT_S) -> None:
+def wait_until(
+    condition: Callable[[], Any], limit_s: float = WAIT_S, what: str = "the condition"
+) -> None:
     """Wait until a condition holds, and block the thread.
 
     Args:
         condition: The condition.
         limit_s: A limit in seconds that ends a test that hangs.
+        what: What is waited for, for the error message.
 
     Raises:
         AssertionError: The condition did not hold within the limit.
     """
     deadline = time.monotonic() + limit_s
     while not condition():
-        assert time.monotonic() < deadline, f"the condition did not hold within {limit_s:.0f} s"
+        assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {what}"
         time.sleep(_CHECK_INTERVAL_S)

@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 
 from bench.context import Context, median, ratios
 from bench.generator import Load
@@ -55,7 +56,7 @@ def measure(context: Context) -> Table:
         }
         gateways = {}
         for name, environment in settings.items():
-            with _environment(environment):
+            with patch.dict(os.environ, environment):
                 gateways[name] = stack.enter_context(second_gateway(context, {}))
             fill = gateways[name].plan(config.in_flight, 0.0)
             gateways[name].recommend(replace(fill, calls=len(context.user_ids)))
@@ -110,18 +111,3 @@ def _collector() -> Iterator[dict[str, str]]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-@contextmanager
-def _environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Sets environment variables, which processes started meanwhile inherit."""
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
