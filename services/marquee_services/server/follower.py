@@ -6,7 +6,6 @@ If a release cannot be loaded, the last good one stays in service.
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
@@ -24,6 +23,7 @@ from marquee_services.server.heap import return_free_memory
 from marquee_services.server.loaded_releases import LoadedReleases, R
 from marquee_services.server.poll_log import PollLog
 from marquee_services.server.refused_releases import RefusedReleases
+from marquee_services.server.switch_interval import short_switch_interval
 from marquee_services.server.trial import ReleaseTrial
 
 _log = structlog.get_logger()
@@ -31,10 +31,6 @@ _log = structlog.get_logger()
 _RETRY_S = 2.0
 # How many releases of the history are tried if the promoted one cannot be loaded.
 _MAX_CANDIDATES = 10
-# While a release is loaded, the loading thread gives up the interpreter's lock this soon after
-# another thread has asked for it. A call takes the lock several times, and with Python's default of
-# 5 ms would be delayed by several times as much.
-_LOADING_SWITCH_INTERVAL_S = 0.0005
 
 _T = TypeVar("_T")
 
@@ -367,9 +363,5 @@ class ReleaseFollower(Generic[R]):
 
 def _load_in_short_turns(load: Callable[[str], R], release_id: str) -> R:
     """Loads a release, with short turns of the interpreter's lock so that calls wait less."""
-    interval_s = sys.getswitchinterval()
-    sys.setswitchinterval(min(interval_s, _LOADING_SWITCH_INTERVAL_S))
-    try:
+    with short_switch_interval():
         return load(release_id)
-    finally:
-        sys.setswitchinterval(interval_s)
