@@ -6,8 +6,8 @@ Imported only if the gateway has a feedback log, because it requires the extra `
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.feedback.log import EventLog
@@ -21,6 +21,7 @@ from marquee_services.gateway.feedback_servicer import FeedbackServicer
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.server.metrics import Metrics
+from marquee_services.server.switch_interval import limit_switch_interval
 
 # How long a thread keeps the interpreter's lock while another one waits for it; the default is
 # 5 ms. A call takes the lock several times, and may wait this long each time while the threads
@@ -54,7 +55,8 @@ class FeedbackRuntime:
         Raises:
             ValueError: The URL of the log cannot be used.
         """
-        sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL_S))
+        self._on_stop = ExitStack()
+        self._on_stop.enter_context(limit_switch_interval(_SWITCH_INTERVAL_S))
         self._fresh = fresh
         self._log = EventLog(settings.feedback_url, settings.feedback_timeout)
         self._follower = FeedbackFollower(self._log, fresh, settings.feedback_poll_interval)
@@ -108,3 +110,4 @@ class FeedbackRuntime:
         await asyncio.to_thread(self._writer.stop)
         await asyncio.to_thread(self._follower.stop)
         self._log.close()
+        self._on_stop.close()

@@ -23,7 +23,7 @@ from marquee_services.server.heap import return_free_memory
 from marquee_services.server.loaded_releases import LoadedReleases, R
 from marquee_services.server.poll_log import PollLog
 from marquee_services.server.refused_releases import RefusedReleases
-from marquee_services.server.switch_interval import short_switch_interval
+from marquee_services.server.switch_interval import limit_switch_interval
 from marquee_services.server.trial import ReleaseTrial
 
 _log = structlog.get_logger()
@@ -31,6 +31,8 @@ _log = structlog.get_logger()
 _RETRY_S = 2.0
 # How many releases of the history are tried if the promoted one cannot be loaded.
 _MAX_CANDIDATES = 10
+# The longest turn that a thread may hold the interpreter's lock while a release is loaded.
+_LOADING_SWITCH_INTERVAL_S = 0.0005
 
 _T = TypeVar("_T")
 
@@ -363,5 +365,5 @@ class ReleaseFollower(Generic[R]):
 
 def _load_in_short_turns(load: Callable[[str], R], release_id: str) -> R:
     """Loads a release, with short turns of the interpreter's lock so that calls wait less."""
-    with short_switch_interval():
+    with limit_switch_interval(_LOADING_SWITCH_INTERVAL_S):
         return load(release_id)

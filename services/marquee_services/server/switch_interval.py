@@ -1,4 +1,4 @@
-"""Shortens the turns in which threads hold the interpreter's lock, while a release is loaded.
+"""Shortens the turns in which threads hold the interpreter's lock, while others must not wait.
 
 A call takes the lock several times. While another thread computes, it waits for up to the switch
 interval each time, which is 5 ms by default.
@@ -11,23 +11,38 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_SHORT_S = 0.0005
-
 _lock = threading.Lock()
-# The intervals to restore: one for each block in progress. The first is the process's own.
-_saved: list[float] = []
+# The limits of the blocks in progress, which may begin and end in any order.
+_limits: list[float] = []
+# The process's own interval, saved while there are limits.
+_own: list[float] = []
 
 
 @contextmanager
-def short_switch_interval() -> Iterator[None]:
-    """Shortens the process's switch interval until the last of the concurrent blocks exits."""
+def limit_switch_interval(seconds: float) -> Iterator[None]:
+    """Limits the process's switch interval until the block exits.
+
+    Concurrent blocks share the shortest of their limits. The process's own interval is restored
+    when the last of them exits.
+
+    Args:
+        seconds: The longest switch interval, in seconds.
+    """
     with _lock:
-        _saved.append(_saved[0] if _saved else sys.getswitchinterval())
-        sys.setswitchinterval(min(_saved[0], _SHORT_S))
+        if not _limits:
+            _own.append(sys.getswitchinterval())
+        _limits.append(seconds)
+        _apply()
     try:
         yield
     finally:
         with _lock:
-            own = _saved.pop()
-            if not _saved:
-                sys.setswitchinterval(own)
+            _limits.remove(seconds)
+            _apply()
+            if not _limits:
+                _own.clear()
+
+
+def _apply() -> None:
+    """Sets the shortest of the process's own interval and the limits."""
+    sys.setswitchinterval(min(*_own, *_limits) if _limits else _own[0])
