@@ -131,7 +131,7 @@ class AsyncCalls:
                 if progress.is_complete:
                     return
                 failed = _rpc_errors.from_rpc_error(error, self._settings.target)
-                pause = progress.resume_after(failed)
+                pause = None if self._closed else progress.resume_after(failed)
                 if pause is None:
                     raise failed from error
             except asyncio.CancelledError:

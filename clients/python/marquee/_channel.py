@@ -171,7 +171,9 @@ class Settings:
                         "initialBackoff": "0.02s",
                         "maxBackoff": "0.2s",
                         "backoffMultiplier": 2,
-                        "retryableStatusCodes": ["UNAVAILABLE"],
+                        # A server or proxy may end a call with CANCELLED when it shuts down or
+                        # reaches a limit. gRPC does not retry calls that the client cancels.
+                        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                     },
                 }
             ],

@@ -28,7 +28,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from marquee_services.errors import Busy
+from marquee_services.errors import Busy, Draining
 from marquee_services.server.admission_queue import AdmissionQueue, Refused
 from marquee_services.server.overload import OverloadDetector
 from marquee_services.server.unloaded_latency import UnloadedLatency
@@ -198,6 +198,7 @@ class AdaptiveLimit:
 
         Raises:
             Busy: The call has waited for too long, or too many calls are queued.
+            Draining: The server is shutting down.
         """
         slot = _Slot()
         await self._enter(name, slot.cost)
@@ -230,6 +231,7 @@ class AdaptiveLimit:
         Raises:
             Busy: The call has waited for too long, too many calls are queued, or calls are being
                 refused and this one has less time left than calls of its class take.
+            Draining: The server is shutting down, and the call would have to wait.
         """
         if self.has_refused and seconds_left < self._expected_s(name):
             self._refuse()
@@ -259,10 +261,17 @@ class AdaptiveLimit:
         """Discards the latencies without load, for example because the release has changed."""
         self._classes.clear()
 
+    def drain(self) -> None:
+        """Ends the queued calls, and from now on every call that would have to wait.
+
+        Under overload this ends all calls, so that they reach another server soon.
+        """
+        self._queue.close()
+
     async def _enter(self, name: str, cost: float) -> None:
         if self._queue.can_start(cost):
             self._overload.record_start()
-        else:
+        elif not self._queue.is_closed:
             self._overload.record_wait(
                 self._queue.calls, self._queue.waiting, self._effective_limit()
             )
@@ -271,6 +280,8 @@ class AdaptiveLimit:
         try:
             await self._queue.enter(cost, self._max_wait_s(name))
         except Refused:
+            if self._queue.is_closed:
+                raise Draining from None
             self._refuse()
 
     def _abandon(self, slot: _Slot) -> None:

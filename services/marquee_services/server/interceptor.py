@@ -175,7 +175,6 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
             loop = asyncio.get_running_loop()
-            task = cast("asyncio.Task[Any]", asyncio.current_task())
             with self._observe(name, method, context, context.peer()) as observed:
                 try:
                     seconds = self._seconds(context)
@@ -190,7 +189,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                         limit.extend(self._after_receiving(seconds))
                         async for response in behaviour(request, context):
                             stalled = loop.call_later(
-                                self._limits.stall_s, self._end_stalled, context, task, observed
+                                self._limits.stall_s, self._end_stalled, observed
                             )
                             try:
                                 # Returns once the caller has read the response.
@@ -257,27 +256,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
         return read
 
-    def _end_stalled(
-        self, context: Context, task: asyncio.Task[Any], observed: ObservedCall
-    ) -> None:
-        """Ends a call whose caller does not read the responses, and frees its resources."""
-        error = ResponsesNotRead(f"{self._limits.stall_s:g}")
-        observed.code = error.code.name
-        self._metrics.errors.labels(reason_name(error)).inc()
-
-        async def end() -> None:
-            details = status_details(error, observed.scope.request_id)
-            abort = context.abort(error.code, str(error), ((DETAILS_KEY, details),))
-            # The status is queued behind the unread responses; the call's task must not wait.
-            sending = asyncio.ensure_future(abort)
-            await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([sending])
-            sending.exception()
-
-        ending = asyncio.ensure_future(end())
-        self.calls.endings.add(ending)
-        ending.add_done_callback(self.calls.endings.discard)
+    def _end_stalled(self, observed: ObservedCall) -> None:
+        """Ends a call whose caller does not read the responses."""
+        self.calls.end(observed, ResponsesNotRead(f"{self._limits.stall_s:g}"))
 
     async def _abort(self, error: Exception, context: Context, observed: ObservedCall) -> NoReturn:
         if isinstance(error, TimeoutError):

@@ -19,6 +19,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from marquee_services.errors import Draining
 from marquee_services.server import background
 from marquee_services.server.access import AccessControl
 from marquee_services.server.calls import CallLimits, CallsInProgress
@@ -42,8 +43,11 @@ _UNCHECKED = "anyone who can reach this address is served: callers need no token
 _MIN_PING_INTERVAL_MS = 500
 _MAX_PENDING = 10_000
 _KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000
-# Calls that arrive faster than gRPC hands them over must not delay the shutdown for longer.
-_HANDOVER_S = 1.0
+# A draining server stops once no call has arrived for a while, or at the latest after the maximum:
+# clients that do not watch its health learn only then that they must connect elsewhere.
+_QUIET_S, _MAX_HANDOVER_S, _HANDOVER_POLL_S = 0.05, 0.5, 0.005
+# The time at the end of the grace in which the remaining calls are ended.
+_ENDING_S = 0.5
 _MAX_HEALTH_CONNECTIONS, _HEALTH_IDLE_MS = 64, 60_000
 
 
@@ -82,24 +86,45 @@ class BoundServer:
     async def stop(self, grace: float) -> None:
         """Shuts the server down gracefully.
 
-        The health status becomes NOT_SERVING, new calls are refused, and calls in progress finish.
+        The health status becomes NOT_SERVING, and calls in progress finish. Calls that are still in
+        progress shortly before the end of the grace end with the error `Draining`: gRPC would end
+        them with CANCELLED and without details, which says nothing about whether to try again.
 
         Args:
-            grace: Seconds until calls that are still in progress are cancelled.
+            grace: Seconds that calls in progress have to finish.
         """
+        start = time.monotonic()
         await self._health.drain()
-        # gRPC ends calls that it has not handed over with CANCELLED, which clients do not retry.
-        deadline = time.monotonic() + _HANDOVER_S
-        arrived = -1
-        while arrived != self.calls.arrived and time.monotonic() < deadline:
-            arrived = self.calls.arrived
-            await self.calls.wait_for_handover()
-        await self.server.stop(grace)
+        self.calls.draining.set()
+        await self._handed_over()
+        left = max(0.0, start + grace - time.monotonic())
+        stopping = asyncio.ensure_future(self.server.stop(left))
+        await asyncio.wait([stopping], timeout=max(0.0, left - min(_ENDING_S, left / 2)))
+        for call in list(self.calls.open):
+            self.calls.end(call, Draining())
+        await stopping
         if self._health_server is not None:
             await self._health_server.stop(0)
         self._reloading.cancel()
         with suppress(asyncio.CancelledError):
             await self._reloading
+
+    async def _handed_over(self) -> None:
+        """Waits until no more calls arrive, because clients have noticed the health status.
+
+        gRPC ends calls that it has not handed over when it stops with CANCELLED, too.
+        """
+        start = time.monotonic()
+        arrived, since = self.calls.arrived, start
+        while (now := time.monotonic()) < min(since + _QUIET_S, start + _MAX_HANDOVER_S):
+            await asyncio.sleep(_HANDOVER_POLL_S)
+            if arrived != self.calls.arrived:
+                arrived, since = self.calls.arrived, now
+        # Calls of clients that ignore the status go on arriving: stop between two of them.
+        arrived = -1
+        while arrived != self.calls.arrived and now < start + 2 * _MAX_HANDOVER_S:
+            arrived, now = self.calls.arrived, time.monotonic()
+            await self.calls.wait_for_handover()
 
 
 async def create_server(
