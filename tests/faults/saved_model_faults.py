@@ -19,14 +19,18 @@ import psutil
 
 from faults.fault_table import Row, report
 from faults.release_system import System, run_fault, running_system
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import INFERENCE
 from marquee_services.processes import ServiceProcess
 from toy import saved_models
+from toy.release import publish_toy
 from toy.saved_models import ENDLESS, GOOD, SOME_ITEMS, SOME_VISITORS
 from toy.waiting import wait_until
 
 Models = Mapping[str, Path]
-# Long enough to load a valid SavedModel on a loaded machine.
-_TRIAL_S = 40.0
+# Limits on the time of a trial, which must suffice for a valid SavedModel on a loaded machine, in
+# seconds and as a multiple of the time that saving the SavedModels takes.
+_SHORTEST_TRIAL_S, _LONGEST_TRIAL_S, _TRIAL_PER_SAVING = 15.0, 40.0, 2.0
 # Longer than `--grace`, since a loaded machine takes longer to end a process.
 _SIGTERM_S = 30.0
 
@@ -35,11 +39,15 @@ _SIGTERM_S = 30.0
 def saved_model_system(folder: Path) -> Iterator[tuple[System, Models]]:
     """Runs a system with an inference service; yields it and the SavedModels' folders by kind."""
     models = {kind: folder / kind for kind in saved_models.KINDS}
+    start = time.monotonic()
     for kind, path in models.items():
         saved_models.save(kind, path)
+    # Like a trial, this imports TensorFlow and runs small models.
+    trial_s = _TRIAL_PER_SAVING * (time.monotonic() - start)
+    trial_s = min(max(trial_s, _SHORTEST_TRIAL_S), _LONGEST_TRIAL_S)
     (folder / "system").mkdir()
     with running_system(
-        folder / "system", saved_model=models[GOOD], trial_timeout=str(_TRIAL_S)
+        folder / "system", saved_model=models[GOOD], trial_timeout=f"{trial_s:.0f}"
     ) as system:
         yield system, models
 
@@ -71,13 +79,20 @@ def ended_while_loading(system: System, models: Models) -> Row:
     """Sends SIGTERM to a server whose trial hangs, and to one whose first load hangs."""
 
     def fault(row: Row) -> str:
-        options = {**system.backend_options, "trial-timeout": "600"}
+        # A store of its own, so that the system's servers need not try the release as well.
+        store = ReleaseStore(str(system.folder / "other-store"))
+
+        def publish(kind: str) -> str:
+            folder, model = system.folder / f"other-{kind}", models[kind]
+            return publish_toy(store, folder, backends=(INFERENCE,), saved_model=model).release_id
+
+        store.promote(publish(GOOD))
+        options = {**system.backend_options, "store": store.url, "trial-timeout": "600"}
         other = ServiceProcess(system.backend, options, system.folder / "other.log")
         first = None
         try:
             other.wait_until_serving()
-            endless = system.publish(models[ENDLESS])
-            system.store.promote(endless.release_id, forced=True)
+            store.promote(publish(ENDLESS), forced=True)
             host_and_trial = psutil.Process(other.pid)
             wait_until(lambda: len(host_and_trial.children(recursive=True)) > 1, what="the trial")
             children = host_and_trial.children(recursive=True)
@@ -93,11 +108,6 @@ def ended_while_loading(system: System, models: Models) -> Row:
             other.kill()
             if first is not None:
                 first.kill()
-        system.store.rollback()
-        wait_until(
-            lambda: not system.client.status().pending_release_reason,
-            what="the end of the rollback",
-        )
         return f"the servers exited after {tried_s:.1f} s and {first_s:.1f} s"
 
     return run_fault(system, "SIGTERM while a SavedModel hangs", fault)

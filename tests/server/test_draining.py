@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from marquee._rpc_errors import from_rpc_error
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.service_names import GATEWAY
 from marquee_services.gateway.main import SERVICE
 from marquee_services.processes import ServiceProcess
@@ -33,15 +35,15 @@ def test_calls_beyond_the_grace_end_with_a_reason(tmp_path: Path) -> None:
 
     try:
         with grpc.insecure_channel(gateway.address) as channel:
-            calls = [
+            calls: list[Any] = [
                 channel.stream_unary(
                     f"/{SERVICE}/{method}", pb.RecommendRequest.SerializeToString
                 ).future(never(), timeout=_TIMEOUT_S)
                 for method in ("Recommend", "GetItem", "BatchRecommend")
             ]
             # Calls of a connection arrive in order.
-            with pytest.raises(grpc.RpcError):
-                channel.unary_unary(f"/{SERVICE}/Recommend")(b"", timeout=_TIMEOUT_S)
+            with pytest.raises(grpc.RpcError, match="no release"):
+                RecommenderServiceStub(channel).GetItem(pb.GetItemRequest(item_id="i1"))
             assert gateway.stop() == 0
             errors = [from_rpc_error(call.exception(timeout=_TIMEOUT_S)) for call in calls]
             ended.set()
