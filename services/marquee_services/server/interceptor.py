@@ -25,6 +25,7 @@ from marquee_services.errors import (
 from marquee_services.server.access import AccessControl, caller_name
 from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
+from marquee_services.server.draining import Drain
 from marquee_services.server.early_admission import (
     EarlyAdmission,
     EarlyAdmissionHandlers,
@@ -63,6 +64,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     Attributes:
         calls: The calls in progress.
+        drain: Refuses calls when the server shuts down.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self._pending_requests = PendingRequests(
             _PENDING_PER_CALL * limits.calls, self.calls.guard, metrics
         )
+        self.drain = Drain(self.calls, metrics)
         self._early_handlers = EarlyAdmissionHandlers(self.calls, metrics)
         # Large requests are checked one after another. A check yields to other calls after a short
         # turn; many checks at the same time would take as many turns in a row.
@@ -118,6 +121,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         self.calls.arrived += 1
         method = handler_call_details.method
         metadata = handler_call_details.invocation_metadata or ()
+        if self.drain.is_refusing and method.startswith(self._prefixes):
+            return self.drain.handler(method.rpartition("/")[2])
         key = method, priority_of(metadata)
         if key in self._handlers:
             known = self._handlers[key]

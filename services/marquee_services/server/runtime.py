@@ -19,12 +19,12 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from marquee_services.errors import Draining
 from marquee_services.server import background
 from marquee_services.server.access import AccessControl
 from marquee_services.server.calls import CallLimits, CallsInProgress
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.descriptors import limit_connections
+from marquee_services.server.draining import Drain
 from marquee_services.server.early_admission import EarlyAdmission, no_early_admission
 from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
@@ -43,9 +43,6 @@ _UNCHECKED = "anyone who can reach this address is served: callers need no token
 _MIN_PING_INTERVAL_MS = 500
 _MAX_PENDING = 10_000
 _KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000
-# A draining server stops once no call has arrived for a while, or at the latest after the maximum:
-# clients that do not watch its health learn only then that they must connect elsewhere.
-_QUIET_S, _MAX_HANDOVER_S, _HANDOVER_POLL_S = 0.05, 0.5, 0.005
 # The time at the end of the grace in which the remaining calls are ended.
 _ENDING_S = 0.5
 _MAX_HEALTH_CONNECTIONS, _HEALTH_IDLE_MS = 64, 60_000
@@ -70,6 +67,7 @@ class BoundServer:
     calls: CallsInProgress
     reloader: Reloader
     health_port: int
+    _drain: Drain
     _health: Health
     _health_server: grpc.aio.Server | None
     _reloading: asyncio.Task[None]
@@ -93,38 +91,20 @@ class BoundServer:
         Args:
             grace: Seconds that calls in progress have to finish.
         """
-        start = time.monotonic()
+        end = time.monotonic() + grace
         await self._health.drain()
         self.calls.draining.set()
-        await self._handed_over()
-        left = max(0.0, start + grace - time.monotonic())
+        await self._drain.hand_over(max(0.0, grace - _ENDING_S))
+        left = max(0.0, end - time.monotonic())
         stopping = asyncio.ensure_future(self.server.stop(left))
         await asyncio.wait([stopping], timeout=max(0.0, left - min(_ENDING_S, left / 2)))
-        for call in list(self.calls.open):
-            self.calls.end(call, Draining())
+        self._drain.end_open()
         await stopping
         if self._health_server is not None:
             await self._health_server.stop(0)
         self._reloading.cancel()
         with suppress(asyncio.CancelledError):
             await self._reloading
-
-    async def _handed_over(self) -> None:
-        """Waits until no more calls arrive, because clients have noticed the health status.
-
-        gRPC ends calls that it has not handed over when it stops with CANCELLED, too.
-        """
-        start = time.monotonic()
-        arrived, since = self.calls.arrived, start
-        while (now := time.monotonic()) < min(since + _QUIET_S, start + _MAX_HANDOVER_S):
-            await asyncio.sleep(_HANDOVER_POLL_S)
-            if arrived != self.calls.arrived:
-                arrived, since = self.calls.arrived, now
-        # Calls of clients that ignore the status go on arriving: stop between two of them.
-        arrived = -1
-        while arrived != self.calls.arrived and now < start + 2 * _MAX_HANDOVER_S:
-            arrived, now = self.calls.arrived, time.monotonic()
-            await self.calls.wait_for_handover()
 
 
 async def create_server(
@@ -232,6 +212,7 @@ async def create_server(
         interceptor.calls,
         reloader,
         health_port,
+        interceptor.drain,
         health_servicer,
         health_server,
         asyncio.create_task(reloader.run()),
