@@ -22,6 +22,7 @@ from faults.release_system import System, run_fault, running_system
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import INFERENCE
 from marquee_services.processes import ServiceProcess
+from termination import interrupt_on_sigterm
 from toy import saved_models
 from toy.release import publish_toy
 from toy.saved_models import ENDLESS, GOOD, SOME_ITEMS, SOME_VISITORS
@@ -196,4 +197,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

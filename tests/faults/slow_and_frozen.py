@@ -38,6 +38,7 @@ from marquee.v1 import types_pb2
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
+from termination import interrupt_on_sigterm
 from toy.release import ITEMS, publish_toy
 from toy.waiting import wait_until
 
@@ -413,4 +414,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())
