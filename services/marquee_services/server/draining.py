@@ -31,7 +31,7 @@ _NOTICE_S = 0.05
 # Calls that are tried again have to find the connection closed before they run out of attempts.
 _REFUSE_AFTER_S, _MAX_HANDOVER_S = 0.1, 0.4
 # If no call arrives for this many turns, there is none left.
-_POLL_S, _QUIET_TURNS = 0.005, 3
+_POLL_S, _QUIET_TURNS = 0.002, 3
 # The time in which statuses that have been sent leave the process.
 _FLUSH_S = 0.1
 
@@ -76,13 +76,15 @@ class Drain:
 
         return grpc.stream_unary_rpc_method_handler(refuse, None, None)
 
-    async def hand_over(self, grace: float) -> None:
+    async def hand_over(self, grace: float, is_watched: bool) -> None:
         """Returns once gRPC has handed over all calls, or calls that it has not can be retried.
 
         Args:
             grace: The most seconds to wait for calls in progress before connections are closed.
+            is_watched: Whether clients watch the server's health, and so need time to leave.
         """
         start = now = time.monotonic()
+        noticed_at = start + _NOTICE_S * is_watched
         arrived, quiet_since, turn_s = self._calls.arrived, start, 0.0
         while now < start + _MAX_HANDOVER_S:
             await asyncio.sleep(_POLL_S)
@@ -92,7 +94,7 @@ class Drain:
             turn_s = max(turn_s, now - before)
             if arrived != self._calls.arrived:
                 arrived, quiet_since = self._calls.arrived, now
-            elif now > max(start + _NOTICE_S, quiet_since + _QUIET_TURNS * turn_s):
+            elif now > max(noticed_at, quiet_since + _QUIET_TURNS * turn_s):
                 break
             self.is_refusing = self.is_refusing or now >= start + _REFUSE_AFTER_S
         if not self.is_refusing:

@@ -94,7 +94,7 @@ class BoundServer:
         end = time.monotonic() + grace
         await self._health.drain()
         self.calls.draining.set()
-        await self._drain.hand_over(max(0.0, grace - _ENDING_S))
+        await self._drain.hand_over(max(0.0, grace - _ENDING_S), self._health.watchers > 0)
         left = max(0.0, end - time.monotonic())
         stopping = asyncio.ensure_future(self.server.stop(left))
         await asyncio.wait([stopping], timeout=max(0.0, left - min(_ENDING_S, left / 2)))
