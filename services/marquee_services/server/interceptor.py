@@ -3,6 +3,9 @@
 The interceptor reads the request message itself, so a call counts as soon as its headers arrive. A
 call can be refused before its message is read, and a call whose message does not arrive is ended.
 A call that passes its deadline is cancelled here and ends with DEADLINE_EXCEEDED.
+
+It is a generic handler around the methods. For gRPC's own kind of interceptor, gRPC would create
+further coroutines with every call.
 """
 
 from __future__ import annotations
@@ -31,6 +34,7 @@ from marquee_services.server.early_admission import (
     no_early_admission,
 )
 from marquee_services.server.guarded_handlers import guarded
+from marquee_services.server.method_table import MethodTable
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.pending_requests import PendingRequests
 from marquee_services.server.priority import PRIORITY, Priority, priority_of
@@ -55,7 +59,7 @@ _PENDING_PER_CALL = 8
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
+class CallInterceptor(grpc.GenericRpcHandler):
     """Wraps the methods of the given services.
 
     Health checks and reflection are not wrapped, so they are answered under any load; only how
@@ -67,6 +71,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(
         self,
+        methods: MethodTable,
         prefixes: tuple[str, ...],
         limits: CallLimits,
         metrics: Metrics,
@@ -78,6 +83,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         """Creates an interceptor.
 
         Args:
+            methods: The methods of the server, including those that are not wrapped.
             prefixes: Prefix of each service's methods, `/<full name of the service>/`. The services
                 have no method name in common.
             limits: The limits on the number of calls and their duration.
@@ -89,6 +95,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             early_admission: Returns where a call to a method is queued before its request is read,
                 or None.
         """
+        self._methods = methods
         self._prefixes = prefixes
         self._early_admission = early_admission
         self._limits = limits
@@ -107,12 +114,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # Wrapped handlers by method and priority, so that each is wrapped only once.
         self._handlers: dict[tuple[str, Priority], grpc.RpcMethodHandler[Any, Any]] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Returns the wrapped handler of a method of the services."""
         self.calls.arrived += 1
@@ -124,7 +127,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             name = method.rpartition("/")[2]
             slot = self._early_admission(name) if self._early_handlers.is_possible else None
             return known if slot is None else self._early_handlers.handler(name, slot, known)
-        handler = await continuation(handler_call_details)
+        handler = self._methods.service(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
             return guarded(handler, self.calls.guard)
         self._handlers[key] = self._wrap(method, handler, key[1])

@@ -28,6 +28,7 @@ from marquee_services.server.early_admission import EarlyAdmission, no_early_adm
 from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
 from marquee_services.server.interceptor import CallInterceptor
+from marquee_services.server.method_table import MethodTable
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.reloading import Reloader
 from marquee_services.server.request_limits import RequestLimits
@@ -143,7 +144,9 @@ async def create_server(
         access = AccessControl(settings.allowed_clients)
     callers_are_checked = access is not None and access.checks_callers
     reloader = reloader or Reloader()
+    methods = MethodTable()
     interceptor = CallInterceptor(
+        methods,
         tuple(f"/{service}/" for service in services),
         CallLimits(
             settings.max_calls,
@@ -162,7 +165,6 @@ async def create_server(
         early_admission,
     )
     server = grpc.aio.server(
-        interceptors=(interceptor,),
         options=(
             *_age_options(settings),
             ("grpc.so_reuseport", 0),
@@ -191,12 +193,13 @@ async def create_server(
             ("grpc.http2.max_ping_strikes", 0),
         ),
     )
-    add_servicers(server)
+    server.add_generic_rpc_handlers((interceptor,))
+    add_servicers(methods.as_server)
     health_servicer = Health(services)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, methods.as_server)
     if settings.reflection == "on" or (settings.reflection == "auto" and not callers_are_checked):
         names: Sequence[str] = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection.enable_server_reflection(names, methods.as_server)
     await health_servicer.start()
     port = _listen(server, settings, reloader, metrics)
     health_server, health_port = _listen_for_health_checks(settings, health_servicer)
