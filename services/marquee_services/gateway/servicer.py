@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
@@ -187,10 +187,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         """Returns the gateway's state."""
         return self._status.status()
 
-    @asynccontextmanager
-    async def _admitted(
+    def _admitted(
         self, context: Context, name: str, cost: int = 1, is_complete: bool = True
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Returns a context in which an answer is computed, once the call is admitted.
 
         Args:
@@ -203,8 +202,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             Busy: The call is refused because too many answers are being computed.
         """
         seconds = time_left(context, self._settings.default_deadline)
-        async with self._computing.admit(name, cost, seconds, is_complete):
-            yield
+        return self._computing.admit(name, cost, seconds, is_complete)
 
     def _deadline(self, context: Context) -> Deadline:
         """Returns the time that the backends have for a call."""

@@ -23,7 +23,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -209,14 +209,13 @@ class AdaptiveLimit:
             timer.cancel()
             self._abandon(slot)
 
-    @asynccontextmanager
-    async def admit(
+    def admit(
         self,
         name: str,
         cost: float = 1.0,
         seconds_left: float = math.inf,
         is_complete: bool = True,
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Returns a context in which a call runs; the call is in progress until the context exits.
 
         Args:
@@ -231,6 +230,10 @@ class AdaptiveLimit:
             Busy: The call has waited for too long, too many calls are queued, or calls are being
                 refused and this one has less time left than calls of its class take.
         """
+        return _Admission(self, name, cost, seconds_left, is_complete)
+
+    async def begin(self, name: str, cost: float, seconds_left: float) -> float:
+        """Waits until a call can start, and returns the time at which it started; see `admit`."""
         if self.has_refused and seconds_left < self._expected_s(name):
             self._refuse()
         slot = _SLOT.get()
@@ -244,12 +247,19 @@ class AdaptiveLimit:
         start = self._clock()
         if self._calls > _UNLOADED_CALLS or self.has_refused:
             self._loaded_at = start
-        try:
-            yield
-        finally:
-            self._calls -= 1
-            self._queue.leave(cost)
-        # Errors are not measured: they are often faster than an answer, or as slow as a timeout.
+        return start
+
+    def end(
+        self, name: str, cost: float, start: float, is_complete: bool, is_answered: bool
+    ) -> None:
+        """Ends a call that started at a time.
+
+        Errors are not measured: they are often faster than an answer, or as slow as a timeout.
+        """
+        self._calls -= 1
+        self._queue.leave(cost)
+        if not is_answered:
+            return
         seconds = self._clock() - start
         if is_complete and self._loaded_at < start:
             self._class(name).unloaded.add(seconds)
@@ -260,14 +270,12 @@ class AdaptiveLimit:
         self._classes.clear()
 
     async def _enter(self, name: str, cost: float) -> None:
-        if self._queue.can_start(cost):
+        if self._queue.try_to_enter(cost):
             self._overload.record_start()
-        else:
-            self._overload.record_wait(
-                self._queue.calls, self._queue.waiting, self._effective_limit()
-            )
-            if self._queue.waiting >= _MAX_WAITING:
-                self._refuse()
+            return
+        self._overload.record_wait(self._queue.calls, self._queue.waiting, self._effective_limit())
+        if self._queue.waiting >= _MAX_WAITING:
+            self._refuse()
         try:
             await self._queue.enter(cost, self._max_wait_s(name))
         except Refused:
@@ -357,3 +365,27 @@ class AdaptiveLimit:
         seconds = max(_MIN_RETRY_S, self._tolerance * known / 2)
         # Rounded to few distinct values, so that encoded error details can be reused.
         return round(seconds, 2)
+
+
+class _Admission(AbstractAsyncContextManager[None]):
+    """The context of `AdaptiveLimit.admit`; `asynccontextmanager` would cost several times more."""
+
+    __slots__ = ("_cost", "_is_complete", "_limit", "_name", "_seconds_left", "_start")
+
+    def __init__(
+        self, limit: AdaptiveLimit, name: str, cost: float, seconds_left: float, is_complete: bool
+    ) -> None:
+        self._limit = limit
+        self._name = name
+        self._cost = cost
+        self._seconds_left = seconds_left
+        self._is_complete = is_complete
+
+    async def __aenter__(self) -> None:
+        self._start = await self._limit.begin(self._name, self._cost, self._seconds_left)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None:
+        is_answered = kind is None
+        self._limit.end(self._name, self._cost, self._start, self._is_complete, is_answered)

@@ -75,6 +75,13 @@ class AdmissionQueue:
         """Returns whether a call can start immediately; if none is in progress, any call can."""
         return not self._waiting and self._fits(cost)
 
+    def try_to_enter(self, cost: float) -> bool:
+        """Starts a call if it can start immediately, and returns whether it did."""
+        if not self.can_start(cost):
+            return False
+        self._start(cost)
+        return True
+
     async def enter(self, cost: float, max_wait_s: float) -> None:
         """Waits until a call can start. Call `leave` when the call ends.
 
@@ -85,8 +92,7 @@ class AdmissionQueue:
         Raises:
             Refused: The call has waited for longer than `max_wait_s` under overload.
         """
-        if self.can_start(cost):
-            self._start(cost)
+        if self.try_to_enter(cost):
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = _Waiter(cost, self._clock() + max_wait_s)

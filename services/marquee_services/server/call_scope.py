@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import re
 from collections.abc import Iterable, Sequence
 from contextvars import ContextVar
@@ -69,7 +69,8 @@ def request_id_of(metadata: Iterable[tuple[str, Any]]) -> str:
     for key, value in metadata:
         if key == REQUEST_ID_KEY and isinstance(value, str) and _REQUEST_ID.fullmatch(value):
             request_id = value
-    return request_id or os.urandom(16).hex()
+    # Not `os.urandom`, a system call: the id need not be secret.
+    return request_id or f"{random.getrandbits(128):032x}"
 
 
 _CURRENT: ContextVar[CallScope | None] = ContextVar("call_scope", default=None)

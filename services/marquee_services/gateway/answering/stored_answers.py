@@ -86,14 +86,15 @@ class StoredAnswers:
         Returns:
             The serialised RecommendResponse and its origin; None if it must be computed.
         """
-        if request.page_token:
-            return None
-        options, user_id = request.options, request.subject.user_id
+        subject, options = request.subject, request.options
+        user_id = subject.user_id
+        if request.page_token or not user_id or subject.ratings or subject.liked_item_ids:
+            return None  # Only answers that depend on recorded ratings alone are stored.
         route = self._route_with_full_ensemble(options, user_id)
         if route is None:
             return None
         feedback = self._fresh.for_release(user_id, route.release.manifest)
-        found = self._find(route, request.subject, options, key, feedback.cache_version)
+        found = self._find(route, subject, options, key, feedback.cache_version)
         if found is None:
             return None
         answer, origin = found

@@ -99,22 +99,27 @@ class Router:
             query = subject.query(None, eligible.for_backend, eligible.derivable_by_backend)
         else:
             query = subject.query(items)
-        rankings: dict[tuple[str, RankingPlan], BackendRanking] = {}
+        # By backend, its plan and its ranking by that plan.
+        rankings: dict[str, tuple[RankingPlan, BackendRanking]] = {}
         while True:
             available, blends = calls.available, calls.blends
             plans = _plans(release, calls, best_count, stars_count, top_count)
             calls.check(available - plans.keys())
             answers = await calls.gather(
-                {name: plan for name, plan in plans.items() if (name, plan) not in rankings},
+                {
+                    name: plan
+                    for name, plan in plans.items()
+                    if name not in rankings or rankings[name][0] != plan
+                },
                 lambda replica, plan, left: replica.rank(release.release_id, query, plan, left),
             )
-            rankings |= {(name, plans[name]): answer for name, answer in answers.items()}
+            rankings |= {name: (plans[name], answer) for name, answer in answers.items()}
             if calls.available == available:
-                if not any(rankings[key].lacks_scores for key in plans.items()):
+                if not any(rankings[name][1].lacks_scores for name in plans):
                     break
                 # A model cannot score the subject, so the shortlist is incomplete.
                 top_count = 0
-        found = [rankings[key] for key in plans.items()]
+        found = [rankings[name][1] for name in plans]
         abstaining = [name for ranking in found for name in ranking.abstaining]
         if selection.model in abstaining:
             raise ModelAbstains(selection.model)
