@@ -194,6 +194,7 @@ async def start(
             exempt=frozenset({"GetStatus"}),
             early_admission=servicer.early_admission,
             guarded=settings.connection_guard,
+            shortcuts={"Recommend": servicer.recommend_again},
         )
     except BaseException:
         if feedback is not None:

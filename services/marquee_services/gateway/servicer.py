@@ -110,11 +110,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         start = time.perf_counter()
         key = RequestKey.of(request)
         stored = self._stored_answers.single(request, key, start)
-        self._stored_share += _SHARE_STEP * ((stored is not None) - self._stored_share)
         if stored is not None:
-            message, origin = stored
-            self._answers[origin].inc()
-            return message
+            return self._stored(*stored)
+        self._stored_share -= _SHARE_STEP * self._stored_share
         # Reasons cost about as much as the ranking, so they are left out first.
         without_reasons = self._computing.has_refused
         without_slow_models = self._computing.is_exhausted
@@ -133,6 +131,17 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             )
         self._answers[AnswerOrigin.COMPUTED].inc()
         return self._completed(answer, start)
+
+    def recommend_again(self, request: bytes) -> SerializedResponse | None:
+        """Answers a serialised Recommend request that had a stored answer before, if it still has.
+
+        Returns:
+            The serialised response; None if the request must be parsed.
+        """
+        found = self._stored_answers.again(request, time.perf_counter())
+        if found is None:
+            return None
+        return self._stored(*found)
 
     async def BatchRecommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.BatchRecommendRequest, context: Context
@@ -186,6 +195,12 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
     ) -> pb.GetStatusResponse:
         """Returns the gateway's state."""
         return self._status.status()
+
+    def _stored(self, message: SerializedResponse, origin: AnswerOrigin) -> SerializedResponse:
+        """Counts a stored answer, and returns it."""
+        self._stored_share += _SHARE_STEP * (1 - self._stored_share)
+        self._answers[origin].inc()
+        return message
 
     def _admitted(
         self, context: Context, name: str, cost: int = 1, is_complete: bool = True

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 import structlog
@@ -57,6 +57,9 @@ _NO_LIMITS = RequestLimits()
 _PENDING_PER_CALL = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
+_Read: TypeAlias = Callable[[Context, ObservedCall], Awaitable[Any]]
+Shortcut: TypeAlias = Callable[[bytes], bytes | None]
+"""Returns the serialised response to a serialised request, or None to have the method answer it."""
 
 
 class CallInterceptor(grpc.GenericRpcHandler):
@@ -79,6 +82,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
         probes: frozenset[str] = frozenset(),
         request_limits: Mapping[str, RequestLimits] | None = None,
         early_admission: EarlyAdmission = no_early_admission,
+        shortcuts: Mapping[str, Shortcut] | None = None,
     ):
         """Creates an interceptor.
 
@@ -94,7 +98,9 @@ class CallInterceptor(grpc.GenericRpcHandler):
             request_limits: The limits on the elements of a request, by the method's name.
             early_admission: Returns where a call to a method is queued before its request is read,
                 or None.
+            shortcuts: Answer repeated requests without parsing them, by the method's name.
         """
+        self._shortcuts = shortcuts or {}
         self._methods = methods
         self._prefixes = prefixes
         self._early_admission = early_admission
@@ -151,7 +157,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
         name: str,
         method: str,
         behaviour: Any,
-        read: Callable[[Context], Awaitable[Any]],
+        read: _Read,
         priority: Priority,
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(_requests: Any, context: Context) -> Any:
@@ -164,8 +170,11 @@ class CallInterceptor(grpc.GenericRpcHandler):
                     if self._access is not None:
                         await self._access.admit(method, context)
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
-                        request = await self._receive(context, limit, read)
-                        observed.begin()
+                        request = await self._receive(context, limit, read, observed)
+                        if type(request) is bytes:
+                            return request  # A shortcut has answered the call.
+                        if not observed.begun:
+                            observed.begin()
                         limit.extend(self._after_receiving(seconds))
                         return await behaviour(request, context)
                 except Exception as error:
@@ -174,7 +183,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
         return call
 
     def _streaming(
-        self, name: str, method: str, behaviour: Any, read: Callable[[Context], Awaitable[Any]]
+        self, name: str, method: str, behaviour: Any, read: _Read
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
             loop = asyncio.get_running_loop()
@@ -188,7 +197,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
                     await self.calls.wait_for_batch(observed.caller, seconds)
                     seconds = self._seconds(context)
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
-                        request = await self._receive(context, limit, read)
+                        request = await self._receive(context, limit, read, observed)
                         observed.begin()
                         limit.extend(self._after_receiving(seconds))
                         async for response in behaviour(request, context):
@@ -206,11 +215,11 @@ class CallInterceptor(grpc.GenericRpcHandler):
         return call
 
     async def _receive(
-        self, context: Context, limit: TimeLimit, read: Callable[[Context], Awaitable[Any]]
+        self, context: Context, limit: TimeLimit, read: _Read, observed: ObservedCall
     ) -> Any:
         self._pending_requests.add(limit, context)
         try:
-            return await read(context)
+            return await read(context, observed)
         finally:
             self._pending_requests.remove(limit)
 
@@ -234,14 +243,21 @@ class CallInterceptor(grpc.GenericRpcHandler):
             raise DeadlineExceeded
         return min(seconds, self._limits.max_deadline_s)
 
-    def _reader(self, name: str, deserialize: Any) -> Callable[[Context], Awaitable[Any]]:
+    def _reader(self, name: str, deserialize: Any) -> _Read:
+        """Returns a function that reads a request, or a shortcut's response to it (bytes)."""
         limits = self._request_limits.get(name, _NO_LIMITS)
+        shortcut = self._shortcuts.get(name)
 
-        async def read(context: Context) -> Any:
+        async def read(context: Context, observed: ObservedCall) -> Any:
             data = await context.read()
             if data is grpc.aio.EOF:
                 raise InvalidFields([FieldViolation("", "the call has no request message")])
             try:
+                if shortcut is not None:
+                    observed.begin()
+                    answer = shortcut(data)
+                    if answer is not None:
+                        return answer
                 if not limits.passes(data):
                     async with self._checking:
                         await limits.check(data)

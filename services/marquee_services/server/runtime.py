@@ -27,7 +27,7 @@ from marquee_services.server.descriptors import limit_connections
 from marquee_services.server.early_admission import EarlyAdmission, no_early_admission
 from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
-from marquee_services.server.interceptor import CallInterceptor
+from marquee_services.server.interceptor import CallInterceptor, Shortcut
 from marquee_services.server.method_table import MethodTable
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.reloading import Reloader
@@ -116,6 +116,7 @@ async def create_server(
     exempt: frozenset[str] = frozenset(),
     early_admission: EarlyAdmission = no_early_admission,
     guarded: bool = True,
+    shortcuts: Mapping[str, Shortcut] | None = None,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -135,6 +136,7 @@ async def create_server(
         early_admission: Returns the context in which a call to a method is queued before its
             request is read, or None.
         guarded: Whether connections with too many abandoned calls are ended.
+        shortcuts: Answer repeated requests without parsing them, by the method's name.
 
     Raises:
         CertificateError: The server's certificate cannot be used.
@@ -163,6 +165,7 @@ async def create_server(
         probes,
         request_limits,
         early_admission,
+        shortcuts,
     )
     server = grpc.aio.server(
         options=(
