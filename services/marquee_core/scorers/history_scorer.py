@@ -75,6 +75,14 @@ class HistoryScorer:
             scores += shares[:, None] * prior
         return scores
 
+    def score_core(self, profiles: Profiles) -> Float32:
+        """Scores the items with dense weights for each of B users (float32, B × m)."""
+        shares = prior_weights(profiles, self._values(profiles))
+        scores = self._core_scores(profiles)
+        if not shares.any():
+            return scores
+        return scores + shares[:, None] * self.prior_scores[self.weights.items]
+
     def _values(self, profiles: Profiles) -> Float32:
         """Returns the value of each rating in its user's history (float32, nnz)."""
         return profiles.cached(

@@ -222,8 +222,12 @@ class ItemWeights:
         if len(tail) and len(in_core) < len(items):
             tail_positions = self.tail_positions[items]
             in_tail = np.flatnonzero(tail_positions >= 0)
+            chosen = tail_positions[in_tail]
+            if (chosen[1:] < chosen[:-1]).any():
+                order = np.argsort(chosen, kind="stable")
+                in_tail, chosen = in_tail[order], chosen[order]
             rows = histories(profiles, values, len(self.items), self.positions)
-            some[:, in_tail] = tail.scores(rows, tail_positions[in_tail])
+            some[:, in_tail] = tail.scores(rows, chosen)
         return some
 
     def from_items(self, rated: Int32, item: int) -> Float32:

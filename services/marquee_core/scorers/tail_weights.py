@@ -121,18 +121,17 @@ class TailWeights:
 
         Args:
             rows: The histories of B users in the core (float32, B × m).
-            positions: The positions of the items in the tail (int32, n).
+            positions: The positions of the items in the tail, ascending (int32, n).
 
         Returns:
             The scores (float32, B × n).
         """
-        order = np.argsort(positions, kind="stable")
-        selected = SelectedColumns(self._items_as_columns, positions[order])
+        selected = SelectedColumns(self._items_as_columns, positions)
         scores = np.empty((len(rows.indptr) - 1, len(positions)), dtype=np.float32)
         history = np.zeros(self.core_count, dtype=np.float32)
         for row, (start, end) in enumerate(pairwise(rows.indptr.tolist())):
             history[rows.indices[start:end]] = rows.data[start:end]
-            scores[row, order] = selected.products(history)
+            scores[row] = selected.products(history)
             history[rows.indices[start:end]] = 0.0
         return scores
 

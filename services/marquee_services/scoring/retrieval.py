@@ -93,6 +93,7 @@ def _exactly(scorer: Scorer, profiles: Profiles, found: Sequence[Found], count: 
         if len(items):
             own = profiles if len(found) == 1 else profiles.take(np.array([position]))
             scores = scorer.score(own, items)[0]
-        order = np.lexsort((items, -scores))[:count]
+        # Items with equal scores stay in the order of their approximate scores.
+        order = np.argsort(-scores, kind="stable")[:count]
         exact.append((items[order], scores[order]))
     return exact
