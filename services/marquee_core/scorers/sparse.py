@@ -79,7 +79,8 @@ class SelectedColumns:
             The sums (float32, rows).
         """
         data = self._matrix.data if values is None else values
-        return self.several_sums(weights[None], (data,))[0]
+        sums: Float32 = self.several_sums(weights[None], (data,))[0]
+        return sums
 
     def several_sums(self, weights: Float32, values: Sequence[Float32]) -> Float32:
         """Computes several sums like `sums`, with less overhead.
