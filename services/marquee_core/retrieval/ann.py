@@ -111,7 +111,8 @@ class AnnIndex:
         for vector, start, end in zip(vectors, bounds[:-1], bounds[1:], strict=True):
             items, near = found[start:end], scores[start:end]
             if len(items) > wanted:
-                items = items[np.argpartition(near, len(items) - wanted)[len(items) - wanted :]]
+                bound = np.partition(near, len(items) - wanted)[len(items) - wanted]
+                items = items[near >= bound]
             ranked.append(self._rank(vector, np.sort(items).astype(np.int32), count))
         return ranked
 

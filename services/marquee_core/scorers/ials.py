@@ -250,7 +250,7 @@ class IALSScorer:
             # All items are scored by one call, so that nothing is gained by caching the factors.
             whole: Float32 = self._solve(profiles) @ self._factors.T
             return whole
-        scores: Float32 = self._user_factors(profiles) @ self._factors[items].T
+        scores: Float32 = self._user_factors(profiles) @ self._factors.take(items, axis=0).T
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
