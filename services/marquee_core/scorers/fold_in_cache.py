@@ -30,10 +30,14 @@ class FoldInCache:
     def get(self, profiles: Profiles, fold: Callable[[Profiles], Float32]) -> Float32:
         """Returns the vectors of users (float32, B × d); computes and caches the missing ones.
 
+        A batch of more users than the cache may hold, as in evaluation, leaves it unchanged.
+
         Args:
             profiles: The profiles of B users.
             fold: Computes the vectors of profiles (float32, B × d).
         """
+        if len(profiles) > self._max_users:
+            return fold(profiles)
         keys = [
             (
                 profiles.items[start:end].tobytes(),
