@@ -10,6 +10,7 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.release.ensemble import BlendPair
+from marquee_core.retrieval.top import union_of
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError
@@ -259,7 +260,7 @@ class Router:
                 if selection.model in ("", name):
                     top, _ = best_in_order(release.orders[name], scores, eligible, count)
                     found.append(top)
-        return np.unique(np.concatenate(found)).astype(np.int32), calls.failures[omitted:]
+        return union_of(found), calls.failures[omitted:]
 
     async def compare(
         self, release: GatewayRelease, item: int, model: str, deadline: Deadline
