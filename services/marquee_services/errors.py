@@ -251,13 +251,13 @@ class NoRelease(ServiceError):
 
 
 class Draining(ServiceError):
-    """The gateway is shutting down, and starts no further subjects of a batch."""
+    """The server is shutting down, and ends what it cannot finish in time."""
 
     code = _Code.UNAVAILABLE
     reason = _Reason.ERROR_REASON_DRAINING
 
     def __init__(self) -> None:
-        super().__init__("this gateway is shutting down; send unanswered subjects to another one")
+        super().__init__("this server is shutting down; send unanswered requests to another one")
 
 
 class FeedbackUnavailable(ServiceError):

@@ -67,9 +67,12 @@ def collect(asynchronous: bool, address: str, users: list[str]) -> list[tuple[in
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_batch_resumes_where_it_stopped(gateway: FakeGateway, asynchronous: bool) -> None:
+@pytest.mark.parametrize("error", [marquee.Unavailable("lost"), marquee.Cancelled("CANCELLED")])
+def test_a_batch_resumes_where_it_stopped(
+    gateway: FakeGateway, asynchronous: bool, error: marquee.MarqueeError
+) -> None:
     """Each subject is answered once, with its index in the caller's list."""
-    gateway.on("BatchRecommend", ending_after(3, marquee.Unavailable("lost")))
+    gateway.on("BatchRecommend", ending_after(3, error))
     users = [f"u{n}" for n in range(8)]
     answers = collect(asynchronous, gateway.address, users)
     assert sorted(answers) == [(n, f"u{n}", f"u{n}") for n in range(8)]

@@ -51,11 +51,16 @@ def hanging(gateway: FakeGateway, method: str) -> Iterator[threading.Event]:
         release.set()
 
 
-def fail_first(times: int, gateway: FakeGateway, method: str) -> None:
-    """Make a method fail a number of times as unavailable, and then answer."""
-    errors = iter([marquee.Unavailable("restarting")] * times)
+def fail_first(
+    times: int,
+    gateway: FakeGateway,
+    method: str,
+    error: marquee.MarqueeError = marquee.Unavailable("restarting"),  # noqa: B008
+) -> None:
+    """Make a method fail a number of times, and then answer."""
+    errors = iter([error] * times)
 
-    def behaviour(_: object) -> marquee.Unavailable | tuple[()]:
+    def behaviour(_: object) -> marquee.MarqueeError | tuple[()]:
         return next(errors, ())
 
     gateway.on(method, behaviour)
@@ -101,6 +106,18 @@ async def test_unavailable_calls_are_retried(
             with client:
                 call(client)
         assert [made.method for made in gateway.calls] == [method] * 3
+
+
+async def test_calls_that_a_server_cancels_are_retried(gateway: FakeGateway) -> None:
+    """Servers and proxies end calls with CANCELLED when they shut down or reach a limit."""
+    fail_first(2, gateway, "Recommend", marquee.Cancelled("CANCELLED"))
+    with marquee.Client(gateway.address, timeout=DEADLINE_S) as client:
+        client.recommend("42")
+    assert len(gateway.calls) == 3
+    fail_first(2, gateway, "Recommend", marquee.Cancelled("CANCELLED"))
+    async with marquee.AsyncClient(gateway.address, timeout=DEADLINE_S) as client:
+        await client.recommend("42")
+    assert len(gateway.calls) == 6
 
 
 @pytest.mark.parametrize(

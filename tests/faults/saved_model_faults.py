@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,15 +20,20 @@ import psutil
 
 from faults.fault_table import Row, report
 from faults.release_system import System, run_fault, running_system
+from marquee_core.release.store import ReleaseStore
+from marquee_core.service_names import INFERENCE
 from marquee_services.processes import ServiceProcess
 from termination import interrupt_on_sigterm
 from toy import saved_models
+from toy.release import publish_toy
 from toy.saved_models import ENDLESS, GOOD, SOME_ITEMS, SOME_VISITORS
 from toy.waiting import wait_until
 
 Models = Mapping[str, Path]
-# Long enough to load a valid SavedModel on a loaded machine.
-_TRIAL_S = 40.0
+# Limits on the time of a trial, which must suffice for a valid SavedModel on a loaded machine, in
+# seconds and as a multiple of the time that saving a SavedModel takes.
+_SHORTEST_TRIAL_S, _LONGEST_TRIAL_S, _TRIAL_PER_SAVING = 15.0, 40.0, 3.0
+_SAVED_AT_ONCE = 2
 # Longer than `--grace`, since a loaded machine takes longer to end a process.
 _SIGTERM_S = 30.0
 
@@ -36,11 +42,19 @@ _SIGTERM_S = 30.0
 def saved_model_system(folder: Path) -> Iterator[tuple[System, Models]]:
     """Runs a system with an inference service; yields it and the SavedModels' folders by kind."""
     models = {kind: folder / kind for kind in saved_models.KINDS}
-    for kind, path in models.items():
-        saved_models.save(kind, path)
+
+    def save(kind: str) -> float:
+        start = time.monotonic()
+        saved_models.save(kind, models[kind])
+        return time.monotonic() - start
+
+    with ThreadPoolExecutor(_SAVED_AT_ONCE) as pool:
+        # Like a trial, this imports TensorFlow and runs a small model.
+        trial_s = _TRIAL_PER_SAVING * max(pool.map(save, models))
+    trial_s = min(max(trial_s, _SHORTEST_TRIAL_S), _LONGEST_TRIAL_S)
     (folder / "system").mkdir()
     with running_system(
-        folder / "system", saved_model=models[GOOD], trial_timeout=str(_TRIAL_S)
+        folder / "system", saved_model=models[GOOD], trial_timeout=f"{trial_s:.0f}"
     ) as system:
         yield system, models
 
@@ -72,13 +86,20 @@ def ended_while_loading(system: System, models: Models) -> Row:
     """Sends SIGTERM to a server whose trial hangs, and to one whose first load hangs."""
 
     def fault(row: Row) -> str:
-        options = {**system.backend_options, "trial-timeout": "600"}
+        # A store of its own, so that the system's servers need not try the release as well.
+        store = ReleaseStore(str(system.folder / "other-store"))
+
+        def publish(kind: str) -> str:
+            folder, model = system.folder / f"other-{kind}", models[kind]
+            return publish_toy(store, folder, backends=(INFERENCE,), saved_model=model).release_id
+
+        store.promote(publish(GOOD))
+        options = {**system.backend_options, "store": store.url, "trial-timeout": "600"}
         other = ServiceProcess(system.backend, options, system.folder / "other.log")
         first = None
         try:
             other.wait_until_serving()
-            endless = system.publish(models[ENDLESS])
-            system.store.promote(endless.release_id, forced=True)
+            store.promote(publish(ENDLESS), forced=True)
             host_and_trial = psutil.Process(other.pid)
             wait_until(lambda: len(host_and_trial.children(recursive=True)) > 1, what="the trial")
             children = host_and_trial.children(recursive=True)
@@ -94,11 +115,6 @@ def ended_while_loading(system: System, models: Models) -> Row:
             other.kill()
             if first is not None:
                 first.kill()
-        system.store.rollback()
-        wait_until(
-            lambda: not system.client.status().pending_release_reason,
-            what="the end of the rollback",
-        )
         return f"the servers exited after {tried_s:.1f} s and {first_s:.1f} s"
 
     return run_fault(system, "SIGTERM while a SavedModel hangs", fault)

@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,17 +26,20 @@ import numpy as np
 import marquee
 from bench.computed_requests import computed_requests
 from bench.context import RECOMMEND_PATH
+from bench.load import LoadPlan
 from bench.open_loop import OpenPlan
 from faults.callers import CALL_TIMEOUT_S
 from faults.chaos_proxy import ChaosProxy
 from faults.fault_table import Row
 from faults.load_process import Result, run_load
 from marquee.cli.table import render
+from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
 from termination import interrupt_on_sigterm
-from toy.release import publish_toy
+from toy.release import ITEMS, publish_toy
 from toy.waiting import wait_until
 
 _SAMPLE = "sample:users=600,items=800,ratings=40000"
@@ -45,6 +49,9 @@ _RATE = 40.0
 # Target: p99 relative to the p99 without the fault, once the fault has lasted so many seconds.
 _MAX_LATENCY, _WITHIN_S = 2.0, 2.0
 _DELAY_S = 0.4
+# The load of an overloaded gateway relative to its peak, its duration, and gRPC's status numbers.
+_OVERLOAD, _OVERLOADED_S = 2.0, 6.0
+_CANCELLED, _UNAVAILABLE = "1", "14"
 
 
 @dataclass
@@ -281,6 +288,46 @@ def drained_gateway(folder: Path, subjects: int) -> Row:
     return row
 
 
+def overloaded_gateway(folder: Path) -> Row:
+    """Shuts down an overloaded gateway: every call ends with an answer or a reason."""
+    row, calls, stop = Row("overloaded gateway shut down"), Calls(), threading.Event()
+    messages = [
+        pb.RecommendRequest(
+            subject=types_pb2.Subject(ratings=[types_pb2.Rating(item_id=f"i{n}", stars=4.0)])
+        ).SerializeToString()
+        for n in range(ITEMS)
+    ]
+    with two_gateways(folder) as gateways:
+        address = gateways[0].address
+        peak = run_load(LoadPlan(address, RECOMMEND_PATH, 32, seconds=2.0), messages, folder)
+        rate = _OVERLOAD * peak.full_per_s
+        plan = OpenPlan(address, RECOMMEND_PATH, rate, _OVERLOADED_S)
+        users = threading.Thread(target=_threads, args=(_target(gateways), stop, calls))
+        with ThreadPoolExecutor(1) as pool:
+            users.start()
+            load = pool.submit(run_load, plan, messages, folder)
+            try:
+                time.sleep(_OVERLOADED_S / 2)
+                status = gateways[0].stop()
+                offered = load.result()
+            finally:
+                stop.set()
+                users.join()
+    refused = offered.errors.get(_UNAVAILABLE, 0)
+    cancelled = offered.errors.get(_CANCELLED, 0)
+    row.details = (
+        f"{rate:,.0f} calls per second of others ({_OVERLOAD:g} times the peak): {refused} ended "
+        f"with UNAVAILABLE, {cancelled} with CANCELLED; users: {len(calls.seconds):,} answered, "
+        f"{len(calls.errors)} failed, exit status {status}"
+    )
+    row.check(
+        not calls.errors, f"{len(calls.errors)} of the users' calls failed: {calls.errors[:1]}"
+    )
+    row.check(not cancelled, f"{cancelled} calls were cancelled without a reason")
+    row.check(status == 0, f"the gateway exited with status {status}")
+    return row
+
+
 def _threads(target: str, stop: threading.Event, calls: Calls) -> None:
     """Calls from four threads, one of which makes longer pauses between its calls."""
 
@@ -356,10 +403,11 @@ def main() -> int:
                 slow_replica(system, arguments.seconds),
                 halting_replica(system, arguments.seconds),
             ]
-        for number in range(2):
+        for number in range(3):
             (folder / str(number)).mkdir()
         rows += frozen_gateways(folder / "0", arguments.freezes)
         rows.append(drained_gateway(folder / "1", 5_000))
+        rows.append(overloaded_gateway(folder / "2"))
     table = [[row.fault, row.details, "; ".join(row.problems) or "survived"] for row in rows]
     sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
     return int(any(row.problems for row in rows))

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, suppress
 
 import pytest
 
-from marquee_services.errors import Busy
+from marquee_services.errors import Busy, Draining
 from marquee_services.server.adaptive_limit import AdaptiveLimit
 from toy.clock import Clock
 
@@ -118,6 +118,50 @@ async def test_a_short_burst_is_queued_and_a_lasting_one_refused() -> None:
     gate.set()
     await asyncio.gather(*lasting[:8], late)
     assert limit.in_progress == 0
+
+
+async def test_queued_calls_end_at_once_when_the_server_drains() -> None:
+    """Calls that wait, and later ones that would have to, end; calls in progress finish."""
+    limit = new_limit(Clock(100.0))
+    gate = asyncio.Event()
+
+    async def call() -> None:
+        async with limit.admit("call"):
+            await gate.wait()
+
+    started = [asyncio.create_task(call()) for _ in range(8)]
+    queued = [asyncio.create_task(call()) for _ in range(4)]
+    await asyncio.sleep(0)
+    limit.drain()
+    late = asyncio.create_task(call())
+    results = await asyncio.gather(*queued, late, return_exceptions=True)
+    assert all(isinstance(result, Draining) for result in results)
+    gate.set()
+    await asyncio.gather(*started)
+    assert (limit.in_progress, limit.waiting, limit.refused) == (0, 0, 0)
+    # Without overload, calls that need not wait are answered: they reach no server sooner.
+    await call()
+
+
+async def test_an_overloaded_server_that_drains_starts_no_call() -> None:
+    """Its callers get an answer sooner from another server."""
+    limit = new_limit(Clock(100.0))
+    gate = asyncio.Event()
+
+    async def call() -> None:
+        async with limit.admit("call"):
+            await gate.wait()
+
+    calls = [asyncio.create_task(call()) for _ in range(8 + 64 + 1)]
+    await asyncio.sleep(0)
+    assert limit.is_overloaded
+    limit.drain()
+    gate.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert limit.in_progress == 0
+    assert limit.must_wait
+    with pytest.raises(Draining):
+        await call()
 
 
 async def test_the_queue_is_bounded() -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from marquee._answers import BatchAnswer, Recommendations
 from marquee._batches import BatchProgress
 from marquee._channel import Settings
-from marquee._errors import Cancelled
+from marquee._errors import Cancelled, MarqueeError
 from marquee._feedback_calls import AsyncFeedback
 from marquee._hedging import Hedging
 from marquee._lazy import LazyModule
@@ -60,6 +60,12 @@ class AsyncCalls:
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
         self._closed = False
         self._hedging = settings.hedging()
+        self._throttle = settings.throttling()
+
+    @property
+    def throttled_calls(self) -> int:
+        """The number of calls that this client has refused itself; see `Client`'s `throttle`."""
+        return 0 if self._throttle is None else self._throttle.refused
 
     @property
     def feedback(self) -> AsyncFeedback:
@@ -131,7 +137,7 @@ class AsyncCalls:
                 if progress.is_complete:
                     return
                 failed = _rpc_errors.from_rpc_error(error, self._settings.target)
-                pause = progress.resume_after(failed)
+                pause = None if self._closed else progress.resume_after(failed)
                 if pause is None:
                     raise failed from error
             except asyncio.CancelledError:
@@ -149,7 +155,18 @@ class AsyncCalls:
         timeout: float | None,
         metadata: Metadata | None,
     ) -> Response:
-        return await self._call(method, request, timeout, metadata, self._hedging)
+        """Makes a call that a gateway may refuse because of overload."""
+        throttle = self._throttle
+        if throttle is None:
+            return await self._call(method, request, timeout, metadata, self._hedging)
+        throttle.check()
+        try:
+            response = await self._call(method, request, timeout, metadata, self._hedging)
+        except MarqueeError as error:
+            throttle.record(error)
+            raise
+        throttle.record(None)
+        return response
 
     async def _call(
         self,

@@ -53,6 +53,7 @@ class AsyncClient(AsyncCalls):
         wait_for_ready: bool = False,
         health_check: bool = True,
         hedge_after: float = HEDGE_AFTER_S,
+        throttle: bool = True,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         super().__init__(
@@ -66,6 +67,7 @@ class AsyncClient(AsyncCalls):
                 wait_for_ready=wait_for_ready,
                 health_check=health_check,
                 hedge_after=hedge_after,
+                throttle=throttle,
                 channel_options=channel_options,
             )
         )
@@ -305,7 +307,8 @@ class AsyncClient(AsyncCalls):
         self, *, timeout: float | None = None, metadata: Metadata | None = None
     ) -> Status:
         """Returns the state of the gateway: its releases, models and backends."""
-        response = await self._read(
-            self._stub().GetStatus, pb.GetStatusRequest(), timeout, metadata
+        request = pb.GetStatusRequest()
+        response = await self._call(
+            self._stub().GetStatus, request, timeout, metadata, self._hedging
         )
         return _convert.status(response)

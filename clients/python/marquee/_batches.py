@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from marquee._errors import MarqueeError, Unavailable
+from marquee._errors import Cancelled, MarqueeError, Unavailable
 
 if TYPE_CHECKING:
     from marquee.v1 import recommender_service_pb2 as pb
@@ -78,7 +78,8 @@ class BatchProgress:
             does not mean that the server went away, no subject had been answered, or several
             consecutive calls returned no answer.
         """
-        was_lost = isinstance(error, Unavailable)
+        # Proxies and gRPC's own limits end calls with CANCELLED, without a reason.
+        was_lost = isinstance(error, Unavailable | Cancelled)
         if not was_lost or not (self._has_answers or error.reason == DRAINING):
             return None
         self._fruitless_calls += 1

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from marquee._answers import BatchAnswer, Recommendations
 from marquee._batches import BatchProgress
 from marquee._channel import Settings
+from marquee._errors import MarqueeError
 from marquee._feedback_calls import Feedback
 from marquee._forks import FORK_GATE
 from marquee._hedging import Hedging
@@ -59,6 +60,12 @@ class BlockingCalls:
         self._connections: dict[int, _Connection] = {}
         self._closed = False
         self._hedging = settings.hedging()
+        self._throttle = settings.throttling()
+
+    @property
+    def throttled_calls(self) -> int:
+        """The number of calls that this client has refused itself; see `Client`'s `throttle`."""
+        return 0 if self._throttle is None else self._throttle.refused
 
     @property
     def feedback(self) -> Feedback:
@@ -136,7 +143,7 @@ class BlockingCalls:
                 if progress.is_complete:
                     return
                 failed = _rpc_errors.from_rpc_error(error, self._settings.target)
-                pause = progress.resume_after(failed)
+                pause = None if self._closed else progress.resume_after(failed)
                 if pause is None:
                     raise failed from error
             finally:
@@ -152,7 +159,18 @@ class BlockingCalls:
         timeout: float | None,
         metadata: Metadata | None,
     ) -> Response:
-        return self._call(method, request, timeout, metadata, self._hedging)
+        """Makes a call that a gateway may refuse because of overload."""
+        throttle = self._throttle
+        if throttle is None:
+            return self._call(method, request, timeout, metadata, self._hedging)
+        throttle.check()
+        try:
+            response = self._call(method, request, timeout, metadata, self._hedging)
+        except MarqueeError as error:
+            throttle.record(error)
+            raise
+        throttle.record(None)
+        return response
 
     def _call(
         self,

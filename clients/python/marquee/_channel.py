@@ -14,6 +14,7 @@ from marquee._certificates import Certificates
 from marquee._hedging import Hedging
 from marquee._lazy import LazyModule
 from marquee._options import TLS, Metadata, Token
+from marquee._throttling import Throttle
 
 if TYPE_CHECKING:
     import grpc
@@ -86,6 +87,7 @@ class Settings:
     wait_for_ready: bool
     health_check: bool
     hedge_after: float
+    throttle: bool
     channel_options: Sequence[tuple[str, Any]]
     _certificates: Certificates = field(init=False, repr=False)
 
@@ -117,6 +119,10 @@ class Settings:
         if not self.hedge_after or has_one_address(self.target):
             return None
         return Hedging(self.hedge_after)
+
+    def throttling(self) -> Throttle | None:
+        """Returns the throttle of reads; None if it is off."""
+        return Throttle() if self.throttle else None
 
     def credentials(self) -> grpc.ChannelCredentials | None:
         """Returns the channel's credentials; None for plaintext."""
@@ -171,7 +177,9 @@ class Settings:
                         "initialBackoff": "0.02s",
                         "maxBackoff": "0.2s",
                         "backoffMultiplier": 2,
-                        "retryableStatusCodes": ["UNAVAILABLE"],
+                        # A server or proxy may end a call with CANCELLED when it shuts down or
+                        # reaches a limit. gRPC does not retry calls that the client cancels.
+                        "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                     },
                 }
             ],

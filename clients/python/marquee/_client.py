@@ -60,6 +60,8 @@ class Client(CatalogueCalls):
             serving.
         hedge_after: Seconds after which a read without a response is also sent to other gateways;
             0 to disable this.
+        throttle: Whether to refuse reads without sending them while gateways refuse most of them,
+            so that an overload ends sooner.
         channel_options: Additional gRPC channel arguments, which override those of the client.
 
     Raises:
@@ -81,6 +83,7 @@ class Client(CatalogueCalls):
         wait_for_ready: bool = False,
         health_check: bool = True,
         hedge_after: float = HEDGE_AFTER_S,
+        throttle: bool = True,
         channel_options: Sequence[tuple[str, Any]] = (),
     ) -> None:
         super().__init__(
@@ -94,6 +97,7 @@ class Client(CatalogueCalls):
                 wait_for_ready=wait_for_ready,
                 health_check=health_check,
                 hedge_after=hedge_after,
+                throttle=throttle,
                 channel_options=channel_options,
             )
         )
@@ -342,4 +346,5 @@ class Client(CatalogueCalls):
     def status(self, *, timeout: float | None = None, metadata: Metadata | None = None) -> Status:
         """Returns the state of the gateway: its releases, models and backends."""
         request = pb.GetStatusRequest()
-        return _convert.status(self._read(self._stub().GetStatus, request, timeout, metadata))
+        response = self._call(self._stub().GetStatus, request, timeout, metadata, self._hedging)
+        return _convert.status(response)

@@ -43,8 +43,9 @@ class MarqueeError(Exception):
         message: A human-readable description of the error.
         code: The name of the gRPC status code, for example `NOT_FOUND`.
         reason: The name of the `ErrorReason` without its prefix, for example `ITEM_NOT_FOUND`.
-            Reasons are stable, so programs can branch on them. Empty if the error was not created
-            by a Marquee server, but by gRPC or a proxy, for example.
+            Reasons are stable, so programs can branch on them. `THROTTLED` if the client did not
+            send the call; otherwise empty if the error was not created by a Marquee server, but by
+            gRPC or a proxy, for example.
         metadata: Details of the error, for example `{"item_id": "318"}`.
         violations: The invalid fields; empty except for `InvalidArgument`.
         retry_after: The number of seconds that the server asks the client to wait before it
@@ -80,7 +81,10 @@ class MarqueeError(Exception):
 
     @property
     def grpc_error(self) -> BaseException | None:
-        """The `grpc.RpcError` that caused this error; None for a subject's error in a batch."""
+        """The `grpc.RpcError` that caused this error.
+
+        None for a subject's error in a batch, and for a call that the client did not send.
+        """
         return self.__cause__
 
 
@@ -115,7 +119,10 @@ class PermissionDenied(MarqueeError):
 
 
 class Overloaded(MarqueeError):
-    """The server rejected the call to shed load; repeat it after `retry_after` seconds."""
+    """The server rejected the call to shed load; repeat it after `retry_after` seconds.
+
+    If `reason` is `THROTTLED`, the client did so, because servers rejected most of its calls.
+    """
 
     default_code = "RESOURCE_EXHAUSTED"
 

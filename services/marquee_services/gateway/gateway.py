@@ -66,9 +66,10 @@ class Gateway:
         """Refuses new calls, waits for calls in progress, and stops the background tasks.
 
         Args:
-            grace: Seconds after which calls that are still in progress are cancelled.
+            grace: Seconds that calls in progress have to finish; see `BoundServer.stop`.
         """
         self.batch_budget.is_draining = True
+        self.computing.drain()
         await self.bound.stop(grace)
         tasks = list(self._tasks)
         for task in tasks:

@@ -28,7 +28,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from marquee_services.errors import Busy
+from marquee_services.errors import Busy, Draining
 from marquee_services.server.admission_queue import AdmissionQueue, Refused
 from marquee_services.server.overload import OverloadDetector
 from marquee_services.server.unloaded_latency import UnloadedLatency
@@ -198,6 +198,7 @@ class AdaptiveLimit:
 
         Raises:
             Busy: The call has waited for too long, or too many calls are queued.
+            Draining: The server is shutting down.
         """
         slot = _Slot()
         await self._enter(name, slot.cost)
@@ -229,6 +230,7 @@ class AdaptiveLimit:
         Raises:
             Busy: The call has waited for too long, too many calls are queued, or calls are being
                 refused and this one has less time left than calls of its class take.
+            Draining: The server is shutting down, and the call would have to wait.
         """
         return _Admission(self, name, cost, seconds_left, is_complete)
 
@@ -269,16 +271,28 @@ class AdaptiveLimit:
         """Discards the latencies without load, for example because the release has changed."""
         self._classes.clear()
 
+    def drain(self) -> None:
+        """Ends the queued calls, and from now on every call that would have to wait.
+
+        Under overload this ends all calls, so that they reach another server soon.
+        """
+        self._queue.close()
+
     async def _enter(self, name: str, cost: float) -> None:
         if self._queue.try_to_enter(cost):
             self._overload.record_start()
             return
-        self._overload.record_wait(self._queue.calls, self._queue.waiting, self._effective_limit())
-        if self._queue.waiting >= _MAX_WAITING:
-            self._refuse()
+        if not self._queue.is_closed:
+            self._overload.record_wait(
+                self._queue.calls, self._queue.waiting, self._effective_limit()
+            )
+            if self._queue.waiting >= _MAX_WAITING:
+                self._refuse()
         try:
             await self._queue.enter(cost, self._max_wait_s(name))
         except Refused:
+            if self._queue.is_closed:
+                raise Draining from None
             self._refuse()
 
     def _abandon(self, slot: _Slot) -> None:

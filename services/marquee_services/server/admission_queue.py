@@ -24,7 +24,7 @@ _MIN_DELAY_S = 0.001
 
 
 class Refused(Exception):
-    """A call has waited longer than is allowed under overload."""
+    """A call has waited longer than is allowed under overload, or the queue is closed."""
 
 
 @dataclass(slots=True)
@@ -40,6 +40,7 @@ class AdmissionQueue:
     Attributes:
         in_progress: The total cost of the calls in progress.
         calls: The number of calls in progress.
+        is_closed: Whether calls that cannot start immediately are refused; see `close`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class AdmissionQueue:
         """
         self.in_progress = 0.0
         self.calls = 0
+        self.is_closed = False
         self._limit = limit
         self._is_overloaded = is_overloaded
         self._clock = clock
@@ -73,6 +75,8 @@ class AdmissionQueue:
 
     def can_start(self, cost: float) -> bool:
         """Returns whether a call can start immediately; if none is in progress, any call can."""
+        if self.is_closed and self._is_overloaded():
+            return False
         return not self._waiting and self._fits(cost)
 
     def try_to_enter(self, cost: float) -> bool:
@@ -90,10 +94,13 @@ class AdmissionQueue:
             max_wait_s: Seconds after which the call may be refused under overload.
 
         Raises:
-            Refused: The call has waited for longer than `max_wait_s` under overload.
+            Refused: The call has waited for longer than `max_wait_s` under overload, or the queue
+                is closed.
         """
         if self.try_to_enter(cost):
             return
+        if self.is_closed:
+            raise Refused
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[turn] = _Waiter(cost, self._clock() + max_wait_s)
         self.dispatch()
@@ -115,6 +122,18 @@ class AdmissionQueue:
         self.calls -= 1
         self._allowed += _REFUSALS_PER_CALL
         self.dispatch()
+
+    def close(self) -> None:
+        """Refuses all queued calls, and from now on every call that cannot start immediately.
+
+        Under overload no call can.
+        """
+        self.is_closed = True
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for turn in waiting:
+            if not turn.done():
+                turn.set_exception(Refused())
 
     def change_cost(self, before: float, after: float) -> None:
         """Changes the cost of a call in progress."""

@@ -13,10 +13,11 @@ from typing import Any, Self
 
 from prometheus_client import Histogram
 
-from marquee_services.errors import Overloaded, TooManyBatches
-from marquee_services.server.call_scope import CallScope
+from marquee_services.errors import Draining, Overloaded, ServiceError, TooManyBatches
+from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.connection_guard import ConnectionGuard, Context
 from marquee_services.server.metrics import Metrics
+from marquee_services.server.status import DETAILS_KEY, reason_name, status_details
 
 # gRPC hands over the next call within this many turns of the event loop.
 _TURNS = 6
@@ -67,7 +68,8 @@ class CallsInProgress:
         batches: The number of batches in progress by caller.
         last_single_at: When a single call last started or ended, in seconds of
             `time.perf_counter`.
-        endings: Tasks that end calls whose callers do not read the responses.
+        open: The calls that have not ended, including those whose requests have not arrived.
+        draining: Set when the server starts to shut down.
         guard: Closes connections with too many abandoned calls.
     """
 
@@ -86,7 +88,9 @@ class CallsInProgress:
         self._refused: Counter[str] = Counter()
         self._refused_in = 0
         self.last_single_at = 0.0
-        self.endings: set[asyncio.Future[Any]] = set()
+        self.open: set[ObservedCall] = set()
+        self.draining = asyncio.Event()
+        self._endings: set[asyncio.Future[Any]] = set()
         self.guard = ConnectionGuard(metrics, limits.guarded)
         metrics.limit.set(limits.calls)
         metrics.in_progress.set_function(lambda: self.singles + self.batches.total())
@@ -129,6 +133,7 @@ class CallsInProgress:
 
         Raises:
             TooManyBatches: A limit of batches in progress is reached.
+            Draining: The server started to shut down while the batch waited.
         """
         try:
             self.check_batch(caller)
@@ -147,7 +152,9 @@ class CallsInProgress:
         end = time.monotonic() + seconds
         while (left := end - time.monotonic()) > 0:
             pause = _MEAN_WAIT_S * random.uniform(0.5, 1.5)  # noqa: S311 - spreads the attempts
-            await asyncio.sleep(min(pause, left))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.draining.wait(), min(pause, left))
+                raise Draining
             with suppress(TooManyBatches):
                 self.check_batch(caller)
                 return
@@ -170,6 +177,19 @@ class CallsInProgress:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
+    def end(self, call: ObservedCall, error: ServiceError) -> None:
+        """Ends a call with an error, and frees its resources.
+
+        Args:
+            call: The call, whose task may be waiting for the caller to read a response.
+            error: The error.
+        """
+        call.code = error.code.name
+        self._metrics.errors.labels(reason_name(error)).inc()
+        ending = asyncio.ensure_future(call.send(error))
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+
     def seconds_of(self, name: str, code: str) -> Histogram:
         """Returns the latency histogram of a method's calls that ended with a status code."""
         found = self._seconds.get((name, code))
@@ -190,7 +210,17 @@ class ObservedCall:
         begun: Whether the request has arrived, so that the call is in progress.
     """
 
-    __slots__ = ("_calls", "_context", "_start", "begun", "caller", "code", "name", "scope")
+    __slots__ = (
+        "_calls",
+        "_context",
+        "_start",
+        "_task",
+        "begun",
+        "caller",
+        "code",
+        "name",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -220,7 +250,21 @@ class ObservedCall:
 
     def __enter__(self) -> Self:
         self._start = ARRIVED.get() or time.perf_counter()
+        self._task = asyncio.current_task()
+        self._calls.open.add(self)
         return self
+
+    async def send(self, error: ServiceError) -> None:
+        """Sends an error to the caller, and cancels the task that answers the call."""
+        details = status_details(error, self.scope.request_id)
+        trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, self.scope.request_id)
+        # The status is queued behind unread responses; the call's task must not wait.
+        sending = asyncio.ensure_future(self._context.abort(error.code, str(error), trailers))
+        await asyncio.sleep(0)
+        if self._task is not None:
+            self._task.cancel()
+        await asyncio.wait([sending])
+        sending.exception()
 
     @property
     def seconds(self) -> float:
@@ -263,6 +307,7 @@ class ObservedCall:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: object
     ) -> None:
+        self._calls.open.discard(self)
         # When the caller of a stream goes away, the generator is closed instead of cancelled.
         if self.code == "OK" and isinstance(error, asyncio.CancelledError | GeneratorExit):
             self.code = "CANCELLED"
@@ -287,6 +332,10 @@ class Probe(ObservedCall):
     """A probe: it is always admitted, and neither counted nor recorded."""
 
     __slots__ = ()
+
+    def __enter__(self) -> Self:
+        self._start = time.perf_counter()
+        return self
 
     def check(self) -> None:
         """Admits the probe."""

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import grpc
 from prometheus_client import Counter, Histogram
 
-from marquee_services.errors import Overloaded
+from marquee_services.errors import Draining, Overloaded, ServiceError
 from marquee_services.server import tracing
 from marquee_services.server.call_scope import REQUEST_ID_KEY, request_id_of
 from marquee_services.server.calls import ARRIVED, CallsInProgress
@@ -25,7 +25,8 @@ from marquee_services.server.status import DETAILS_KEY, reason_name, status_deta
 EarlyAdmission: TypeAlias = Callable[[str], AbstractAsyncContextManager[None] | None]
 """Returns the context in which a call to the named method runs, or None if it need not be queued.
 
-The context waits for a slot when it is entered, and raises Overloaded if the call is refused.
+The context waits for a slot when it is entered, and raises Overloaded or Draining if the call is
+refused.
 """
 
 
@@ -46,7 +47,7 @@ class EarlyAdmissionHandlers:
         self._calls = calls
         self._metrics = metrics
         # `labels()` costs more than counting.
-        self._counters: dict[tuple[str, type[Overloaded]], tuple[Histogram, Counter]] = {}
+        self._counters: dict[tuple[str, type[ServiceError]], tuple[Histogram, Counter]] = {}
 
     @property
     def is_possible(self) -> bool:
@@ -63,7 +64,8 @@ class EarlyAdmissionHandlers:
 
         Args:
             name: The name of the method.
-            slot: The context in which the call runs; raises Overloaded on entry if it is refused.
+            slot: The context in which the call runs; raises Overloaded or Draining on
+                entry if it is refused.
             answer: The handler that answers the call: it reads a stream of requests itself and
                 returns a single message.
         """
@@ -77,7 +79,7 @@ class EarlyAdmissionHandlers:
                 async with slot:
                     begun = True
                     return await behaviour(requests, context)
-            except Overloaded as error:
+            except (Overloaded, Draining) as error:
                 seconds, errors = self._counters_of(name, error)
                 errors.inc()
                 seconds.observe(time.perf_counter() - start)
@@ -92,7 +94,7 @@ class EarlyAdmissionHandlers:
 
         return grpc.stream_unary_rpc_method_handler(call, None, answer.response_serializer)
 
-    def _counters_of(self, name: str, error: Overloaded) -> tuple[Histogram, Counter]:
+    def _counters_of(self, name: str, error: ServiceError) -> tuple[Histogram, Counter]:
         key = name, type(error)
         found = self._counters.get(key)
         if found is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from grpc_health.v1 import health, health_pb2
 
@@ -17,6 +18,7 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # the library ha
 
     Attributes:
         is_serving: Whether the services are SERVING.
+        watchers: The number of clients that watch a status.
     """
 
     def __init__(self, services: Sequence[str]) -> None:
@@ -28,7 +30,18 @@ class Health(health.aio.HealthServicer):  # type: ignore[misc]  # the library ha
         super().__init__()
         self._names = (*services, "")
         self._is_draining = False
+        self.watchers = 0
         self.is_serving = False
+
+    async def Watch(  # noqa: N802 - the name of the RPC
+        self, request: health_pb2.HealthCheckRequest, context: Any
+    ) -> None:
+        """Sends a status and its changes until the client ends the call."""
+        self.watchers += 1
+        try:
+            await super().Watch(request, context)
+        finally:
+            self.watchers -= 1
 
     async def start(self) -> None:
         """Sets the initial statuses, of a server without a release."""

@@ -28,6 +28,7 @@ from marquee_services.errors import (
 from marquee_services.server.access import AccessControl, caller_name
 from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
 from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
+from marquee_services.server.draining import Drain
 from marquee_services.server.early_admission import (
     EarlyAdmission,
     EarlyAdmissionHandlers,
@@ -70,6 +71,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
 
     Attributes:
         calls: The calls in progress.
+        drain: Refuses calls when the server shuts down.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
         self._pending_requests = PendingRequests(
             _PENDING_PER_CALL * limits.calls, self.calls.guard, metrics
         )
+        self.drain = Drain(self.calls, metrics)
         self._early_handlers = EarlyAdmissionHandlers(self.calls, metrics)
         # Large requests are checked one after another. A check yields to other calls after a short
         # turn; many checks at the same time would take as many turns in a row.
@@ -127,6 +130,8 @@ class CallInterceptor(grpc.GenericRpcHandler):
         self.calls.arrived += 1
         method = handler_call_details.method
         metadata = handler_call_details.invocation_metadata or ()
+        if self.drain.is_refusing and method.startswith(self._prefixes):
+            return self.drain.handler(method.rpartition("/")[2])
         key = method, priority_of(metadata)
         if key in self._handlers:
             known = self._handlers[key]
@@ -187,7 +192,6 @@ class CallInterceptor(grpc.GenericRpcHandler):
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
             loop = asyncio.get_running_loop()
-            task = cast("asyncio.Task[Any]", asyncio.current_task())
             with self._observe(name, method, context, context.peer()) as observed:
                 try:
                     seconds = self._seconds(context)
@@ -202,7 +206,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
                         limit.extend(self._after_receiving(seconds))
                         async for response in behaviour(request, context):
                             stalled = loop.call_later(
-                                self._limits.stall_s, self._end_stalled, context, task, observed
+                                self._limits.stall_s, self._end_stalled, observed
                             )
                             try:
                                 # Returns once the caller has read the response.
@@ -276,27 +280,9 @@ class CallInterceptor(grpc.GenericRpcHandler):
 
         return read
 
-    def _end_stalled(
-        self, context: Context, task: asyncio.Task[Any], observed: ObservedCall
-    ) -> None:
-        """Ends a call whose caller does not read the responses, and frees its resources."""
-        error = ResponsesNotRead(f"{self._limits.stall_s:g}")
-        observed.code = error.code.name
-        self._metrics.errors.labels(reason_name(error)).inc()
-
-        async def end() -> None:
-            details = status_details(error, observed.scope.request_id)
-            abort = context.abort(error.code, str(error), ((DETAILS_KEY, details),))
-            # The status is queued behind the unread responses; the call's task must not wait.
-            sending = asyncio.ensure_future(abort)
-            await asyncio.sleep(0)
-            task.cancel()
-            await asyncio.wait([sending])
-            sending.exception()
-
-        ending = asyncio.ensure_future(end())
-        self.calls.endings.add(ending)
-        ending.add_done_callback(self.calls.endings.discard)
+    def _end_stalled(self, observed: ObservedCall) -> None:
+        """Ends a call whose caller does not read the responses."""
+        self.calls.end(observed, ResponsesNotRead(f"{self._limits.stall_s:g}"))
 
     async def _abort(self, error: Exception, context: Context, observed: ObservedCall) -> NoReturn:
         if isinstance(error, TimeoutError):

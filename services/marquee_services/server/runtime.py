@@ -24,6 +24,7 @@ from marquee_services.server.access import AccessControl
 from marquee_services.server.calls import CallLimits, CallsInProgress
 from marquee_services.server.certificates import Certificates
 from marquee_services.server.descriptors import limit_connections
+from marquee_services.server.draining import Drain
 from marquee_services.server.early_admission import EarlyAdmission, no_early_admission
 from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
@@ -43,8 +44,8 @@ _UNCHECKED = "anyone who can reach this address is served: callers need no token
 _MIN_PING_INTERVAL_MS = 500
 _MAX_PENDING = 10_000
 _KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000
-# Calls that arrive faster than gRPC hands them over must not delay the shutdown for longer.
-_HANDOVER_S = 1.0
+# The time at the end of the grace in which the remaining calls are ended.
+_ENDING_S = 0.5
 _MAX_HEALTH_CONNECTIONS, _HEALTH_IDLE_MS = 64, 60_000
 
 
@@ -67,6 +68,7 @@ class BoundServer:
     calls: CallsInProgress
     reloader: Reloader
     health_port: int
+    _drain: Drain
     _health: Health
     _health_server: grpc.aio.Server | None
     _reloading: asyncio.Task[None]
@@ -83,19 +85,22 @@ class BoundServer:
     async def stop(self, grace: float) -> None:
         """Shuts the server down gracefully.
 
-        The health status becomes NOT_SERVING, new calls are refused, and calls in progress finish.
+        The health status becomes NOT_SERVING, and calls in progress finish. Calls that are still in
+        progress shortly before the end of the grace end with the error `Draining`: gRPC would end
+        them with CANCELLED and without details, which says nothing about whether to try again.
 
         Args:
-            grace: Seconds until calls that are still in progress are cancelled.
+            grace: Seconds that calls in progress have to finish.
         """
+        end = time.monotonic() + grace
         await self._health.drain()
-        # gRPC ends calls that it has not handed over with CANCELLED, which clients do not retry.
-        deadline = time.monotonic() + _HANDOVER_S
-        arrived = -1
-        while arrived != self.calls.arrived and time.monotonic() < deadline:
-            arrived = self.calls.arrived
-            await self.calls.wait_for_handover()
-        await self.server.stop(grace)
+        self.calls.draining.set()
+        await self._drain.hand_over(max(0.0, grace - _ENDING_S), self._health.watchers > 0)
+        left = max(0.0, end - time.monotonic())
+        stopping = asyncio.ensure_future(self.server.stop(left))
+        await asyncio.wait([stopping], timeout=max(0.0, left - min(_ENDING_S, left / 2)))
+        self._drain.end_open()
+        await stopping
         if self._health_server is not None:
             await self._health_server.stop(0)
         self._reloading.cancel()
@@ -213,6 +218,7 @@ async def create_server(
         interceptor.calls,
         reloader,
         health_port,
+        interceptor.drain,
         health_servicer,
         health_server,
         asyncio.create_task(reloader.run()),

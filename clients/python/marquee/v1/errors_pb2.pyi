@@ -90,8 +90,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
     """
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 30
-    """UNAVAILABLE. The gateway is shutting down, and has answered the subjects of the batch that were
-    in progress. Request the others from another server. Example metadata: {}
+    """UNAVAILABLE. The server is shutting down, and has not answered the call. A batch has answers for
+    the subjects that were in progress. Send what has no answer to another server.
+    Example metadata: {}
     """
     ERROR_REASON_FEEDBACK_UNAVAILABLE: _ErrorReason.ValueType  # 20
     """UNAVAILABLE. The feedback log is not available, or this gateway has not yet read the feedback
@@ -185,8 +186,9 @@ ERROR_REASON_NO_PREDICTED_STARS: ErrorReason.ValueType  # 14
 feedback. Example metadata: {"release_id": "20260101T120000Z-1a2b3c4d"}
 """
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 30
-"""UNAVAILABLE. The gateway is shutting down, and has answered the subjects of the batch that were
-in progress. Request the others from another server. Example metadata: {}
+"""UNAVAILABLE. The server is shutting down, and has not answered the call. A batch has answers for
+the subjects that were in progress. Send what has no answer to another server.
+Example metadata: {}
 """
 ERROR_REASON_FEEDBACK_UNAVAILABLE: ErrorReason.ValueType  # 20
 """UNAVAILABLE. The feedback log is not available, or this gateway has not yet read the feedback
