@@ -30,6 +30,7 @@ from bench.sections import (
     replicas,
     tracing,
 )
+from termination import interrupt_on_sigterm
 
 _SEED = 0
 # With few calls in flight, answers are hardly ever degraded, even on a slow machine. A degraded
@@ -183,4 +184,5 @@ def main(quick: bool, data: str, folder: str, rounds: int | None, only: tuple[st
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     main()

@@ -39,6 +39,7 @@ from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
+from termination import interrupt_on_sigterm
 from toy.postgresql import PostgreSQL, programs
 
 MAX_GROWTH, MAX_DELAY_S = 1.5, 1.0
@@ -267,4 +268,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

@@ -24,6 +24,7 @@ from deploy_check.processes import ProcessError, Step, Workspace
 from deploy_check.render import COMPONENTS, KUSTOMIZE, OVERLAYS, RenderError, render, render_with
 from deploy_check.static import check_objects
 from deploy_check.system import serve_and_call, train
+from termination import interrupt_on_sigterm
 
 # The overlays whose commands are started, with the components added to them.
 _STARTED: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -193,4 +194,5 @@ def run(processes: bool, checkov: str, hadolint: str) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     run()

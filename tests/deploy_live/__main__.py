@@ -27,6 +27,7 @@ from deploy_live.cluster import Cluster
 from deploy_live.names import enter_namespace
 from marquee import Client
 from observe.production import end_on_sigterm
+from termination import interrupt_on_sigterm
 
 _TARGET = "dns:///marquee-gateway:50051"
 _CHANGES: tuple[tuple[str, Callable[[Deployment], str]], ...] = (
@@ -112,4 +113,5 @@ def run(connection_age: float, inside: bool) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     run()

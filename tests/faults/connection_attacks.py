@@ -38,6 +38,7 @@ from faults.fault_table import Row, report
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
+from termination import interrupt_on_sigterm
 from toy.release import ITEMS, USERS, publish_toy
 from toy.waiting import wait_until
 
@@ -232,4 +233,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

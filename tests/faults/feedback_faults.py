@@ -34,6 +34,7 @@ from faults.feedback_system import (
 from marquee import FeedbackEvent
 from marquee_core.feedback.log import EventLog
 from marquee_core.release.store import ReleaseStore
+from termination import interrupt_on_sigterm
 from toy.postgresql import PostgreSQL, programs
 from toy.waiting import WAIT_S, wait_until
 
@@ -342,4 +343,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

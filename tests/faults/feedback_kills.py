@@ -24,6 +24,7 @@ from marquee_core.feedback.events import EntryType
 from marquee_core.feedback.log import EventLog
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
+from termination import interrupt_on_sigterm
 from toy.postgresql import PostgreSQL, programs
 
 _SENDERS = 4
@@ -206,4 +207,5 @@ def _report(name: str, outcome: Outcome) -> bool:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

@@ -29,6 +29,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.release.store import ReleaseStore
 from marquee_services.gateway.settings import GatewaySettings
+from termination import interrupt_on_sigterm
 
 _IN_FLIGHT = (4, 8, 16, 32)
 _UNLOADED_SHARE = 0.1
@@ -207,4 +208,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

@@ -27,6 +27,7 @@ from faults.fault_table import Row, report
 from faults.release_system import System, republished, run_fault, running_system
 from marquee_core.arrays import load_array
 from marquee_core.release.pruning import prune
+from termination import interrupt_on_sigterm
 from toy.waiting import wait_until
 
 _MARQUEE = (sys.executable, "-m", "marquee.cli")
@@ -302,4 +303,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

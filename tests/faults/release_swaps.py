@@ -26,6 +26,7 @@ from faults.load_process import Result, run_load
 from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_services.processes import ServiceGroup
+from termination import interrupt_on_sigterm
 from toy.waiting import wait_until
 
 _SAMPLE = "sample:users=600,items=800,ratings=40000"
@@ -146,4 +147,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

@@ -20,6 +20,7 @@ import psutil
 from faults.fault_table import Row, report
 from faults.release_system import System, run_fault, running_system
 from marquee_services.processes import ServiceProcess
+from termination import interrupt_on_sigterm
 from toy import saved_models
 from toy.saved_models import ENDLESS, GOOD, SOME_ITEMS, SOME_VISITORS
 from toy.waiting import wait_until
@@ -186,4 +187,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

@@ -34,6 +34,7 @@ from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
+from termination import interrupt_on_sigterm
 from toy.release import publish_toy
 from toy.waiting import wait_until
 
@@ -365,4 +366,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

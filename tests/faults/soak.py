@@ -41,6 +41,7 @@ from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY
 from marquee_services.processes import ServiceProcess
+from termination import interrupt_on_sigterm
 from toy.certificates import Authority
 from toy.release import ITEMS, USERS, publish_toy
 from toy.waiting import wait_until
@@ -407,4 +408,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     sys.exit(main())

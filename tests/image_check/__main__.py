@@ -35,6 +35,7 @@ from image_check.buildah import DEBIAN_BASE, Buildah, BuildError
 from image_check.contents import build_tools, megabytes, unused_folders
 from marquee import Client
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
+from termination import interrupt_on_sigterm
 
 _USER = 10001
 _CALL_TIMEOUT_S = 60.0
@@ -192,4 +193,5 @@ def run(
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     run()

@@ -15,6 +15,7 @@ from observe.draw import draw_dashboards
 from observe.monitoring import alert_rules, panels, rules, selectors
 from observe.production import Load, damaged_release, end_on_sigterm, running_production
 from observe.prometheus import Prometheus, program
+from termination import interrupt_on_sigterm
 
 _RATE_INTERVAL = "15s"
 _WAIT_S = 120.0
@@ -96,4 +97,5 @@ def observe(keep: bool, minutes: float, draw: str) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     observe()

@@ -22,6 +22,7 @@ from marquee_core.release.contents import load_users
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceGroup
+from termination import interrupt_on_sigterm
 
 _SERVICES = (GATEWAY, CF, INFERENCE)
 _IN_FLIGHT = 16
@@ -143,4 +144,5 @@ def run(store: str, calls: int) -> None:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     run()

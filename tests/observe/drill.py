@@ -21,6 +21,7 @@ from observe.faults import FAULTS, Fault, UnsupportedFaultError
 from observe.monitoring import rules, shortened
 from observe.production import Load, end_on_sigterm, running_production
 from observe.prometheus import Prometheus, program
+from termination import interrupt_on_sigterm
 
 # Divisors of windows and waiting times: the second is for alerts that look at hours or days.
 _FACTOR, _LONG_FACTOR = 20.0, 720.0
@@ -182,4 +183,5 @@ def _seconds(value: float | None) -> str:
 
 
 if __name__ == "__main__":
+    interrupt_on_sigterm()
     run()

@@ -51,6 +51,7 @@ from marquee_services.server.follower import ReleaseFollower
 from marquee_services.server.fork_server import ForkServer
 from marquee_services.server.metrics import Metrics
 from marquee_services.server.poll_log import PollLog
+from marquee_services.server.queue_metrics import watch_limit
 from marquee_services.server.reloading import Reloader
 from marquee_services.server.runtime import (
     create_server,
@@ -270,7 +271,7 @@ def _computing_limit(settings: GatewaySettings, metrics: Metrics) -> AdaptiveLim
         settings.unhurried_latency,
         settings.min_in_flight,
     )
-    metrics.watch_limit(computing)
+    watch_limit(metrics, computing)
     return computing
 
 

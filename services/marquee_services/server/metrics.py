@@ -25,7 +25,6 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from marquee.v1 import errors_pb2, types_pb2
-from marquee_services.server.adaptive_limit import AdaptiveLimit
 
 _LATENCY_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _CODES = tuple(code.name for code in grpc.StatusCode)
@@ -121,17 +120,6 @@ class Metrics:
         build.labels(
             version("marquee-recommender"), platform.python_version(), version("grpcio")
         ).set(1)
-
-    def watch_limit(self, limit: AdaptiveLimit) -> None:
-        """Adds gauges of an adaptive limit."""
-        for name, text, read in (
-            ("limit", "Limit of the cost of answers being computed.", lambda: limit.limit),
-            ("in_progress", "Cost of the answers being computed.", lambda: limit.in_progress),
-            ("waiting", "Calls queued until their answers are computed.", lambda: limit.waiting),
-            ("refused", "Calls refused because of the limit.", lambda: limit.refused),
-        ):
-            gauge = Gauge(f"marquee_computing_{name}", text, registry=self.registry)
-            gauge.set_function(read)
 
     def set_release(self, release_id: str) -> None:
         """Sets which release is in service."""

@@ -1,17 +1,30 @@
-"""Metrics of the queues in which calls wait for a batch."""
+"""Metrics of the adaptive limit, and of the queues in which calls wait for a batch."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from prometheus_client import Histogram
+from prometheus_client import Gauge, Histogram
 from prometheus_client.metrics_core import Metric
 
+from marquee_services.server.adaptive_limit import AdaptiveLimit
 from marquee_services.server.metrics import Metrics, gauge
 
 _LABELS = ("backend", "queue")
 _WAIT_BUCKETS_S = (0.0001, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _USERS_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def watch_limit(metrics: Metrics, limit: AdaptiveLimit) -> None:
+    """Adds gauges of an adaptive limit."""
+    for name, text, read in (
+        ("limit", "Limit of the cost of answers being computed.", lambda: limit.limit),
+        ("in_progress", "Cost of the answers being computed.", lambda: limit.in_progress),
+        ("waiting", "Calls queued until their answers are computed.", lambda: limit.waiting),
+        ("refused", "Calls refused because of the limit.", lambda: limit.refused),
+    ):
+        family = Gauge(f"marquee_computing_{name}", text, registry=metrics.registry)
+        family.set_function(read)
 
 
 class QueueMetrics:

@@ -82,6 +82,23 @@ def test_a_skipped_model_is_no_longer_counted() -> None:
     assert (estimator.position, estimator.steps) == (2, 2)
 
 
+def test_a_limited_run_takes_no_longer_than_its_limit() -> None:
+    """With a budget, the models for which there is no time must not count."""
+    clock = Clock()
+    estimator = Estimator(EXPECTED, clock, limit_s=25)
+    assert str(estimator.remaining()) == "at most 0:25 left"
+    run(clock, estimator, {"fit a": 12})
+    estimator.start("fit b")
+    assert estimator.remaining() == Remaining(13.0, is_bound=True)
+    clock.now += 10
+    estimator.start("refit a")
+    left = estimator.remaining()
+    assert left is not None
+    assert left.seconds == pytest.approx(12 / 10 + 10 / 20 * 2)
+    clock.now += 10
+    assert estimator.remaining() == Remaining(0.0, is_bound=True)
+
+
 def test_measured_durations_are_scaled_by_the_number_of_ratings() -> None:
     """A first fit bounds the next ones, and the refit replaces the bound with an estimate."""
     clock = Clock()

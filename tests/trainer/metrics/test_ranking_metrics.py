@@ -13,7 +13,7 @@ from marquee_core.arrays import Float32, Float64, Int32
 from marquee_core.ratings import RatingsMatrix
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.metrics import ranking_metrics as ranking
-from marquee_trainer.metrics.ranking_metrics import RankingTask, ranking_metrics
+from marquee_trainer.metrics.ranking_metrics import RankingTask, mean_ndcg, ranking_metrics
 
 RELEVANT_STARS = 4.0
 
@@ -64,6 +64,8 @@ def test_a_score_of_nan_is_refused() -> None:
     scores = np.array([[np.nan, 1, np.nan]], dtype=np.float32)
     with pytest.raises(ValueError, match="not a number"):
         ranking_metrics(task, lambda users: scores[users], 2)
+    with pytest.raises(ValueError, match="not a number"):
+        mean_ndcg(task, lambda users: scores[users], 2)
 
 
 def test_metrics_are_zero_without_relevant_items() -> None:
@@ -71,6 +73,7 @@ def test_metrics_are_zero_without_relevant_items() -> None:
     task = RankingTask.of(matrix([(0, 0, 5)], 1, 3), interactions([(0, 1, 1)]), RELEVANT_STARS)
     found = ranking_metrics(task, lambda users: np.zeros((len(users), 3), np.float32), 2)
     assert (found.users, found.ndcg, found.recall) == (0, 0.0, 0.0)
+    assert mean_ndcg(task, lambda users: np.zeros((len(users), 3), np.float32), 2) == 0.0
 
 
 def brute_force(
@@ -129,7 +132,9 @@ def test_metrics_match_plain_loops(
     rows, recommended = brute_force(train, test, scores, k, recall_k)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranking, "_BLOCK_CELLS", block_cells)
-        found = ranking_metrics(RankingTask.of(train, test, RELEVANT_STARS), score, k, recall_k)
+        task = RankingTask.of(train, test, RELEVANT_STARS)
+        found = ranking_metrics(task, score, k, recall_k)
+        assert mean_ndcg(task, score, k) == pytest.approx(found.ndcg, rel=1e-12)
     assert found.users == len(rows)
     assert found.excluded_users == len(set(test.users.tolist())) - len(rows)
     if rows:

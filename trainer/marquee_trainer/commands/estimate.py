@@ -9,6 +9,7 @@ the machine.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,8 @@ class Remaining:
 
     Attributes:
         seconds: The estimate.
-        is_bound: Whether part of it is an upper bound, because it scales the time of a search.
+        is_bound: Whether it is an upper bound, because part of it scales the time of a search, or
+            because of a limit on the time of the run.
         is_rough: Whether part of it is for steps that this run has not measured yet.
     """
 
@@ -67,6 +69,7 @@ class Estimator:
         plan: Sequence[PlannedStep],
         clock: Callable[[], float] = time.monotonic,
         slowdown: float = 1.0,
+        limit_s: float | None = None,
     ) -> None:
         """Creates an estimator.
 
@@ -75,6 +78,8 @@ class Estimator:
             clock: Returns the time in seconds.
             slowdown: How many times longer than expected this machine takes, measured before the
                 first step.
+            limit_s: Seconds that the run may take from now on, because steps are skipped that do
+                not fit; None without a limit.
         """
         self._left = list(plan)
         self._clock = clock
@@ -82,6 +87,7 @@ class Estimator:
         self._done = 0
         self._current: PlannedStep | None = None
         self._started = clock()
+        self._end = math.inf if limit_s is None else clock() + limit_s
         self._measured: dict[str, tuple[float, PlannedStep]] = {}
         # Over all measured steps with expected times.
         self._spent_s = self._expected_s = 0.0
@@ -140,6 +146,9 @@ class Estimator:
             measured = self._measured.get(step.kind)
             is_rough |= measured is None
             is_bound |= measured is not None and step.expected_s is None and measured[1].is_search
+        allowed = max(0.0, self._end - self._clock())
+        if total > allowed:
+            return Remaining(allowed, is_bound=True)
         return Remaining(total, is_bound, is_rough)
 
     def _expected(self, step: PlannedStep) -> float | None:

@@ -36,15 +36,21 @@ class ProgressBar:
     leaves one line. If stderr is not a terminal, one line per step is printed, to keep logs short.
     """
 
-    def __init__(self, plan: Sequence[PlannedStep] = (), slowdown: float = 1.0) -> None:
+    def __init__(
+        self,
+        plan: Sequence[PlannedStep] = (),
+        slowdown: float = 1.0,
+        limit_s: float | None = None,
+    ) -> None:
         """Creates the bars.
 
         Args:
             plan: All steps of the run, in order, for their number and the remaining time; empty if
                 unknown.
             slowdown: How many times longer than expected this machine takes.
+            limit_s: Seconds that the run may take; None without a limit.
         """
-        self._estimator = Estimator(plan, slowdown=slowdown)
+        self._estimator = Estimator(plan, slowdown=slowdown, limit_s=limit_s)
         self._is_terminal = sys.stderr.isatty()
         self._started = time.monotonic()
         self._name = ""

@@ -168,7 +168,7 @@ def train_all(
     if workers is not None:
         first, names, all_ratings = [], [], 0  # The workers have fitted everything.
     plan = training_plan(first, held_out, len(split.train), all_ratings, refit_order=names)
-    with ProgressBar(plan, slowdown) as bar:
+    with ProgressBar(plan, slowdown, selection.seconds) as bar:
         progress = bar.progress()
         if workers is not None:
             progress = without_fit_steps(progress)

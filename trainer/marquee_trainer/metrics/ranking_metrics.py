@@ -188,6 +188,33 @@ def ranking_metrics(
     return accumulator.metrics()
 
 
+def mean_ndcg(task: RankingTask, score: Callable[[Int32], Float32 | Float64], k: int) -> float:
+    """The NDCG of `ranking_metrics`, which takes less time because only the best k are sorted.
+
+    Args:
+        task: The users, candidates and relevant items.
+        score: Scores all items for users, as for `ranking_metrics`.
+        k: The length of the list.
+
+    Raises:
+        ValueError: A candidate's score is NaN.
+    """
+    discounts, ideal = _gains(k)
+    by_user = [np.zeros(0)]
+    for users, candidates, relevant in task.blocks():
+        hits = np.take_along_axis(relevant, rank_candidates(score(users), candidates, k), axis=1)
+        best = ideal[np.minimum(relevant.sum(axis=1), k)]
+        by_user.append(hits @ discounts[: hits.shape[1]] / best)
+    values = np.concatenate(by_user)
+    return float(values.mean()) if len(values) else 0.0
+
+
+def _gains(k: int) -> tuple[Float64, Float64]:
+    """The discounts of k ranks (k), and the best discounted gain of 0 to k items (k + 1)."""
+    discounts = 1.0 / np.log2(np.arange(2, k + 2))
+    return discounts, np.concatenate([[0.0], np.cumsum(discounts)])
+
+
 class RankingAccumulator:
     """Accumulates ranking metrics from the scores of successive blocks of a task's users."""
 
@@ -195,8 +222,7 @@ class RankingAccumulator:
         """Creates an empty accumulator; for the arguments, see `ranking_metrics`."""
         self._task, self._k = task, k
         self._recall_k = k if recall_k is None else recall_k
-        self._discounts = 1.0 / np.log2(np.arange(2, k + 2))
-        self._ideal = np.concatenate([[0.0], np.cumsum(self._discounts)])
+        self._discounts, self._ideal = _gains(k)
         items, users = task.train.item_count, len(task.users)
         self._top_counts = np.zeros(items, dtype=np.int64)
         self._top_items = np.full((users, min(k, items)), -1, dtype=np.int64)
@@ -261,7 +287,7 @@ class RankingAccumulator:
         )
 
 
-def rank_candidates(scores: Float32 | Float64, candidates: Bool) -> Int64:
+def rank_candidates(scores: Float32 | Float64, candidates: Bool, k: int | None = None) -> Int64:
     """Sorts items by descending score and ties by ascending index, with non-candidates last.
 
     Each score and its item index are packed into one 64-bit integer whose order is the desired one,
@@ -270,9 +296,10 @@ def rank_candidates(scores: Float32 | Float64, candidates: Bool) -> Int64:
     Args:
         scores: Scores, compared in single precision (B × items).
         candidates: True for candidate items (bool, B × items).
+        k: How many items to rank, the best ones; None for all.
 
     Returns:
-        Item indexes, best first (int64, B × items).
+        Item indexes, best first (int64, B × items, or B × k if there are more than k).
 
     Raises:
         ValueError: A candidate's score is NaN.
@@ -288,5 +315,8 @@ def rank_candidates(scores: Float32 | Float64, candidates: Bool) -> Int64:
     descending[~candidates] = _LAST
     keys = descending.astype(np.uint64) << np.uint64(_INDEX_BITS)
     keys |= np.arange(scores.shape[1], dtype=np.uint64)
+    if k is not None and k < keys.shape[1]:
+        keys.partition(k - 1, axis=1)
+        keys = keys[:, :k]
     keys.sort(axis=1)
     return (keys & np.uint64(_LAST)).astype(np.int64)

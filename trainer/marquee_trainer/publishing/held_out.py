@@ -163,7 +163,7 @@ def best_items(scores: Float32, candidates: Bool) -> Int32:
     Raises:
         ValueError: A candidate's score is NaN.
     """
-    ranked = rank_candidates(scores, candidates)[:, :LIST_LENGTH]
+    ranked = rank_candidates(scores, candidates, LIST_LENGTH)
     is_candidate = np.take_along_axis(candidates, ranked, axis=1)
     best = np.full((len(scores), LIST_LENGTH), -1, np.int32)
     best[:, : ranked.shape[1]] = np.where(is_candidate, ranked, -1)

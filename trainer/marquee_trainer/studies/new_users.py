@@ -19,7 +19,7 @@ from marquee_core.scorers.scorer import Scorer
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.split import Split
-from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_metrics
+from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, mean_ndcg
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.baselines import fitted_baselines
 from marquee_trainer.training.evaluate import ENSEMBLE
@@ -139,7 +139,7 @@ def study_new_users(
             def score_users(users: Int32, ranking: Float32 = ranking) -> Float32:
                 return ranking[np.searchsorted(held_out.users, users)]
 
-            ndcg.setdefault(name, []).append(ranking_metrics(task, score_users, TOP).ndcg)
+            ndcg.setdefault(name, []).append(mean_ndcg(task, score_users, TOP))
     retrain_rows = np.sort(np.concatenate([other_rows, held_out.given(config.retrained)]))
     retrained = train(dataset, Split(retrain_rows, np.sort(test_rows), "held-out users, retrained"))
     return NewUsersResult(

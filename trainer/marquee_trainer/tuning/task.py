@@ -14,7 +14,7 @@ from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.split import Split
-from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_metrics
+from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, mean_ndcg
 from marquee_trainer.models.configurations import with_parameters
 from marquee_trainer.models.model import Epoch, Model, Training, predict_pairs, score_known
 from marquee_trainer.models.registry import MODELS_BY_NAME
@@ -115,4 +115,4 @@ class TuningTask:
             predicted = predict_pairs(scorer, self.data, validation.users, validation.items)
             return float(np.mean((np.clip(predicted, *self.scale) - validation.ratings) ** 2))
         task = RankingTask.of(self.data.matrix, validation, self.config.relevant_stars)
-        return 1.0 - ranking_metrics(task, score_known(scorer, self.data), TOP).ndcg
+        return 1.0 - mean_ndcg(task, score_known(scorer, self.data), TOP)

@@ -19,7 +19,7 @@ from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.scorer import ReleaseData, Scorer
-from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, ranking_metrics
+from marquee_trainer.metrics.ranking_metrics import TOP, RankingTask, mean_ndcg
 from marquee_trainer.models.cf_model import OnePassModel, ScorerT_co
 from marquee_trainer.models.model import ConfigT_co, Fit, Training, score_known
 
@@ -139,7 +139,7 @@ class ImplicitFeedbackModel(OnePassModel[ConfigT_co, ScorerT_co]):
         """
 
         def ndcg(scorer: Scorer) -> float:
-            return ranking_metrics(task, score_known(scorer, data), TOP).ndcg
+            return mean_ndcg(task, score_known(scorer, data), TOP)
 
         self._scorer = self.learn_to_compare(data)
         reached = {self._config: ndcg(self.scorer)}
