@@ -18,9 +18,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 import grpc
 
@@ -111,7 +111,7 @@ class MicroBatcher(Generic[_K, _Q, _A]):
         if meter is not None:
             meter.watch(lambda: sum(queue.waiting for queue in self._queues.values()), max_waiting)
 
-    def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> Coroutine[Any, Any, _A]:
+    async def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> _A:
         """Queues a query with the priority of the current task, and returns its answer.
 
         Args:
@@ -126,7 +126,7 @@ class MicroBatcher(Generic[_K, _Q, _A]):
             QueueFullError: The queue is full.
             Exception: The error that `send` raised for the batch.
         """
-        return self._queues[PRIORITY.get()].call(key, query, timeout, weight)
+        return await self._queues[PRIORITY.get()].call(key, query, timeout, weight)
 
 
 class _PriorityBatcher(Generic[_K, _Q, _A]):
