@@ -160,7 +160,7 @@ def test_models_are_searched_on_two_cores(
 def test_an_interrupted_command_ends_and_keeps_its_results(
     cluster: Callable[[int], None], tmp_path: Path
 ) -> None:
-    """Ctrl-C ends the command and its cluster; the best configuration so far is in the file."""
+    """Ctrl-C ends the command; the best configuration so far is in the file."""
     del cluster
     out = tmp_path / "tuned.json"
     command = [sys.executable, "-m", "marquee.cli", "tune", "--ray", "local", "--models", "item_cf"]
