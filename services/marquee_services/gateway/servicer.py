@@ -30,9 +30,9 @@ from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
-from marquee_services.server.adaptive_limit import AdaptiveLimit
+from marquee_services.server.admission.adaptive_limit import AdaptiveLimit
 from marquee_services.server.interceptor import Context, time_left
-from marquee_services.server.metrics import Metrics
+from marquee_services.server.telemetry.metrics import Metrics
 
 # Methods whose answers are always computed.
 _COMPUTED = frozenset({"PredictRatings", "SimilarItems"})

@@ -25,27 +25,27 @@ from marquee_services.errors import (
     ResponsesNotRead,
     ServiceError,
 )
-from marquee_services.server.access import AccessControl, caller_name
-from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
-from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
-from marquee_services.server.draining import Drain
-from marquee_services.server.early_admission import (
+from marquee_services.server.admission.calls import CallLimits, CallsInProgress, ObservedCall, Probe
+from marquee_services.server.admission.early_admission import (
     EarlyAdmission,
     EarlyAdmissionHandlers,
     no_early_admission,
 )
-from marquee_services.server.guarded_handlers import guarded
+from marquee_services.server.admission.pending_requests import PendingRequests
+from marquee_services.server.admission.priority import PRIORITY, Priority, priority_of
+from marquee_services.server.admission.request_limits import RequestLimits
+from marquee_services.server.connections.guarded_handlers import guarded
+from marquee_services.server.draining import Drain
+from marquee_services.server.identity.access import AccessControl, caller_name
 from marquee_services.server.method_table import MethodTable
-from marquee_services.server.metrics import Metrics
-from marquee_services.server.pending_requests import PendingRequests
-from marquee_services.server.priority import PRIORITY, Priority, priority_of
-from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.status import (
     DETAILS_KEY,
     internal_details,
     reason_name,
     status_details,
 )
+from marquee_services.server.telemetry.call_scope import REQUEST_ID_KEY, CallScope
+from marquee_services.server.telemetry.metrics import Metrics
 from marquee_services.server.time_limit import TimeLimit
 
 _log = structlog.get_logger()

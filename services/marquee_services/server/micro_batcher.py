@@ -26,10 +26,10 @@ import grpc
 
 from marquee.v1 import errors_pb2
 from marquee_services.errors import Overloaded
-from marquee_services.server import call_scope
-from marquee_services.server.call_scope import CallScope
-from marquee_services.server.priority import PRIORITY, Priority
-from marquee_services.server.queue_metrics import QueueMeter
+from marquee_services.server.admission.priority import PRIORITY, Priority
+from marquee_services.server.admission.queue_metrics import QueueMeter
+from marquee_services.server.telemetry import call_scope
+from marquee_services.server.telemetry.call_scope import CallScope
 
 _K = TypeVar("_K", bound=Hashable)
 _Q = TypeVar("_Q")

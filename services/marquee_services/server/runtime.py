@@ -20,21 +20,21 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from marquee_services.server import background
-from marquee_services.server.access import AccessControl
-from marquee_services.server.calls import CallLimits, CallsInProgress
-from marquee_services.server.certificates import Certificates
-from marquee_services.server.descriptors import limit_connections
+from marquee_services.server.admission.calls import CallLimits, CallsInProgress
+from marquee_services.server.admission.early_admission import EarlyAdmission, no_early_admission
+from marquee_services.server.admission.request_limits import RequestLimits
+from marquee_services.server.connections.descriptors import limit_connections
 from marquee_services.server.draining import Drain
-from marquee_services.server.early_admission import EarlyAdmission, no_early_admission
 from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
+from marquee_services.server.identity.access import AccessControl
+from marquee_services.server.identity.certificates import Certificates
+from marquee_services.server.identity.reloading import Reloader
 from marquee_services.server.interceptor import CallInterceptor, Shortcut
 from marquee_services.server.method_table import MethodTable
-from marquee_services.server.metrics import Metrics
-from marquee_services.server.reloading import Reloader
-from marquee_services.server.request_limits import RequestLimits
 from marquee_services.server.settings import ServerSettings, host_of, is_loopback
 from marquee_services.server.state_metrics import certificate_metrics
+from marquee_services.server.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
 

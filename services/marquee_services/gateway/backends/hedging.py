@@ -14,7 +14,7 @@ from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.latency import HedgeBudget, PeakLatency, hedge_after
 from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.replica import Replica
-from marquee_services.server.priority import PRIORITY, Priority
+from marquee_services.server.admission.priority import PRIORITY, Priority
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
