@@ -25,13 +25,13 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NoReturn
 
 from marquee_services.errors import Busy, Draining
 from marquee_services.server.admission.admission_queue import AdmissionQueue, Refused
 from marquee_services.server.admission.overload import OverloadDetector
-from marquee_services.server.admission.unloaded_latency import UnloadedLatency
+from marquee_services.server.admission.unloaded_latency import ClassLatency
 
 # A window ends after this many calls, but not before it has lasted this long.
 _WINDOW_CALLS = 10
@@ -59,21 +59,6 @@ _MAX_WAIT_S, _MAX_WAIT_PER_UNLOADED = 0.04, 2.0
 _MAX_WAITING = 1024
 # A slot is released if the request does not arrive within this time.
 _READ_TIMEOUT_S = 0.05
-
-
-@dataclass
-class _Class:
-    """The latencies of a class of calls.
-
-    Attributes:
-        unloaded: The latency without load.
-        total_s: The sum of the latencies in this window, in seconds.
-        calls: The number of calls in this window.
-    """
-
-    unloaded: UnloadedLatency = field(default_factory=UnloadedLatency)
-    total_s: float = 0.0
-    calls: int = 0
 
 
 @dataclass(slots=True)
@@ -135,7 +120,7 @@ class AdaptiveLimit:
         self._lower_bound, self._upper_bound = lower_bound, upper_bound
         self._tolerance, self._acceptable_s = tolerance / _SPREAD, acceptable_s
         self._clock = clock
-        self._classes: dict[str, _Class] = {}
+        self._classes: dict[str, ClassLatency] = {}
         self._window_start = clock()
         self._window_calls = 0
         self._window_refused = 0
@@ -320,10 +305,10 @@ class AdaptiveLimit:
         found = self._classes.get(name)
         return 0.0 if found is None else self._tolerance * found.unloaded.seconds
 
-    def _class(self, name: str) -> _Class:
+    def _class(self, name: str) -> ClassLatency:
         found = self._classes.get(name)
         if found is None:
-            found = self._classes[name] = _Class()
+            found = self._classes[name] = ClassLatency()
         return found
 
     def _measure(self, name: str, seconds: float, is_complete: bool) -> None:

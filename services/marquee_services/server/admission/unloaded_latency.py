@@ -1,8 +1,9 @@
-"""The latency of calls without load, with which latencies under load are compared."""
+"""The latencies of calls: without load, with which those under load are compared, and in a window."""
 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 
 # The second largest of this many latencies is their 99th percentile.
 _SAMPLES = 128
@@ -49,3 +50,18 @@ class UnloadedLatency:
             self.seconds = max(min(ordered[int(_QUANTILE * len(ordered)) - 1], widest), _SHORTEST_S)
         else:
             self.seconds = _SPREAD * self._least_mean_s
+
+
+@dataclass
+class ClassLatency:
+    """The latencies of a class of calls.
+
+    Attributes:
+        unloaded: The latency without load.
+        total_s: The sum of the latencies in this window, in seconds.
+        calls: The number of calls in this window.
+    """
+
+    unloaded: UnloadedLatency = field(default_factory=UnloadedLatency)
+    total_s: float = 0.0
+    calls: int = 0
