@@ -1,4 +1,4 @@
-"""The latencies of calls: without load, with which those under load are compared, and in a window."""
+"""The latencies of calls of a class: in a window, and without load for comparison."""
 
 from __future__ import annotations
 
