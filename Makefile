@@ -142,6 +142,10 @@ bench-training: $(VENV)/ready ## Compare fitting times with public libraries (AR
 bench-scale: $(VENV)/ready ## Measure how costs grow from 1 to 10 million ratings (ARGS="--minutes 30 --sizes 0.1,0.3,1")
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_scale $(ARGS)
 
+.PHONY: bench-workers
+bench-workers: $(VENV)/ready ## Compare training on two Ray workers with one (ARGS="--data PATH/ml-1m.zip")
+	PYTHONPATH=tests $(BIN)/python -m bench_scale.workers $(ARGS)
+
 .PHONY: protos
 protos: $(PROTOS_VENV)/ready ## Generate the protobuf code after a change in protos/
 	$(PROTOS_VENV)/bin/python -m grpc_tools.protoc -Iprotos \

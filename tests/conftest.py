@@ -43,7 +43,7 @@ def no_collections_of_servers() -> Iterator[None]:
     With TensorFlow and thousands of tests loaded, each collection would take half a second.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("marquee_services.server.follower.return_free_memory", lambda: None)
+        patch.setattr("marquee_services.server.releases.follower.return_free_memory", lambda: None)
         yield
 
 

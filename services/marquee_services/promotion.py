@@ -280,7 +280,7 @@ def verify(store: ReleaseStore, release_id: str) -> Verification:
             f"to load a release as the servers do, install the extras gateway, cf and inference "
             f"({error})"
         ) from error
-    from marquee_services.server.logs import configure_logs
+    from marquee_services.server.telemetry.logs import configure_logs
 
     configure_logs("verify", "text", "critical")
     return asyncio.run(

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from fuzz.mutate import mutate_bytes, mutate_json
 from fuzz.targets import Target
 from marquee_services.errors import Unauthenticated
-from marquee_services.server.jwt_tokens import JSONWebTokens
-from marquee_services.server.reloading import UnusableFile
-from marquee_services.server.static_tokens import StaticTokens
+from marquee_services.server.identity.jwt_tokens import JSONWebTokens
+from marquee_services.server.identity.reloading import UnusableFile
+from marquee_services.server.identity.static_tokens import StaticTokens
 
 _ISSUER, _AUDIENCE = "https://issuer.test", "marquee"
 _FAR_FUTURE = 4_000_000_000

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuzz.run import Progress, fuzz
 from fuzz.targets import all_targets
-from marquee_services.server.logs import configure_logs
+from marquee_services.server.telemetry.logs import configure_logs
 
 _MEMORY = Path("/dev/shm")  # noqa: S108 - only the parent of a temporary folder
 

@@ -28,11 +28,11 @@ import marquee
 from gateway.calls import TIMEOUT_S
 from marquee_services.errors import Unauthenticated
 from marquee_services.gateway.gateway import Gateway
-from marquee_services.server.access import Scope
-from marquee_services.server.jwt_tokens import JSONWebTokens
-from marquee_services.server.rate_limits import RateLimits
-from marquee_services.server.reloading import UnusableFile
-from marquee_services.server.static_tokens import StaticTokens
+from marquee_services.server.identity.access import Scope
+from marquee_services.server.identity.jwt_tokens import JSONWebTokens
+from marquee_services.server.identity.rate_limits import RateLimits
+from marquee_services.server.identity.reloading import UnusableFile
+from marquee_services.server.identity.static_tokens import StaticTokens
 from toy.release import publish_toy
 from toy.services import Services
 
@@ -143,7 +143,7 @@ async def test_json_web_tokens_are_verified_and_keys_rotate(
         def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's
             pass
 
-    monkeypatch.setattr("marquee_services.server.jwt_tokens._MIN_FETCH_INTERVAL_S", 0.0)
+    monkeypatch.setattr("marquee_services.server.identity.jwt_tokens._MIN_FETCH_INTERVAL_S", 0.0)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Issuer)
     thread = Thread(target=server.serve_forever)
     thread.start()
@@ -259,7 +259,7 @@ async def test_a_cached_token_is_refused_after_it_expires(
     token = signed(key, exp=time.time() + 60)
     await tokens.verify(token)
     now = time.time()
-    monkeypatch.setattr("marquee_services.server.jwt_tokens.time.time", lambda: now + 120)
+    monkeypatch.setattr("marquee_services.server.identity.jwt_tokens.time.time", lambda: now + 120)
     with pytest.raises(Unauthenticated, match="expired"):
         await tokens.verify(token)
     monkeypatch.undo()

@@ -57,7 +57,10 @@ def test_the_map_names_files_that_exist() -> None:
     names = re.findall(r"`([\w/…]+\.py)`", table)
     assert len(names) > 10
     for name in names:
-        within = [name, *(f"{folder}/{name}" for folder in ("release", "server"))]
+        within = [
+            name,
+            *(f"{folder}/{name}" for folder in ("release", "server", "server/admission")),
+        ]
         found = [
             path
             for base in BASES

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from marquee_services.server.admission.priority import PRIORITY, Priority
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
-from marquee_services.server.priority import PRIORITY, Priority
 
 
 class Recorder:

@@ -22,7 +22,7 @@ from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.main import start as start_scoring
 from marquee_services.scoring.settings import ScoringSettings
-from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.releases.follower import ReleaseFollower
 from marquee_services.server.runtime import BoundServer
 from toy.release import TOY_LOADERS, TOY_MODELS, publish_toy
 from toy.waiting import WAIT_S, until

@@ -18,6 +18,8 @@ ANN_FILE = "retrieval.faiss"
 # their distance from the mean. Users' best items are far from the mean, so the lists must be small
 # there.
 _DISTANCE_POWER = 3
+# Faiss scans quantised vectors several times faster if their length is a multiple of this.
+_LANES = 8
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,8 @@ class AnnIndex:
         """
         import faiss
 
-        width = items.shape[1]
+        vectors = _padded(items, _padded_width(items.shape[1]))
+        width = vectors.shape[1]
         centroids = faiss.IndexFlat(width, faiss.METRIC_L2)
         index = faiss.IndexIVFScalarQuantizer(
             centroids,
@@ -75,8 +78,8 @@ class AnnIndex:
         # By default Faiss normalises centroids for inner products, which ignores vector lengths.
         index.cp.spherical = False
         index.cp.seed = seed
-        index.train(items[_training_sample(items, training_items, seed)])
-        index.add(np.ascontiguousarray(items))
+        index.train(vectors[_training_sample(items, training_items, seed)])
+        index.add(vectors)
         # Items are assigned to lists by distance, but queries select lists by inner product.
         centroids.metric_type = faiss.METRIC_INNER_PRODUCT
         return cls(index, items, config)
@@ -92,23 +95,30 @@ class AnnIndex:
 
         selector = None
         if eligible is not None:
-            items = np.flatnonzero(eligible).astype(np.int32)
             limit = max(count * self.config.expansion, self.config.dense_share * len(eligible))
-            if len(items) <= limit:
+            if np.count_nonzero(eligible) <= limit:
+                items = np.flatnonzero(eligible).astype(np.int32)
                 return [self._rank(vector, items, count) for vector in vectors]
             selector = faiss.IDSelectorBitmap(np.packbits(eligible, bitorder="little"))
         parameters = faiss.SearchParametersIVF(nprobe=self.config.probes, sel=selector)
-        _, found = self._index.search(
-            vectors, min(count * self.config.expansion, len(self._items)), params=parameters
+        # Faiss selects many items by a heap, which takes several times as long as scanning the
+        # lists, so all scanned items are requested, and the best of them are partitioned off.
+        bounds, scores, found = self._index.range_search(
+            _padded(vectors, self._index.d), -np.inf, params=parameters
         )
-        return [
-            self._rank(vector, np.sort(items[items >= 0]).astype(np.int32), count)
-            for vector, items in zip(vectors, found, strict=True)
-        ]
+        wanted = count * self.config.expansion
+        ranked = []
+        for vector, start, end in zip(vectors, bounds[:-1], bounds[1:], strict=True):
+            items, near = found[start:end], scores[start:end]
+            if len(items) > wanted:
+                bound = np.partition(near, len(items) - wanted)[len(items) - wanted]
+                items = items[near >= bound]
+            ranked.append(self._rank(vector, np.sort(items).astype(np.int32), count))
+        return ranked
 
     def _rank(self, vector: Float32, items: Int32, count: int) -> Found:
         """Ranks items (int32, ascending) by their exact dot products."""
-        scores = self._items[items] @ vector
+        scores = self._items.take(items, axis=0) @ vector
         top = top_indexes(scores, count)
         return items[top], scores[top]
 
@@ -141,7 +151,9 @@ class AnnIndex:
             index = faiss.read_index(str(folder / ANN_FILE), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise ArtifactError(f"{ANN_FILE}: {error}") from error
-        if (index.ntotal, index.d) != items.shape:
+        # Releases of older versions have vectors that are not padded.
+        widths = items.shape[1], _padded_width(items.shape[1])
+        if index.ntotal != len(items) or index.d not in widths:
             raise ArtifactError(
                 f"{ANN_FILE}: the index has {index.ntotal} × {index.d} values, not "
                 f"{items.shape[0]} × {items.shape[1]} as the item vectors have"
@@ -153,6 +165,20 @@ class AnnIndex:
         # Starting threads that prefetch lists takes much longer than a search.
         faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
         return cls(index, items, config)
+
+
+def _padded_width(width: int) -> int:
+    """Returns the width of vectors after padding."""
+    return -(-width // _LANES) * _LANES
+
+
+def _padded(vectors: Float32, width: int) -> Float32:
+    """Appends zeros to vectors, which does not change their products (float32, n × width)."""
+    if vectors.shape[1] == width:
+        return np.ascontiguousarray(vectors)
+    padded = np.zeros((len(vectors), width), dtype=np.float32)
+    padded[:, : vectors.shape[1]] = vectors
+    return padded
 
 
 def _training_sample(items: Float32, count: int, seed: int) -> Int64:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ _BLOCK_SIZE = 256
 _ROW_BLOCK = 16
 # If a row has more than this many times `count` candidates, rows are searched one by one.
 _WIDE = 8
+# The lowest score above −∞.
+_LOWEST = np.finfo(np.float32).min
 # With a mask, this many times `count` scores are selected first, and only those are masked.
 _SLACK = 4
 
@@ -45,6 +48,17 @@ def top_indexes(scores: NDArray[Any], count: int, eligible: Bool | None = None) 
     if len(selected) >= count:
         return selected[:count]
     return _best(scores, _usable(scores, eligible), count)
+
+
+def union_of(parts: Sequence[Int32]) -> Int32:
+    """Returns the distinct items of at least one array of items, ascending (int32).
+
+    For a few thousand items, NumPy's `unique`, which hashes, takes several times as long.
+    """
+    items = np.sort(np.concatenate(parts))
+    is_first = np.ones(len(items), dtype=np.bool_)
+    np.not_equal(items[1:], items[:-1], out=is_first[1:])
+    return items[is_first].astype(np.int32, copy=False)
 
 
 @dataclass(frozen=True)
@@ -84,15 +98,17 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
         return TopRows(np.empty((rows, 0), np.int32), np.zeros(rows, np.int64))
     blocks = size // _ROW_BLOCK
     usable = scores if eligible is None else np.where(eligible, scores, np.float32(-np.inf))
-    near = usable > -np.inf
     if blocks > 2 * count:
         # At least `count` blocks have a maximum of `bound` or more, so the best scores do too.
         maxima = usable[:, : blocks * _ROW_BLOCK].reshape(rows, _ROW_BLOCK, blocks).max(axis=1)
         bound = np.partition(maxima, blocks - count, axis=1)[:, blocks - count]
-        near &= usable >= bound[:, None]
+        near = usable >= np.maximum(bound, _LOWEST)[:, None]
     elif size > count:
         # There are too few blocks to compare, but also few scores.
-        near &= usable >= np.partition(usable, size - count, axis=1)[:, size - count, None]
+        bound = np.partition(usable, size - count, axis=1)[:, size - count]
+        near = usable >= np.maximum(bound, _LOWEST)[:, None]
+    else:
+        near = usable > -np.inf
     flat = np.flatnonzero(near)
     if rows == 1:
         best = _best(usable[0], flat, count).astype(np.int32)
@@ -169,4 +185,7 @@ def _best(scores: NDArray[Any], pool: Int64, count: int) -> Int64:
         # Keep all scores equal to the last selected one; the sort below orders them by index.
         near = values >= bound
         pool, values = pool[near], values[near]
+    if len(pool) and (pool[1:] > pool[:-1]).all():
+        # A stable sort leaves equal scores in the order of their indexes.
+        return pool[np.argsort(-values, kind="stable")[:count]]
     return pool[np.lexsort((pool, -values))][:count]

@@ -191,7 +191,7 @@ class BayesianMFScorer:
         """See `Scorer.score`."""
         factors, offsets = self._factors, self._offsets
         if items is not None:
-            factors, offsets = factors[items], offsets[items]
+            factors, offsets = factors.take(items, axis=0), offsets[items]
         vectors = self.vectors(profiles)
         # In this order BLAS reads the long matrix by rows, which is up to twice as fast.
         scores: Float32 = np.ascontiguousarray((factors @ vectors[:, :-1].T).T)

@@ -20,6 +20,7 @@ from marquee_core.errors import ArtifactError
 from marquee_core.json_text import parse_json
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.ridge import solve_ridge
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.scorers.user_vectors import user_vectors
 
@@ -76,16 +77,7 @@ class RidgeFoldIn:
         design, targets = self.item_vectors[items], ratings - self.offsets[items]
         penalties = np.full(design.shape[1], self.penalties.bias_ridge, dtype=np.float32)
         penalties[:-1] = self.penalties.ridge + self.penalties.ridge_per_rating * len(items)
-        if len(items) < design.shape[1]:
-            # With few ratings the dual problem is smaller (Saunders et al., 1998).
-            weighted = design / penalties
-            system = design @ weighted.T
-            np.einsum("ii->i", system)[:] += 1.0
-            vector: Float32 = np.linalg.solve(system, targets) @ weighted
-            return vector
-        normal = design.T @ design
-        np.einsum("ii->i", normal)[:] += penalties
-        return np.linalg.solve(normal, design.T @ targets)
+        return solve_ridge(design, targets, penalties)
 
     def save(self, folder: Path) -> None:
         """See `FoldIn.save`."""

@@ -119,8 +119,7 @@ class EASEScorer:
 
     def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
         """See `ScoresCore.score_core`; the core consists of the items with dense weights."""
-        core = self._weights.items
-        return core, self._histories.score(profiles, core)
+        return self._weights.items, self._histories.score_core(profiles)
 
     def similarities(self, item: int) -> Float32:
         """Returns the partial correlation of an item with each item, given all other items.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Int32
 from marquee_core.ratings import Profiles
+from marquee_core.scorers.fold_in_cache import FoldInCache
 from marquee_core.scorers.item_weights import (
     ItemWeights,
     ItemWeightsConfig,
@@ -17,6 +18,10 @@ from marquee_core.scorers.item_weights import (
     prior_weights,
 )
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
+
+# Number of users whose scores of the core are cached in a large catalogue: 20 KB for each user with
+# 5,000 items in the core.
+_MAX_FOLDED = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,7 @@ class HistoryScorer:
     config: ItemWeightsConfig
     dislike_limit: float
     prior: Float32
+    _folded: FoldInCache = field(default_factory=lambda: FoldInCache(_MAX_FOLDED), init=False)
 
     @classmethod
     def of(cls, weights: ItemWeights, config: ItemWeightsConfig, data: ReleaseData) -> Self:
@@ -61,13 +67,39 @@ class HistoryScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """Scores items for each of B users (float32, B × C); see `Scorer.score`."""
-        values = history_values(profiles, self.config, self.dislike_limit)
-        scores = self.weights.apply(profiles, values, items)
+        values = self._values(profiles)
+        scores = self.weights.apply(profiles, values, items, self._core_scores(profiles))
         shares = prior_weights(profiles, values)
         if shares.any():
             prior = self.prior_scores if items is None else self.prior_scores[items]
             scores += shares[:, None] * prior
         return scores
+
+    def score_core(self, profiles: Profiles) -> Float32:
+        """Scores the items with dense weights for each of B users (float32, B × m)."""
+        shares = prior_weights(profiles, self._values(profiles))
+        scores = self._core_scores(profiles)
+        if not shares.any():
+            return scores
+        return scores + shares[:, None] * self.prior_scores[self.weights.items]
+
+    def _values(self, profiles: Profiles) -> Float32:
+        """Returns the value of each rating in its user's history (float32, nnz)."""
+        return profiles.cached(
+            self, "values", lambda: history_values(profiles, self.config, self.dislike_limit)
+        )
+
+    def _core_scores(self, profiles: Profiles) -> Float32:
+        """Returns the scores of the items with dense weights, without the prior (float32, B × m).
+
+        In a large catalogue they are cached, because one call retrieves candidates and another
+        ranks them.
+        """
+
+        def compute(folded: Profiles) -> Float32:
+            return self.weights.core_scores(folded, self._values(folded))
+
+        return compute(profiles) if self.weights.covers_all else self._folded.get(profiles, compute)
 
     def evidence(
         self, profile: Profiles, item: int, similarities: Float32 | None, count: int

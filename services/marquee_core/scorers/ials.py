@@ -19,6 +19,7 @@ from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
+from marquee_core.scorers.fold_in_cache import FoldInCache
 from marquee_core.scorers.hyperparameters import (
     FiniteFloat,
     ModelConfig,
@@ -37,6 +38,8 @@ from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 from marquee_core.scorers.sparse import RowMatrix, SparseRows
 
 _FACTORS = "factors.npy"
+# Number of users whose factors are cached: a few batches.
+_MAX_FOLDED = 256
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,8 @@ class IALSScorer:
         likes = self._values(data.matrix.all_profiles()) > 0
         counts = np.bincount(data.matrix.items[likes], minlength=self._item_count)
         self._prior = Prior.of(counts / max(1, counts.sum()), factors64)
+        # In a large catalogue, candidates are retrieved by one call and ranked by another.
+        self._folded = FoldInCache(_MAX_FOLDED)
         norms = np.linalg.norm(factors, axis=1, keepdims=True)
         self._unit: Float32 = (factors / np.where(norms > 0, norms, 1.0)).astype(np.float32)
 
@@ -241,8 +246,11 @@ class IALSScorer:
 
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """See `Scorer.score`."""
-        factors = self._factors if items is None else self._factors[items]
-        scores: Float32 = self._user_factors(profiles) @ factors.T
+        if items is None:
+            # All items are scored by one call, so that nothing is gained by caching the factors.
+            whole: Float32 = self._solve(profiles) @ self._factors.T
+            return whole
+        scores: Float32 = self._user_factors(profiles) @ self._factors.take(items, axis=0).T
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
@@ -259,6 +267,10 @@ class IALSScorer:
         return self._user_factors(profiles)
 
     def _user_factors(self, profiles: Profiles) -> Float32:
+        """Returns x of each user (float32, B × k)."""
+        return self._folded.get(profiles, self._solve)
+
+    def _solve(self, profiles: Profiles) -> Float32:
         """Solves for x of each user (float32, B × k)."""
         values = self._values(profiles)
         rows = histories(profiles, values, self._item_count)

@@ -169,37 +169,65 @@ class ItemWeights:
         """The position of each catalogue item in the tail, or -1 (int32, items)."""
         return positions_of(self._tail.items, self.item_count)
 
-    def apply(self, profiles: Profiles, values: Float32, items: Int32 | None = None) -> Float32:
-        """Computes x·B for histories x.
+    @property
+    def covers_all(self) -> bool:
+        """Whether every item of the catalogue has dense weights."""
+        return len(self.items) == self.item_count
+
+    def core_scores(self, profiles: Profiles, values: Float32) -> Float32:
+        """Computes x·B of the items of the core for histories x.
 
         Args:
             profiles: The profiles of B users.
             values: The value of each rating (float32, nnz).
-            items: The items to score (int32, C); None for the whole catalogue.
 
         Returns:
-            The scores; 0 for items without weights (float32, B × C).
+            The scores (float32, B × m).
         """
         rows, tail = histories(profiles, values, len(self.items), self.positions), self._tail
         scores = rows.times(self.weights)
         if len(tail) and tail.to_core is not None:
             others = history_matrix(profiles, values, len(tail), self.tail_positions)
             scores += (others @ tail.to_core).toarray()
-        if len(self.items) == self.item_count:
-            return scores if items is None else scores[:, items]
+        return scores
+
+    def apply(
+        self, profiles: Profiles, values: Float32, items: Int32 | None, core_scores: Float32
+    ) -> Float32:
+        """Computes x·B for histories x.
+
+        Args:
+            profiles: The profiles of B users.
+            values: The value of each rating (float32, nnz).
+            items: The items to score (int32, C); None for the whole catalogue.
+            core_scores: From `core_scores`; the result may share its memory (float32, B × m).
+
+        Returns:
+            The scores; 0 for items without weights (float32, B × C).
+        """
+        if self.covers_all:
+            return core_scores if items is None else core_scores[:, items]
+        tail = self._tail
         if items is None:
             whole = np.zeros((len(profiles), self.item_count), dtype=np.float32)
-            whole[:, self.items] = scores
+            whole[:, self.items] = core_scores
             if len(tail):
+                rows = histories(profiles, values, len(self.items), self.positions)
                 whole[:, tail.items] = (rows.matrix() @ tail.from_core).toarray()
             return whole
         some = np.zeros((len(profiles), len(items)), dtype=np.float32)
-        positions, tail_positions = self.positions[items], self.tail_positions[items]
-        in_core, in_tail = np.flatnonzero(positions >= 0), np.flatnonzero(tail_positions >= 0)
-        some[:, in_core] = scores[:, positions[in_core]]
-        if len(in_tail):
-            chosen = tail.by_item[tail_positions[in_tail]]
-            some[:, in_tail] = (rows.matrix() @ chosen.T).toarray()
+        positions = self.positions[items]
+        in_core = np.flatnonzero(positions >= 0)
+        some[:, in_core] = core_scores[:, positions[in_core]]
+        if len(tail) and len(in_core) < len(items):
+            tail_positions = self.tail_positions[items]
+            in_tail = np.flatnonzero(tail_positions >= 0)
+            chosen = tail_positions[in_tail]
+            if (chosen[1:] < chosen[:-1]).any():
+                order = np.argsort(chosen, kind="stable")
+                in_tail, chosen = in_tail[order], chosen[order]
+            rows = histories(profiles, values, len(self.items), self.positions)
+            some[:, in_tail] = tail.scores(rows, chosen)
         return some
 
     def from_items(self, rated: Int32, item: int) -> Float32:

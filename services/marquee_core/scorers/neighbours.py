@@ -111,17 +111,14 @@ class CoRatings:
         """
         # Reads only the vector's columns, in place and once per sum, so the cost is proportional to
         # the number of co-ratings.
-        selected = SelectedColumns(self.columns, columns)
-        weights = np.ones_like(values)
-        products = selected.sums(values)
-        rows = np.flatnonzero(products > 0).astype(np.int32)
-        return CommonSums(
-            rows,
-            products[rows],
-            selected.sums(weights, self._squares)[rows],
-            selected.sums(np.square(values), self.ones)[rows],
-            selected.sums(weights, self.ones)[rows],
-        )
+        weights = np.empty((4, len(values)), dtype=np.float32)
+        weights[0] = values
+        weights[1] = weights[3] = 1.0
+        np.square(values, out=weights[2])
+        data = self.columns.data, self._squares, self.ones, self.ones
+        sums = SelectedColumns(self.columns, columns).several_sums(weights, data)
+        rows = (sums[0] > 0).nonzero()[0]
+        return CommonSums(rows.astype(np.int32), *sums.take(rows, axis=1))
 
     @cached_property
     def ones(self) -> Float32:

@@ -210,7 +210,8 @@ class Posterior:
             means[user] = links.reshape(samples, width)
             means[user] /= np.sqrt(max(1, end - start))
         means += self.user_means
-        systems[:, width] += np.einsum("abs,usb->aus", precisions, means)
+        prior = self.user_precisions @ means.transpose(1, 2, 0)
+        systems[:, width] += prior.transpose(1, 2, 0)
         solved = solve_positive_definite(systems.reshape(width, width + 1, -1))
         solved = solved.reshape(width, len(bounds), samples)
         for user, (start, end) in enumerate(bounds):

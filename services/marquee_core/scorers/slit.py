@@ -100,8 +100,7 @@ class SLITScorer:
 
     def score_core(self, profiles: Profiles) -> tuple[Int32, Float32]:
         """See `ScoresCore.score_core`; the core consists of the items with dense weights."""
-        core = self._weights.items
-        return core, self._histories.score(profiles, core)
+        return self._weights.items, self._histories.score_core(profiles)
 
     def rated_evidence(self, profile: Profiles, items: Int32, count: int) -> list[RatedEvidence]:
         """See `ExplainsByItems.rated_evidence`; the contributions are x_j B_ji."""

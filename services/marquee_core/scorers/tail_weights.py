@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -16,7 +17,13 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
 from marquee_core.errors import ArtifactError
-from marquee_core.scorers.sparse import RowMatrix, csr_matrix
+from marquee_core.scorers.sparse import (
+    ColumnMatrix,
+    RowMatrix,
+    SelectedColumns,
+    SparseRows,
+    csr_matrix,
+)
 
 _ITEMS, _INDPTR, _SOURCES = "tail_items.npy", "tail_indptr.npy", "tail_sources.npy"
 _FORWARD, _BACKWARD = "tail_forward.npy", "tail_backward.npy"
@@ -108,6 +115,30 @@ class TailWeights:
     def by_item(self) -> RowMatrix:
         """The weights from the core to the tail, by item of the tail (float32, t × m)."""
         return csr_matrix(self.indptr, self.sources, self.forward, self.core_count)
+
+    def scores(self, rows: SparseRows, positions: Int32) -> Float32:
+        """Computes the scores of some items of the tail by the weights from the core.
+
+        Args:
+            rows: The histories of B users in the core (float32, B × m).
+            positions: The positions of the items in the tail, ascending (int32, n).
+
+        Returns:
+            The scores (float32, B × n).
+        """
+        selected = SelectedColumns(self._items_as_columns, positions)
+        scores = np.empty((len(rows.indptr) - 1, len(positions)), dtype=np.float32)
+        history = np.zeros(self.core_count, dtype=np.float32)
+        for row, (start, end) in enumerate(pairwise(rows.indptr.tolist())):
+            history[rows.indices[start:end]] = rows.data[start:end]
+            scores[row] = selected.products(history)
+            history[rows.indices[start:end]] = 0.0
+        return scores
+
+    @cached_property
+    def _items_as_columns(self) -> ColumnMatrix:
+        """The weights from the core to the tail, by item of the tail (float32, m × t)."""
+        return self.by_item.T
 
     @cached_property
     def from_core(self) -> RowMatrix:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import socket
 from collections import deque
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -92,16 +93,16 @@ def run_on_ray(
     Raises:
         TaskError: There is no cluster at the address, or a worker has died repeatedly.
     """
+    with connected(address):
+        yield from _run_tasks(work, tasks, on_report)
+
+
+def _run_tasks(
+    work: Work[A, R], tasks: Sequence[A], on_report: OnReport
+) -> Generator[tuple[int, R], None, None]:
     import ray
     from ray.exceptions import RayError, RayTaskError
 
-    was_connected = ray.is_initialized()
-    if not was_connected:
-        try:
-            _check_reachable(address)
-            ray.init(address, log_to_driver=False, include_dashboard=_dashboard(address))
-        except (OSError, ValueError, RuntimeError) as error:
-            raise TaskError(f"Ray at {address}: {error}") from error
     pending: dict[Any, int] = {}
     reports = ray.remote(num_cpus=0)(_Reports).remote()
 
@@ -131,8 +132,35 @@ def run_on_ray(
         for reference in pending:
             ray.cancel(reference, force=True)
         ray.kill(reports)
-        if not was_connected:
-            ray.shutdown()
+
+
+@contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Connects to a Ray cluster while the block runs, or keeps an earlier connection.
+
+    Args:
+        address: The address of the cluster, as for `run_on_ray`.
+
+    Raises:
+        TaskError: There is no cluster at the address, or Ray is not installed.
+    """
+    try:
+        import ray
+    except ModuleNotFoundError as error:
+        raise TaskError("Ray is not installed: pip install 'marquee-recommender[ray]'") from error
+
+    if ray.is_initialized():
+        yield
+        return
+    try:
+        _check_reachable(address)
+        ray.init(address, log_to_driver=False, include_dashboard=_dashboard(address))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise TaskError(f"Ray at {address}: {error}") from error
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:

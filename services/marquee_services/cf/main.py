@@ -6,7 +6,7 @@ from marquee_core.service_names import CF
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.cf.settings import CFSettings
 from marquee_services.scoring import main
-from marquee_services.server.fork_server import ForkServer
+from marquee_services.server.releases.fork_server import ForkServer
 
 
 def fork_server(settings: CFSettings) -> ForkServer:

@@ -24,13 +24,13 @@ from marquee_services.server.settings import ServerSettings
 from marquee_services.standalone.settings import StandaloneSettings
 
 if TYPE_CHECKING:
-    from marquee_services.server.fork_server import ForkServer
+    from marquee_services.server.releases.fork_server import ForkServer
 
 
 @click.group()
 def serve() -> None:
     """Run a server: the gateway, one of its backends, or all of them in one process."""
-    from marquee_services.server.logs import silence_native_logs
+    from marquee_services.server.telemetry.logs import silence_native_logs
 
     silence_native_logs()
 
@@ -97,9 +97,9 @@ def _run(
     main: Callable[[ForkServer | None], Coroutine[Any, Any, None]],
     start_fork_server: Callable[[], ForkServer],
 ) -> None:
-    from marquee_services.server import tracing
-    from marquee_services.server.logs import configure_logs
     from marquee_services.server.runtime import run
+    from marquee_services.server.telemetry import tracing
+    from marquee_services.server.telemetry.logs import configure_logs
 
     configure_logs(service, settings.log_format, settings.log_level)
     # SIGHUP reloads certificates and tokens once the server runs; until then it is ignored.

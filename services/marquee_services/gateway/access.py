@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from marquee.v1 import feedback_service_pb2
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.server.access import AccessControl, Caller, Scope, TokenVerifier
-from marquee_services.server.rate_limits import RateLimits
-from marquee_services.server.reloading import Reloader
-from marquee_services.server.static_tokens import StaticTokens
+from marquee_services.server.identity.access import AccessControl, Caller, Scope, TokenVerifier
+from marquee_services.server.identity.rate_limits import RateLimits
+from marquee_services.server.identity.reloading import Reloader
+from marquee_services.server.identity.static_tokens import StaticTokens
 
 _FEEDBACK = feedback_service_pb2.DESCRIPTOR.services_by_name["FeedbackService"].full_name
 # All other methods require the scope `recommend`.
@@ -37,7 +37,7 @@ def access_control(settings: GatewaySettings, reloader: Reloader) -> AccessContr
         verifiers.append(StaticTokens(settings.tokens_file))
     if settings.jwt_keys:
         # Imported here because it requires PyJWT, and megabytes of memory.
-        from marquee_services.server.jwt_tokens import JSONWebTokens
+        from marquee_services.server.identity.jwt_tokens import JSONWebTokens
 
         tokens = JSONWebTokens(settings.jwt_keys, settings.jwt_issuer, settings.jwt_audience)
         verifiers.append(tokens)

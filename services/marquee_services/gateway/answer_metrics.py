@@ -20,7 +20,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Bool, Float64, Int32, Int64
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.server.metrics import Metrics, counter
+from marquee_services.server.telemetry.metrics import Metrics, counter
 
 # One in this many stored answers is parsed, and counts for all of them.
 SAMPLED_ONE_IN = 32

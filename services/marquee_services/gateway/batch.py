@@ -21,7 +21,7 @@ from marquee_services.gateway.caching.request_key import RequestKey
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.validation import validate_subject
-from marquee_services.server.priority import PRIORITY, Priority
+from marquee_services.server.admission.priority import PRIORITY, Priority
 from marquee_services.server.status import reason_name
 
 # A message is sent once it has this many bytes. Sending a message of a stream costs about as much

@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
-from marquee_services.server.admission_queue import AdmissionQueue
+from marquee_services.server.admission.admission_queue import AdmissionQueue
 
 # Assembling a page of this many items costs about as much as ranking the catalogue.
 _ITEMS_PER_COST = 50

@@ -20,8 +20,8 @@ from marquee_services.gateway.feedback.writer import FeedbackWriter
 from marquee_services.gateway.feedback_servicer import FeedbackServicer
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.server.metrics import Metrics
 from marquee_services.server.switch_interval import limit_switch_interval
+from marquee_services.server.telemetry.metrics import Metrics
 
 # How long a thread keeps the interpreter's lock while another one waits for it; the default is
 # 5 ms. A call takes the lock several times, and may wait this long each time while the threads

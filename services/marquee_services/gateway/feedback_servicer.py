@@ -28,7 +28,7 @@ from marquee_services.gateway.feedback.metrics import FeedbackMetrics
 from marquee_services.gateway.feedback.writer import FeedbackWriter
 from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE, validate
-from marquee_services.server.access import caller_name
+from marquee_services.server.identity.access import caller_name
 from marquee_services.server.interceptor import Context
 
 _log = structlog.get_logger()

@@ -16,10 +16,10 @@ from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
-from marquee_services.server.adaptive_limit import AdaptiveLimit
-from marquee_services.server.follower import ReleaseFollower
-from marquee_services.server.metrics import Metrics
+from marquee_services.server.admission.adaptive_limit import AdaptiveLimit
+from marquee_services.server.releases.follower import ReleaseFollower
 from marquee_services.server.runtime import BoundServer
+from marquee_services.server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime

@@ -45,14 +45,14 @@ from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.request_limits import REQUEST_LIMITS
 from marquee_services.gateway.servicer import RecommenderServicer
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.server.adaptive_limit import AdaptiveLimit
-from marquee_services.server.certificates import Certificates
-from marquee_services.server.follower import ReleaseFollower
-from marquee_services.server.fork_server import ForkServer
-from marquee_services.server.metrics import Metrics
-from marquee_services.server.poll_log import PollLog
-from marquee_services.server.queue_metrics import watch_limit
-from marquee_services.server.reloading import Reloader
+from marquee_services.server.admission.adaptive_limit import AdaptiveLimit
+from marquee_services.server.admission.queue_metrics import watch_limit
+from marquee_services.server.identity.certificates import Certificates
+from marquee_services.server.identity.reloading import Reloader
+from marquee_services.server.releases.follower import ReleaseFollower
+from marquee_services.server.releases.fork_server import ForkServer
+from marquee_services.server.releases.poll_log import PollLog
+from marquee_services.server.releases.trial import ReleaseTrial, TrialLoader, start_fork_server
 from marquee_services.server.runtime import (
     create_server,
     methods_of,
@@ -60,7 +60,7 @@ from marquee_services.server.runtime import (
 )
 from marquee_services.server.settings import is_loopback
 from marquee_services.server.state_metrics import certificate_metrics, release_metrics
-from marquee_services.server.trial import ReleaseTrial, TrialLoader, start_fork_server
+from marquee_services.server.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from marquee_services.gateway.feedback_runtime import FeedbackRuntime
@@ -194,6 +194,7 @@ async def start(
             exempt=frozenset({"GetStatus"}),
             early_admission=servicer.early_admission,
             guarded=settings.connection_guard,
+            shortcuts={"Recommend": servicer.recommend_again},
         )
     except BaseException:
         if feedback is not None:

@@ -11,7 +11,7 @@ from marquee.v1 import feedback_service_pb2 as feedback_pb
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.gateway import validation
-from marquee_services.server.request_limits import ElementLimits, RequestLimits
+from marquee_services.server.admission.request_limits import ElementLimits, RequestLimits
 
 _KIB = 1024
 # Enough for the request of a look-up: an id or a query, and a page token.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
@@ -30,9 +30,9 @@ from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.gateway.validation import validate
-from marquee_services.server.adaptive_limit import AdaptiveLimit
+from marquee_services.server.admission.adaptive_limit import AdaptiveLimit
 from marquee_services.server.interceptor import Context, time_left
-from marquee_services.server.metrics import Metrics
+from marquee_services.server.telemetry.metrics import Metrics
 
 # Methods whose answers are always computed.
 _COMPUTED = frozenset({"PredictRatings", "SimilarItems"})
@@ -110,11 +110,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         start = time.perf_counter()
         key = RequestKey.of(request)
         stored = self._stored_answers.single(request, key, start)
-        self._stored_share += _SHARE_STEP * ((stored is not None) - self._stored_share)
         if stored is not None:
-            message, origin = stored
-            self._answers[origin].inc()
-            return message
+            return self._stored(*stored)
+        self._stored_share -= _SHARE_STEP * self._stored_share
         # Reasons cost about as much as the ranking, so they are left out first.
         without_reasons = self._computing.has_refused
         without_slow_models = self._computing.is_exhausted
@@ -133,6 +131,17 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             )
         self._answers[AnswerOrigin.COMPUTED].inc()
         return self._completed(answer, start)
+
+    def recommend_again(self, request: bytes) -> SerializedResponse | None:
+        """Answers a serialised Recommend request that had a stored answer before, if it still has.
+
+        Returns:
+            The serialised response; None if the request must be parsed.
+        """
+        found = self._stored_answers.again(request, time.perf_counter())
+        if found is None:
+            return None
+        return self._stored(*found)
 
     async def BatchRecommend(  # type: ignore[override]  # the interceptor sends serialised responses
         self, request: pb.BatchRecommendRequest, context: Context
@@ -187,10 +196,15 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         """Returns the gateway's state."""
         return self._status.status()
 
-    @asynccontextmanager
-    async def _admitted(
+    def _stored(self, message: SerializedResponse, origin: AnswerOrigin) -> SerializedResponse:
+        """Counts a stored answer, and returns it."""
+        self._stored_share += _SHARE_STEP * (1 - self._stored_share)
+        self._answers[origin].inc()
+        return message
+
+    def _admitted(
         self, context: Context, name: str, cost: int = 1, is_complete: bool = True
-    ) -> AsyncIterator[None]:
+    ) -> AbstractAsyncContextManager[None]:
         """Returns a context in which an answer is computed, once the call is admitted.
 
         Args:
@@ -203,8 +217,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
             Busy: The call is refused because too many answers are being computed.
         """
         seconds = time_left(context, self._settings.default_deadline)
-        async with self._computing.admit(name, cost, seconds, is_complete):
-            yield
+        return self._computing.admit(name, cost, seconds, is_complete)
 
     def _deadline(self, context: Context) -> Deadline:
         """Returns the time that the backends have for a call."""

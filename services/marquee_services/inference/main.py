@@ -6,7 +6,7 @@ from marquee_core.service_names import INFERENCE
 from marquee_services.inference.models import loaders
 from marquee_services.inference.settings import InferenceSettings
 from marquee_services.scoring import main
-from marquee_services.server.fork_server import ForkServer
+from marquee_services.server.releases.fork_server import ForkServer
 
 
 def fork_server(settings: InferenceSettings) -> ForkServer:

@@ -32,8 +32,8 @@ from marquee_services.lists.engine_backend import EngineBackend
 from marquee_services.lists.release import LoadedRelease
 from marquee_services.lists.request import ListRequest
 from marquee_services.lists.user_list import UserError, UserList
-from marquee_services.server.metrics import Metrics
 from marquee_services.server.status import reason_name
+from marquee_services.server.telemetry.metrics import Metrics
 
 # No caller waits for an answer; the deadline only needs to be finite.
 _SECONDS = 1e9

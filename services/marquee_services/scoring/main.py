@@ -15,10 +15,10 @@ from marquee_services.scoring.loading import load_engine
 from marquee_services.scoring.model_times import ModelTimes
 from marquee_services.scoring.servicer import ScoringServicer
 from marquee_services.scoring.settings import ScoringSettings
-from marquee_services.server.follower import ReleaseFollower
-from marquee_services.server.fork_server import ForkServer
-from marquee_services.server.metrics import Metrics
-from marquee_services.server.queue_metrics import QueueMetrics
+from marquee_services.server.admission.queue_metrics import QueueMetrics
+from marquee_services.server.releases.follower import ReleaseFollower
+from marquee_services.server.releases.fork_server import ForkServer
+from marquee_services.server.releases.trial import ReleaseTrial, start_fork_server
 from marquee_services.server.runtime import (
     BoundServer,
     create_server,
@@ -26,7 +26,7 @@ from marquee_services.server.runtime import (
     until_signalled,
 )
 from marquee_services.server.state_metrics import release_metrics
-from marquee_services.server.trial import ReleaseTrial, start_fork_server
+from marquee_services.server.telemetry.metrics import Metrics
 
 _DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
 SERVICE = _DESCRIPTOR.full_name

@@ -8,7 +8,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from prometheus_client import Histogram
 
-from marquee_services.server.metrics import Metrics
+from marquee_services.server.telemetry.metrics import Metrics
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -78,7 +78,8 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
             rankings[position] = ranking
     for position, query in enumerate(queries):
         if query.candidates is not None:
-            profile = profiles.take(np.array([position]))
+            is_only = len(queries) == 1
+            profile = profiles if is_only else profiles.take(np.array([position]))
             (rankings[position],) = _rank_rows(profile, query.candidates, ranker, None)
     return [ranking for ranking in rankings if ranking is not None]
 

@@ -91,7 +91,9 @@ def _exactly(scorer: Scorer, profiles: Profiles, found: Sequence[Found], count: 
     exact: list[Found] = []
     for position, (items, scores) in enumerate(found):
         if len(items):
-            scores = scorer.score(profiles.take(np.array([position])), items)[0]
-        order = np.lexsort((items, -scores))[:count]
+            own = profiles if len(found) == 1 else profiles.take(np.array([position]))
+            scores = scorer.score(own, items)[0]
+        # Items with equal scores stay in the order of their approximate scores.
+        order = np.argsort(-scores, kind="stable")[:count]
         exact.append((items[order], scores[order]))
     return exact

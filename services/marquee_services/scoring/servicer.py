@@ -30,11 +30,11 @@ from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranker import check_plan
 from marquee_services.scoring.ranking import rank
 from marquee_services.scoring.settings import ScoringSettings
-from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.admission.priority import PriorityExecutor
+from marquee_services.server.admission.queue_metrics import QueueMetrics
 from marquee_services.server.interceptor import Context, time_left
 from marquee_services.server.micro_batcher import MicroBatcher
-from marquee_services.server.priority import PriorityExecutor
-from marquee_services.server.queue_metrics import QueueMetrics
+from marquee_services.server.releases.follower import ReleaseFollower
 from marquee_services.server.wire import MAX_RETRIEVED
 
 _T = TypeVar("_T")

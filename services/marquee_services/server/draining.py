@@ -19,11 +19,11 @@ from typing import Any
 import grpc
 
 from marquee_services.errors import Draining
-from marquee_services.server import sockets
-from marquee_services.server.call_scope import REQUEST_ID_KEY, request_id_of
-from marquee_services.server.calls import CallsInProgress
-from marquee_services.server.metrics import Metrics
+from marquee_services.server.admission.calls import CallsInProgress
+from marquee_services.server.connections import sockets
 from marquee_services.server.status import DETAILS_KEY, reason_name, status_details
+from marquee_services.server.telemetry.call_scope import REQUEST_ID_KEY, request_id_of
+from marquee_services.server.telemetry.metrics import Metrics
 
 # Time for clients to learn that the server drains, and for gRPC to hand over the calls in between.
 _NOTICE_S = 0.05

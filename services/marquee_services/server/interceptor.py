@@ -3,13 +3,16 @@
 The interceptor reads the request message itself, so a call counts as soon as its headers arrive. A
 call can be refused before its message is read, and a call whose message does not arrive is ended.
 A call that passes its deadline is cancelled here and ends with DEADLINE_EXCEEDED.
+
+It is a generic handler around the methods. For gRPC's own kind of interceptor, gRPC would create
+further coroutines with every call.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, TypeAlias, cast
 
 import grpc
 import structlog
@@ -22,26 +25,27 @@ from marquee_services.errors import (
     ResponsesNotRead,
     ServiceError,
 )
-from marquee_services.server.access import AccessControl, caller_name
-from marquee_services.server.call_scope import REQUEST_ID_KEY, CallScope
-from marquee_services.server.calls import CallLimits, CallsInProgress, ObservedCall, Probe
-from marquee_services.server.draining import Drain
-from marquee_services.server.early_admission import (
+from marquee_services.server.admission.calls import CallLimits, CallsInProgress, ObservedCall, Probe
+from marquee_services.server.admission.early_admission import (
     EarlyAdmission,
     EarlyAdmissionHandlers,
     no_early_admission,
 )
-from marquee_services.server.guarded_handlers import guarded
-from marquee_services.server.metrics import Metrics
-from marquee_services.server.pending_requests import PendingRequests
-from marquee_services.server.priority import PRIORITY, Priority, priority_of
-from marquee_services.server.request_limits import RequestLimits
+from marquee_services.server.admission.pending_requests import PendingRequests
+from marquee_services.server.admission.priority import PRIORITY, Priority, priority_of
+from marquee_services.server.admission.request_limits import RequestLimits
+from marquee_services.server.connections.guarded_handlers import guarded
+from marquee_services.server.draining import Drain
+from marquee_services.server.identity.access import AccessControl, caller_name
+from marquee_services.server.method_table import MethodTable
 from marquee_services.server.status import (
     DETAILS_KEY,
     internal_details,
     reason_name,
     status_details,
 )
+from marquee_services.server.telemetry.call_scope import REQUEST_ID_KEY, CallScope
+from marquee_services.server.telemetry.metrics import Metrics
 from marquee_services.server.time_limit import TimeLimit
 
 _log = structlog.get_logger()
@@ -54,9 +58,12 @@ _NO_LIMITS = RequestLimits()
 _PENDING_PER_CALL = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
+_Read: TypeAlias = Callable[[Context, ObservedCall], Awaitable[Any]]
+Shortcut: TypeAlias = Callable[[bytes], bytes | None]
+"""Returns the serialised response to a serialised request, or None to have the method answer it."""
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):
+class CallInterceptor(grpc.GenericRpcHandler):
     """Wraps the methods of the given services.
 
     Health checks and reflection are not wrapped, so they are answered under any load; only how
@@ -69,6 +76,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
 
     def __init__(
         self,
+        methods: MethodTable,
         prefixes: tuple[str, ...],
         limits: CallLimits,
         metrics: Metrics,
@@ -76,10 +84,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         probes: frozenset[str] = frozenset(),
         request_limits: Mapping[str, RequestLimits] | None = None,
         early_admission: EarlyAdmission = no_early_admission,
+        shortcuts: Mapping[str, Shortcut] | None = None,
     ):
         """Creates an interceptor.
 
         Args:
+            methods: The methods of the server, including those that are not wrapped.
             prefixes: Prefix of each service's methods, `/<full name of the service>/`. The services
                 have no method name in common.
             limits: The limits on the number of calls and their duration.
@@ -90,7 +100,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             request_limits: The limits on the elements of a request, by the method's name.
             early_admission: Returns where a call to a method is queued before its request is read,
                 or None.
+            shortcuts: Answer repeated requests without parsing them, by the method's name.
         """
+        self._shortcuts = shortcuts or {}
+        self._methods = methods
         self._prefixes = prefixes
         self._early_admission = early_admission
         self._limits = limits
@@ -110,12 +123,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         # Wrapped handlers by method and priority, so that each is wrapped only once.
         self._handlers: dict[tuple[str, Priority], grpc.RpcMethodHandler[Any, Any]] = {}
 
-    async def intercept_service(
-        self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]
-        ],
-        handler_call_details: grpc.HandlerCallDetails,
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
     ) -> grpc.RpcMethodHandler[Any, Any] | None:
         """Returns the wrapped handler of a method of the services."""
         self.calls.arrived += 1
@@ -129,7 +138,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             name = method.rpartition("/")[2]
             slot = self._early_admission(name) if self._early_handlers.is_possible else None
             return known if slot is None else self._early_handlers.handler(name, slot, known)
-        handler = await continuation(handler_call_details)
+        handler = self._methods.service(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
             return guarded(handler, self.calls.guard)
         self._handlers[key] = self._wrap(method, handler, key[1])
@@ -153,7 +162,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         name: str,
         method: str,
         behaviour: Any,
-        read: Callable[[Context], Awaitable[Any]],
+        read: _Read,
         priority: Priority,
     ) -> Callable[[Any, Context], Awaitable[Any]]:
         async def call(_requests: Any, context: Context) -> Any:
@@ -166,8 +175,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     if self._access is not None:
                         await self._access.admit(method, context)
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
-                        request = await self._receive(context, limit, read)
-                        observed.begin()
+                        request = await self._receive(context, limit, read, observed)
+                        if type(request) is bytes:
+                            return request  # A shortcut has answered the call.
+                        if not observed.begun:
+                            observed.begin()
                         limit.extend(self._after_receiving(seconds))
                         return await behaviour(request, context)
                 except Exception as error:
@@ -176,7 +188,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     def _streaming(
-        self, name: str, method: str, behaviour: Any, read: Callable[[Context], Awaitable[Any]]
+        self, name: str, method: str, behaviour: Any, read: _Read
     ) -> Callable[[Any, Context], AsyncIterator[Any]]:
         async def call(_requests: Any, context: Context) -> AsyncIterator[Any]:
             loop = asyncio.get_running_loop()
@@ -189,7 +201,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
                     await self.calls.wait_for_batch(observed.caller, seconds)
                     seconds = self._seconds(context)
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
-                        request = await self._receive(context, limit, read)
+                        request = await self._receive(context, limit, read, observed)
                         observed.begin()
                         limit.extend(self._after_receiving(seconds))
                         async for response in behaviour(request, context):
@@ -207,11 +219,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         return call
 
     async def _receive(
-        self, context: Context, limit: TimeLimit, read: Callable[[Context], Awaitable[Any]]
+        self, context: Context, limit: TimeLimit, read: _Read, observed: ObservedCall
     ) -> Any:
         self._pending_requests.add(limit, context)
         try:
-            return await read(context)
+            return await read(context, observed)
         finally:
             self._pending_requests.remove(limit)
 
@@ -235,14 +247,21 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
             raise DeadlineExceeded
         return min(seconds, self._limits.max_deadline_s)
 
-    def _reader(self, name: str, deserialize: Any) -> Callable[[Context], Awaitable[Any]]:
+    def _reader(self, name: str, deserialize: Any) -> _Read:
+        """Returns a function that reads a request, or a shortcut's response to it (bytes)."""
         limits = self._request_limits.get(name, _NO_LIMITS)
+        shortcut = self._shortcuts.get(name)
 
-        async def read(context: Context) -> Any:
+        async def read(context: Context, observed: ObservedCall) -> Any:
             data = await context.read()
             if data is grpc.aio.EOF:
                 raise InvalidFields([FieldViolation("", "the call has no request message")])
             try:
+                if shortcut is not None:
+                    observed.begin()
+                    answer = shortcut(data)
+                    if answer is not None:
+                        return answer
                 if not limits.passes(data):
                     async with self._checking:
                         await limits.check(data)

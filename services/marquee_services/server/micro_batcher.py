@@ -26,10 +26,10 @@ import grpc
 
 from marquee.v1 import errors_pb2
 from marquee_services.errors import Overloaded
-from marquee_services.server import call_scope
-from marquee_services.server.call_scope import CallScope
-from marquee_services.server.priority import PRIORITY, Priority
-from marquee_services.server.queue_metrics import QueueMeter
+from marquee_services.server.admission.priority import PRIORITY, Priority
+from marquee_services.server.admission.queue_metrics import QueueMeter
+from marquee_services.server.telemetry import call_scope
+from marquee_services.server.telemetry.call_scope import CallScope
 
 _K = TypeVar("_K", bound=Hashable)
 _Q = TypeVar("_Q")
@@ -149,8 +149,9 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
         self._sender: asyncio.Task[None] | None = None
         self._last_seconds: deque[float] = deque(maxlen=_FASTEST_OF)
         self._expected_s = 0.0
-        # The calls of the batch in progress, and the timer of the next deadline.
+        # The calls of the batch in progress, its task, and the timer of the next deadline.
         self._sent: list[_Call[_K, _Q, _A]] = []
+        self._sending: asyncio.Future[Sequence[_A]] | None = None
         self._expiry: asyncio.TimerHandle | None = None
 
     @property
@@ -172,7 +173,16 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
             self._sender = loop.create_task(self._send_batches())
         if self._expiry is None or now + timeout < self._expiry.when():
             self._expire_at(now + timeout)
-        return await answer
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self._cancel_if_abandoned()
+            raise
+
+    def _cancel_if_abandoned(self) -> None:
+        """Cancels the batch in progress if nobody waits for an answer any more."""
+        if self._sending is not None and all(call.answer.done() for call in self._sent):
+            self._sending.cancel()  # Has no effect once it is done.
 
     def _expire_at(self, when: float) -> None:
         """Sets the timer that all calls share; a timer for each call would cost too much."""
@@ -190,6 +200,7 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
         for call in waiting:
             if call.deadline <= now:
                 call.answer.set_exception(TimeoutError())
+        self._cancel_if_abandoned()
         left = [call.deadline for call in waiting if call.deadline > now]
         if left:
             self._expire_at(min(left))
@@ -202,7 +213,7 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
             while batch := self._next_batch():
                 await self._send_batch(batch)
         finally:
-            self._sender, self._sent = None, []
+            self._sender, self._sent, self._sending = None, [], None
 
     async def _gather(self) -> None:
         """Waits until no more calls arrive, or there are enough for a full batch."""
@@ -248,17 +259,7 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
         sending = asyncio.ensure_future(
             self._send(batch[0].key, [call.query for call in batch], max(timeout, 0.001))
         )
-        waiting = len(batch)
-
-        def on_done(_answer: asyncio.Future[_A]) -> None:
-            nonlocal waiting
-            waiting -= 1
-            if not waiting:
-                sending.cancel()  # Has no effect once it is done.
-
-        for call in batch:
-            call.answer.add_done_callback(on_done)
-        self._sent = batch
+        self._sent, self._sending = batch, sending
         try:
             answers = await sending
         except asyncio.CancelledError:

@@ -20,20 +20,21 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from marquee_services.server import background
-from marquee_services.server.access import AccessControl
-from marquee_services.server.calls import CallLimits, CallsInProgress
-from marquee_services.server.certificates import Certificates
-from marquee_services.server.descriptors import limit_connections
+from marquee_services.server.admission.calls import CallLimits, CallsInProgress
+from marquee_services.server.admission.early_admission import EarlyAdmission, no_early_admission
+from marquee_services.server.admission.request_limits import RequestLimits
+from marquee_services.server.connections.descriptors import limit_connections
 from marquee_services.server.draining import Drain
-from marquee_services.server.early_admission import EarlyAdmission, no_early_admission
 from marquee_services.server.health import Health
 from marquee_services.server.heap import collect_rarely
-from marquee_services.server.interceptor import CallInterceptor
-from marquee_services.server.metrics import Metrics
-from marquee_services.server.reloading import Reloader
-from marquee_services.server.request_limits import RequestLimits
+from marquee_services.server.identity.access import AccessControl
+from marquee_services.server.identity.certificates import Certificates
+from marquee_services.server.identity.reloading import Reloader
+from marquee_services.server.interceptor import CallInterceptor, Shortcut
+from marquee_services.server.method_table import MethodTable
 from marquee_services.server.settings import ServerSettings, host_of, is_loopback
 from marquee_services.server.state_metrics import certificate_metrics
+from marquee_services.server.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
 
@@ -120,6 +121,7 @@ async def create_server(
     exempt: frozenset[str] = frozenset(),
     early_admission: EarlyAdmission = no_early_admission,
     guarded: bool = True,
+    shortcuts: Mapping[str, Shortcut] | None = None,
 ) -> BoundServer:
     """Creates and starts a server with health checks, reflection and the interceptor.
 
@@ -139,6 +141,7 @@ async def create_server(
         early_admission: Returns the context in which a call to a method is queued before its
             request is read, or None.
         guarded: Whether connections with too many abandoned calls are ended.
+        shortcuts: Answer repeated requests without parsing them, by the method's name.
 
     Raises:
         CertificateError: The server's certificate cannot be used.
@@ -148,7 +151,9 @@ async def create_server(
         access = AccessControl(settings.allowed_clients)
     callers_are_checked = access is not None and access.checks_callers
     reloader = reloader or Reloader()
+    methods = MethodTable()
     interceptor = CallInterceptor(
+        methods,
         tuple(f"/{service}/" for service in services),
         CallLimits(
             settings.max_calls,
@@ -165,9 +170,9 @@ async def create_server(
         probes,
         request_limits,
         early_admission,
+        shortcuts,
     )
     server = grpc.aio.server(
-        interceptors=(interceptor,),
         options=(
             *_age_options(settings),
             ("grpc.so_reuseport", 0),
@@ -196,12 +201,13 @@ async def create_server(
             ("grpc.http2.max_ping_strikes", 0),
         ),
     )
-    add_servicers(server)
+    server.add_generic_rpc_handlers((interceptor,))
+    add_servicers(methods.as_server)
     health_servicer = Health(services)
-    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+    health_pb2_grpc.add_HealthServicer_to_server(health_servicer, methods.as_server)
     if settings.reflection == "on" or (settings.reflection == "auto" and not callers_are_checked):
         names: Sequence[str] = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection.enable_server_reflection(names, methods.as_server)
     await health_servicer.start()
     port = _listen(server, settings, reloader, metrics)
     health_server, health_port = _listen_for_health_checks(settings, health_servicer)

@@ -9,9 +9,9 @@ from typing import Any
 
 from prometheus_client.metrics_core import Metric
 
-from marquee_services.server.certificates import Certificates
-from marquee_services.server.follower import ReleaseFollower
-from marquee_services.server.metrics import counter, gauge
+from marquee_services.server.identity.certificates import Certificates
+from marquee_services.server.releases.follower import ReleaseFollower
+from marquee_services.server.telemetry.metrics import counter, gauge
 
 _MAX_REASON = 120
 

@@ -17,9 +17,9 @@ from marquee_services.scoring.converters import explain_response
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
-from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.admission.queue_metrics import QueueMetrics
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
-from marquee_services.server.queue_metrics import QueueMetrics
+from marquee_services.server.releases.follower import ReleaseFollower
 
 _T = TypeVar("_T")
 _ScoreKey: TypeAlias = tuple[Engine, tuple[str, ...]]

@@ -17,12 +17,12 @@ from marquee_services.gateway.main import start as start_gateway
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.loading import load_engine
 from marquee_services.scoring.model_times import ModelTimes
-from marquee_services.server.follower import ReleaseFollower
-from marquee_services.server.fork_server import ForkServer
-from marquee_services.server.poll_log import PollLog
-from marquee_services.server.priority import PriorityExecutor
+from marquee_services.server.admission.priority import PriorityExecutor
+from marquee_services.server.releases.follower import ReleaseFollower
+from marquee_services.server.releases.fork_server import ForkServer
+from marquee_services.server.releases.poll_log import PollLog
+from marquee_services.server.releases.trial import ReleaseTrial, start_fork_server
 from marquee_services.server.runtime import until_signalled
-from marquee_services.server.trial import ReleaseTrial, start_fork_server
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
 

@@ -16,6 +16,7 @@ from bench.ann import FactorScorer
 from marquee_core.arrays import Float32
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import RatingsMatrix
+from marquee_core.retrieval import ann
 from marquee_core.retrieval import exact as retrieval
 from marquee_core.retrieval.ann import ANN_FILE, AnnConfig, AnnIndex
 from marquee_core.retrieval.exact import ExactIndex, Found
@@ -138,6 +139,23 @@ def test_a_saved_index_is_loaded_and_a_mismatching_one_refused(
     (damaged / ANN_FILE).write_bytes(b"no index")
     with pytest.raises(ArtifactError):
         AnnIndex.load(damaged, items, index.config)
+
+
+def test_an_index_of_vectors_that_are_not_padded_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Releases of older versions, whose indexes have the width of the items, are still served."""
+    random = np.random.default_rng(3)
+    items = random.standard_normal((600, 5), dtype=np.float32)
+    users = random.standard_normal((4, 5), dtype=np.float32)
+    config = AnnConfig(lists=4, probes=4)
+    with monkeypatch.context() as patch:
+        patch.setattr(ann, "_LANES", 1)
+        AnnIndex.build(items, config, 600, 0).save(tmp_path)
+    assert faiss.read_index(str(tmp_path / ANN_FILE)).d == 5
+    found = AnnIndex.load(tmp_path, items, config).search(users, 20, None)
+    for (best, _), (expected, _) in zip(found, brute_force(users, items, 20, None), strict=True):
+        assert best.tolist() == expected.tolist()
 
 
 @pytest.fixture(scope="module")

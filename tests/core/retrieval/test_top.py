@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from marquee_core.retrieval.top import top_indexes, top_rows
+from marquee_core.retrieval.top import top_indexes, top_rows, union_of
 from marquee_services.gateway.ranking.diversity import diversify
 
 scores = arrays(np.float32, st.integers(0, 60), elements=st.sampled_from([0.0, 1.0, 2.5, np.nan]))
@@ -97,3 +97,12 @@ def test_selecting_rows_together_equals_one_by_one(
         for row in range(rows):
             expected = top_indexes(values[row], count, None if mask is None else mask[row])
             assert found[row].tolist() == expected.tolist()
+
+
+def test_a_union_has_each_item_once_in_ascending_order() -> None:
+    """Candidates of several models, some of them empty, become one ascending array."""
+    parts = [np.array(part, dtype=np.int32) for part in ([7, 2, 5], [], [5, 9, 2])]
+    union = union_of(parts)
+    assert union.tolist() == [2, 5, 7, 9]
+    assert union.dtype == np.int32
+    assert union_of([parts[1]]).tolist() == []

@@ -26,3 +26,35 @@ def test_a_vector_is_computed_once_while_it_is_cached() -> None:
         assert vectors.tolist() == [[total, total] for total in totals]
     assert len(cache) == 2
     assert folded == [0, 1, 2, 0]
+
+
+def test_the_order_of_the_ratings_distinguishes_users() -> None:
+    """The same ratings in another order are another history, with other scores in some models."""
+    matrix = ratings_matrix(np.array([[1, 0, 2]]))
+    items, stars = np.array([0, 1], np.int32), np.array([5.0, 3.0], np.float32)
+
+    def fold(profiles: Profiles) -> Float32:
+        return profiles.later_counts[None].astype(np.float32)
+
+    cache = FoldInCache(2)
+    for order, expected in (([0, 1], [1, 0]), ([1, 0], [0, 1]), ([0, 1], [1, 0])):
+        vectors = cache.get(matrix.profile(-1, items[order], stars[order]), fold)
+        assert vectors.tolist() == [expected]
+    assert len(cache) == 2
+
+
+def test_a_batch_larger_than_the_cache_does_not_displace_its_users() -> None:
+    """Scoring very many users at once costs no keys and no copies, and evicts nobody."""
+    matrix = ratings_matrix(np.array([[1, 0, 2], [0, 3, 2], [5, 0, 2]]))
+    folded: list[int] = []
+
+    def fold(profiles: Profiles) -> Float32:
+        folded.extend(profiles.user_index.tolist())
+        return profiles.counts[:, None].astype(np.float32)
+
+    cache = FoldInCache(2)
+    cache.get(matrix.profiles([0]), fold)
+    assert cache.get(matrix.profiles([0, 1, 2]), fold).tolist() == [[2], [2], [2]]
+    assert len(cache) == 1
+    cache.get(matrix.profiles([0]), fold)
+    assert folded == [0, 0, 1, 2]

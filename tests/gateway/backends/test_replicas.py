@@ -19,8 +19,8 @@ from marquee_services.gateway.backends.addresses import Address, resolve
 from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.server.certificates import Certificates
-from marquee_services.server.metrics import Metrics
+from marquee_services.server.identity.certificates import Certificates
+from marquee_services.server.telemetry.metrics import Metrics
 
 pytestmark = pytest.mark.alone
 

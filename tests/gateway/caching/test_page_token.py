@@ -51,6 +51,16 @@ def test_a_forged_page_token_is_refused(fields: Any) -> None:
         PageToken.decode(base64.urlsafe_b64encode(check + body).decode())
 
 
+@pytest.mark.parametrize("feedback_version", [0, 7])
+@pytest.mark.parametrize("left_out", [(), ('a "model"',)])
+def test_any_text_survives_in_a_page_token(
+    feedback_version: int, left_out: tuple[str, ...]
+) -> None:
+    """Ids of releases and lists may contain quotes and any other characters."""
+    token = PageToken('a "list"', "r\\é\n", ("cf", "x,y"), "d" * 16, 20, feedback_version, left_out)
+    assert PageToken.decode(token.encode()) == token
+
+
 async def test_a_page_token_that_names_unknown_backends_is_refused(
     stub: Any, services: Any
 ) -> None:

@@ -18,7 +18,7 @@ from marquee_core.experiments.recommendation_id import parse_recommendation_id
 from marquee_core.experiments.store import ExperimentStore
 from marquee_services.gateway.experiments.route import with_ranking
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.releases.follower import ReleaseFollower
 from toy.experiments import toy_experiment, until_ready, users_of
 from toy.release import USERS
 from toy.services import Services

@@ -124,3 +124,12 @@ def test_a_small_budget_still_gives_a_release(tmp_path: Path) -> None:
         assert f"budget: {name} is left out" in output
     [manifest] = ReleaseStore(str(tmp_path)).manifests()
     assert {model.backend for model in manifest.models} == {"gateway"}
+
+
+def test_loading_counts_towards_the_budget() -> None:
+    """The whole run is limited, not only the training."""
+    limited = select_models(ModelSettings(budget="10m"))
+    assert limited.after(60).seconds == 540
+    assert limited.after(700).seconds == 0
+    assert limited.after(60).names == limited.names
+    assert select_models(ModelSettings()).after(60).seconds is None

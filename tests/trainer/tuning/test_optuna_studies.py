@@ -18,7 +18,8 @@ from marquee_trainer.models.configurations import read_parameters
 from marquee_trainer.models.model import Epoch, Fit, Training
 from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.registry import MODELS_BY_NAME
-from marquee_trainer.tuning.search import Search, tune
+from marquee_trainer.tuning.search import tune
+from marquee_trainer.tuning.trials import Search
 from marquee_trainer.tuning.tuned_file import TunedFile
 
 MINUTES = 30.0  # Never reached, because the number of trials ends each search.

@@ -35,8 +35,9 @@ from marquee_trainer.models.neural.mf import MF, MFConfig
 from marquee_trainer.models.registry import MODELS, MODELS_BY_NAME
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.preparation import interactions_of, release_data, validation_split
-from marquee_trainer.tuning.search import Search, Trial, tune
+from marquee_trainer.tuning.search import tune
 from marquee_trainer.tuning.spaces import SPACES, Range
+from marquee_trainer.tuning.trials import Search, Trial
 from marquee_trainer.tuning.tuned_file import TunedFile
 
 

@@ -164,6 +164,7 @@ def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None =
     limit_library_threads()
     with ended_by_interrupt():
         from marquee_core.errors import ArtifactError
+        from marquee_core.tasks.task import TaskError
         from marquee_trainer.data.errors import RatingsError
 
     with InterruptHandler(outcome, grace_s) as interrupt:
@@ -174,7 +175,7 @@ def _run(command: Callable[[], None], outcome: str = "", grace_s: float | None =
             if interrupt.was_interrupted or isinstance(error, KeyboardInterrupt):
                 interrupt.report()
                 raise interrupt.exit() from None
-            if isinstance(error, ArtifactError | OSError | RatingsError):
+            if isinstance(error, ArtifactError | OSError | RatingsError | TaskError):
                 raise click.ClickException(str(error)) from error
             if isinstance(error, RuntimeError) and _is_configuration_error(error):
                 raise click.ClickException(str(error)) from error

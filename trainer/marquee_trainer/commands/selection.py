@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from marquee_trainer.commands.settings import ModelSettings
 from marquee_trainer.models.configurations import ConfigurationError
@@ -24,6 +24,12 @@ class ModelSelection:
 
     names: tuple[str, ...] = tuple(MODELS_BY_NAME)
     seconds: float | None = None
+
+    def after(self, elapsed_s: float) -> ModelSelection:
+        """The same models with the time that is left after some seconds, which may be none."""
+        if self.seconds is None:
+            return self
+        return replace(self, seconds=max(0.0, self.seconds - elapsed_s))
 
 
 def select_models(settings: ModelSettings) -> ModelSelection:

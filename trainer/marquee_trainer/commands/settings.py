@@ -332,6 +332,12 @@ class TuneSettings(DataSettings):
     max_trials: int = setting(
         0, "Maximum number of trials of each model in this run; 0 for no limit.", low=0
     )
+    ray: str = setting(
+        "",
+        "Run the trials in parallel by Ray Tune, on a Ray cluster: its address (`auto` finds one, "
+        "`local` starts one here). Requires the extra `ray`, here and in the cluster.",
+        env="MARQUEE_RAY",
+    )
     out: str = setting(
         "tuned.json",
         "File to write the best hyperparameters to. Models that it already holds are kept, and "

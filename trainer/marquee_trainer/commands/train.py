@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import click
 
 from marquee_core.release.lease import Lease
@@ -49,6 +51,8 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         Exit: The ratings failed a check, or the gate refused the release or requires approval.
         OSError: The store cannot be written to.
     """
+    started = time.monotonic()
+    selection = select_models(settings)
     store = open_store(settings.store, settings.signing_key)
     checkpoints = Checkpoints(
         settings.checkpoint_folder,
@@ -65,7 +69,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
         split,
         settings.seed,
         settings.config,
-        select_models(settings),
+        selection.after(time.monotonic() - started),
         settings.refit,
         checkpoints,
         FitWorkers.from_settings(settings),

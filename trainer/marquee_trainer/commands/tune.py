@@ -19,8 +19,9 @@ from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.models.configurations import packaged_configuration, read_parameters
 from marquee_trainer.models.model import can_learn_from
 from marquee_trainer.models.registry import MODELS_BY_NAME
-from marquee_trainer.tuning.search import Search, tune
+from marquee_trainer.tuning.search import tune
 from marquee_trainer.tuning.spaces import SPACES
+from marquee_trainer.tuning.trials import Search
 from marquee_trainer.tuning.tuned_file import TunedFile
 
 # The file of trials next to the output file has the same stem and this suffix.
@@ -60,7 +61,8 @@ def tune_models(settings: TuneSettings) -> None:
         def on_trial(search: Search) -> None:
             searches[search.model] = search
             file.write(list(searches.values()))
-            status.update(_line(search), search, len(searches))
+            position = list(searches).index(search.model) + 1
+            status.update(_line(search), search, position)
 
         try:
             found = tune(
@@ -72,6 +74,7 @@ def tune_models(settings: TuneSettings) -> None:
                 start,
                 on_trial,
                 max_trials=settings.max_trials,
+                ray=settings.ray,
                 storage=out.with_name(out.stem + TRIALS_SUFFIX),
             )
         finally:
@@ -162,5 +165,7 @@ def _summarise(searches: Sequence[Search]) -> None:
         pruned = sum(trial.pruned for trial in trials)
         click.echo(
             f"{search.model}: {trials[0].loss:.4f} → {search.best.loss:.4f} in "
-            f"{len(trials)} trials" + (f", {pruned} of them pruned" if pruned else "")
+            f"{len(trials)} trials"
+            + (f", {pruned} of them pruned" if pruned else "")
+            + (f"; {search.lost} more were lost with their workers" if search.lost else "")
         )

@@ -12,8 +12,8 @@ from typing import Any
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import read_parameters
-from marquee_trainer.tuning.search import Search
 from marquee_trainer.tuning.spaces import SPACES
+from marquee_trainer.tuning.trials import Search
 
 
 class TunedFile:

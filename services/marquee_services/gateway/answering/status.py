@@ -17,8 +17,8 @@ from marquee_services.gateway.experiments.list_counts import ListCounter
 from marquee_services.gateway.experiments.routing import Routing
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
-from marquee_services.server.access import Scope, has_scope
-from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.identity.access import Scope, has_scope
+from marquee_services.server.releases.follower import ReleaseFollower
 
 _WITHHELD = "only shown to callers with the scope admin"
 

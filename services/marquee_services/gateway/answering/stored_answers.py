@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from enum import StrEnum
+from typing import NamedTuple
+from weakref import ReferenceType, ref
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -27,6 +29,10 @@ from marquee_services.gateway.releases.precomputed import can_use_precomputed_pa
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 
+# The most requests whose answers are found without parsing the request, and their largest size and
+# that of an answer in bytes.
+_MAX_REPEATED, _MAX_REQUEST_BYTES, _MAX_ANSWER_BYTES = 1024, 256, 4096
+
 
 class AnswerOrigin(StrEnum):
     """The origin of an answer, a label of the metric `marquee_answers_total`."""
@@ -34,6 +40,32 @@ class AnswerOrigin(StrEnum):
     CACHED = "cached"
     PRECOMPUTED = "precomputed"
     COMPUTED = "computed"
+
+
+class _Repeated(NamedTuple):
+    """A request with a stored answer, which is found again by the serialised request.
+
+    Attributes:
+        user_id: The user's id.
+        names: The release and the model in the request; "" if it names none.
+        route: A weak reference to the route that answers, which does not keep its release loaded.
+        feedback_version: The version of the user's feedback on which the answer is based.
+        cache_version: The same version, as it identifies cached answers.
+        answer: The answer.
+        origin: Its origin.
+        digest: The digest of the request, for page tokens.
+        page_size: The number of items of a page.
+    """
+
+    user_id: str
+    names: tuple[str, str]
+    route: ReferenceType[Route]
+    feedback_version: int
+    cache_version: int
+    answer: CachedAnswer
+    origin: AnswerOrigin
+    digest: str
+    page_size: int
 
 
 class StoredAnswers:
@@ -72,6 +104,8 @@ class StoredAnswers:
         self._dense_limit = dense_limit
         self._fresh = fresh
         self._metrics = metrics
+        # The least recently added request comes first.
+        self._repeated: dict[bytes, _Repeated] = {}
 
     def single(
         self, request: pb.RecommendRequest, key: RequestKey, start: float
@@ -86,25 +120,71 @@ class StoredAnswers:
         Returns:
             The serialised RecommendResponse and its origin; None if it must be computed.
         """
-        if request.page_token:
-            return None
-        options, user_id = request.options, request.subject.user_id
-        route = self._route_with_full_ensemble(options, user_id)
+        subject, options = request.subject, request.options
+        user_id = subject.user_id
+        if request.page_token or not user_id or subject.ratings or subject.liked_item_ids:
+            return None  # Only answers that depend on recorded ratings alone are stored.
+        names = options.release_id, options.model
+        route = self._route_with_full_ensemble(user_id, *names)
         if route is None:
             return None
         feedback = self._fresh.for_release(user_id, route.release.manifest)
-        found = self._find(route, request.subject, options, key, feedback.cache_version)
+        found = self._find(route, subject, options, key, feedback.cache_version)
         if found is None:
             return None
-        answer, origin = found
-        list_id, token = route.new_list_id(user_id), ""
+        repeated = _Repeated(
+            *(user_id, names, ref(route), feedback.version, feedback.cache_version),
+            *(*found, key.digest, key.page_size),
+        )
+        self._remember(request.SerializeToString(deterministic=True), repeated)
+        return self._complete(repeated, route, start)
+
+    def again(self, request: bytes, start: float) -> tuple[SerializedResponse, AnswerOrigin] | None:
+        """Returns the stored answer to a request that `single` has answered before, if it still is.
+
+        Args:
+            request: The serialised request.
+            start: When the request arrived, by `time.perf_counter()`.
+
+        Returns:
+            As `single`; None if the request is not remembered, or its answer has changed.
+        """
+        repeated = self._repeated.get(request)
+        if repeated is None:
+            return None
+        user_id = repeated.user_id
+        route = self._route_with_full_ensemble(user_id, *repeated.names)
+        if (
+            route is None
+            or route is not repeated.route()
+            or self._fresh.for_release(user_id, route.release.manifest).cache_version
+            != repeated.cache_version
+        ):
+            del self._repeated[request]
+            return None
+        self._metrics.count_stored(route.release, repeated.answer.body)
+        return self._complete(repeated, route, start)
+
+    def _remember(self, request: bytes, repeated: _Repeated) -> None:
+        if len(request) > _MAX_REQUEST_BYTES or len(repeated.answer.body) > _MAX_ANSWER_BYTES:
+            return
+        if len(self._repeated) >= _MAX_REPEATED:
+            del self._repeated[next(iter(self._repeated))]
+        self._repeated[request] = repeated
+
+    def _complete(
+        self, found: _Repeated, route: Route, start: float
+    ) -> tuple[SerializedResponse, AnswerOrigin]:
+        """Completes a stored answer with its id, page token and time."""
+        answer = found.answer
+        list_id, token = route.new_list_id(found.user_id), ""
         if answer.has_more:
             token = PageToken(
                 *(list_id, route.release.release_id, answer.backends),
-                *(key.digest, key.page_size, feedback.version),
+                *(found.digest, found.page_size, found.feedback_version),
             ).encode()
-        self._routing.record_list(route, user_id)
-        return answer.response(list_id, token, microseconds_since(start)), origin
+        self._routing.record_list(route, found.user_id)
+        return answer.response(list_id, token, microseconds_since(start)), found.origin
 
     def batch(
         self, request: pb.BatchRecommendRequest, start: float
@@ -124,7 +204,8 @@ class StoredAnswers:
             # Determined anew for each subject: a release may be promoted or a backend may fail
             # before a slow reader takes the next message.
             user_id = subject.user_id
-            route, found = self._route_with_full_ensemble(options, user_id), None
+            names = options.release_id, options.model
+            route, found = self._route_with_full_ensemble(user_id, *names), None
             if route is not None:
                 key = RequestKey.of_subject(subject, request.page_size, options_bytes)
                 feedback = self._fresh.for_release(user_id, route.release.manifest)
@@ -137,10 +218,10 @@ class StoredAnswers:
                 list_id = route.new_list_id(user_id)
                 yield answer.response(list_id, "", microseconds_since(start))
 
-    def _route_with_full_ensemble(self, options: pb.RecommendOptions, user_id: str) -> Route | None:
+    def _route_with_full_ensemble(self, user_id: str, release_id: str, model: str) -> Route | None:
         """Returns the route of a request; None if its release or one of the backends is missing."""
         try:
-            route = self._routing.route(user_id, options.release_id, options.model)
+            route = self._routing.route(user_id, release_id, model)
         except (NoRelease, ReleaseNotFound):
             return None
         return route if self._router.can_use_full_ensemble(route.release) else None

@@ -15,8 +15,8 @@ from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.replica import Replica
 from marquee_services.gateway.settings import GatewaySettings
-from marquee_services.server.certificates import Certificates
-from marquee_services.server.metrics import Metrics
+from marquee_services.server.identity.certificates import Certificates
+from marquee_services.server.telemetry.metrics import Metrics
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -140,7 +140,7 @@ class Backend:
         """
         due = asyncio.get_running_loop().time() + timeout
         tried: set[Replica] = set()
-        error = BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
+        error: BackendError | None = None
         self._calls.begin(release_id, call, due)
         while (replica := self._calls.best(tried, release_id, preferred)) is not None:
             tried.add(replica)
@@ -150,7 +150,7 @@ class Backend:
                 if failed.failure not in _RETRIED_FAILURES:
                     raise
                 error = failed
-        raise error
+        raise error or BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
 
     async def watch(self) -> None:
         """Resolves the target and probes the replicas periodically, until cancelled."""

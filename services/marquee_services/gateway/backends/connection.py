@@ -10,7 +10,7 @@ import structlog
 
 from marquee.v1 import scoring_service_pb2_grpc
 from marquee_services.gateway.backends.addresses import Address
-from marquee_services.server.certificates import Certificates
+from marquee_services.server.identity.certificates import Certificates
 from marquee_services.server.runtime import MAX_MESSAGE_BYTES
 
 _log = structlog.get_logger()

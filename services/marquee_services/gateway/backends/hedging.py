@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import structlog
 
@@ -14,7 +14,7 @@ from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.latency import HedgeBudget, PeakLatency, hedge_after
 from marquee_services.gateway.backends.monitor import BackendMonitor
 from marquee_services.gateway.backends.replica import Replica
-from marquee_services.server.priority import PRIORITY, Priority
+from marquee_services.server.admission.priority import PRIORITY, Priority
 
 _log = structlog.get_logger()
 _T = TypeVar("_T")
@@ -52,7 +52,7 @@ class HedgedCalls:
             release_id: The release of the request; replicas that have loaded it are preferred.
             preferred: The replica to call if it is healthy; None for no preference.
         """
-        untried = [r for r in self._replicas() if r not in tried]
+        untried = [r for r in self._replicas() if r not in tried] if tried else self._replicas()
         if len(untried) < 2:
             return untried[0] if untried else None
         now = asyncio.get_running_loop().time()
@@ -81,12 +81,13 @@ class HedgedCalls:
             due: The deadline of the call, in seconds of the event loop's clock.
         """
         self._budget.add_call()
-        if PRIORITY.get() is not Priority.INTERACTIVE:
+        replicas = self._replicas()
+        if len(replicas) < 2 or PRIORITY.get() is not Priority.INTERACTIVE:
             return
-        for replica in self._replicas():
+        for replica in replicas:
             if replica.circuit.is_open and release_id in replica.releases:
                 now = asyncio.get_running_loop().time()
-                others = [r.latency.value(now) for r in self._replicas() if not r.circuit.is_open]
+                others = [r.latency.value(now) for r in replicas if not r.circuit.is_open]
                 if others and replica.circuit.begin_trial(now):
                     self._monitor.hedged(self._name, "trial")
                     trial = asyncio.create_task(
@@ -95,14 +96,14 @@ class HedgedCalls:
                     self._trials.add(trial)
                     trial.add_done_callback(self._trials.discard)
 
-    async def call(
+    def call(
         self,
         replica: Replica,
         tried: set[Replica],
         release_id: str,
         call: Callable[[Replica, float], Awaitable[_T]],
         due: float,
-    ) -> _T:
+    ) -> Coroutine[Any, Any, _T]:
         """Calls a replica, and also another one if the first takes much longer than usual.
 
         Args:
@@ -117,7 +118,19 @@ class HedgedCalls:
         """
         other = self.best(tried, release_id)
         if other is None or release_id not in other.releases or other.circuit.is_open:
-            return await self._attempt(replica, call, due)
+            return self._attempt(replica, call, due)
+        return self._call_both(replica, other, tried, release_id, call, due)
+
+    async def _call_both(
+        self,
+        replica: Replica,
+        other: Replica,
+        tried: set[Replica],
+        release_id: str,
+        call: Callable[[Replica, float], Awaitable[_T]],
+        due: float,
+    ) -> _T:
+        """Calls a replica, and the other one if the first takes much longer than usual."""
         now = asyncio.get_running_loop().time()
         late_s = hedge_after([replica.latency.value(now), other.latency.value(now)])
         attempts = {asyncio.create_task(self._attempt(replica, call, due, late_s))}

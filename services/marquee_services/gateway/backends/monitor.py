@@ -13,10 +13,10 @@ from prometheus_client.metrics_core import Metric
 
 from marquee.v1 import scoring_service_pb2
 from marquee_services.gateway.backends.interface import AnyBackend
-from marquee_services.server import call_scope, tracing
-from marquee_services.server.metrics import Metrics, gauge, stable_durations
-from marquee_services.server.priority import priority_metadata
-from marquee_services.server.queue_metrics import QueueMetrics
+from marquee_services.server.admission.priority import priority_metadata
+from marquee_services.server.admission.queue_metrics import QueueMetrics
+from marquee_services.server.telemetry import call_scope, tracing
+from marquee_services.server.telemetry.metrics import Metrics, gauge, stable_durations
 
 _DESCRIPTOR = scoring_service_pb2.DESCRIPTOR.services_by_name["ScoringService"]
 _SERVICE = _DESCRIPTOR.full_name

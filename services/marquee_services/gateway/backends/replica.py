@@ -21,9 +21,9 @@ from marquee_services.gateway.backends.queries import add_users, user_message
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.plan import Query, RankingPlan
-from marquee_services.server.certificates import Certificates
+from marquee_services.server.admission.priority import PRIORITY, Priority
+from marquee_services.server.identity.certificates import Certificates
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
-from marquee_services.server.priority import PRIORITY, Priority
 from marquee_services.server.wire import pack_bits, unpack_floats, unpack_ints
 
 _log = structlog.get_logger()

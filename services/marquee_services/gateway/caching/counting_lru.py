@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from cachetools import LRUCache
 from prometheus_client.metrics_core import Metric
 
-from marquee_services.server.metrics import counter, gauge
+from marquee_services.server.telemetry.metrics import counter, gauge
 
 _K = TypeVar("_K")
 _V = TypeVar("_V")

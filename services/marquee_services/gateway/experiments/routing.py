@@ -22,7 +22,7 @@ from marquee_services.gateway.caching.page_token import PageToken
 from marquee_services.gateway.experiments.route import ArmState, Route, with_ranking
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.releases.serving import Releases
-from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.releases.follower import ReleaseFollower
 
 _log = structlog.get_logger()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from marquee.v1 import types_pb2
 from marquee_core.output import Output
@@ -138,14 +138,14 @@ class EnsembleCalls:
             return {}
         release_id = self._release.release_id
 
-        async def ask(name: str) -> _T:
+        def ask(name: str) -> Coroutine[Any, Any, _T]:
             query = queries[name]
 
             def call_replica(replica: AnyReplica, left: float) -> Awaitable[_T]:
                 self.replicas[name] = replica
                 return call(replica, query, left)
 
-            return await self._backends[name].call(
+            return self._backends[name].call(
                 release_id, left, call_replica, self.replicas.get(name)
             )
 

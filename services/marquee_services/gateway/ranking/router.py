@@ -10,6 +10,7 @@ import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.release.ensemble import BlendPair
+from marquee_core.retrieval.top import union_of
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
 from marquee_services.gateway.backends.failures import BackendError
@@ -99,22 +100,27 @@ class Router:
             query = subject.query(None, eligible.for_backend, eligible.derivable_by_backend)
         else:
             query = subject.query(items)
-        rankings: dict[tuple[str, RankingPlan], BackendRanking] = {}
+        # By backend, its plan and its ranking by that plan.
+        rankings: dict[str, tuple[RankingPlan, BackendRanking]] = {}
         while True:
             available, blends = calls.available, calls.blends
             plans = _plans(release, calls, best_count, stars_count, top_count)
             calls.check(available - plans.keys())
             answers = await calls.gather(
-                {name: plan for name, plan in plans.items() if (name, plan) not in rankings},
+                {
+                    name: plan
+                    for name, plan in plans.items()
+                    if name not in rankings or rankings[name][0] != plan
+                },
                 lambda replica, plan, left: replica.rank(release.release_id, query, plan, left),
             )
-            rankings |= {(name, plans[name]): answer for name, answer in answers.items()}
+            rankings |= {name: (plans[name], answer) for name, answer in answers.items()}
             if calls.available == available:
-                if not any(rankings[key].lacks_scores for key in plans.items()):
+                if not any(rankings[name][1].lacks_scores for name in plans):
                     break
                 # A model cannot score the subject, so the shortlist is incomplete.
                 top_count = 0
-        found = [rankings[key] for key in plans.items()]
+        found = [rankings[name][1] for name in plans]
         abstaining = [name for ranking in found for name in ranking.abstaining]
         if selection.model in abstaining:
             raise ModelAbstains(selection.model)
@@ -254,7 +260,7 @@ class Router:
                 if selection.model in ("", name):
                     top, _ = best_in_order(release.orders[name], scores, eligible, count)
                     found.append(top)
-        return np.unique(np.concatenate(found)).astype(np.int32), calls.failures[omitted:]
+        return union_of(found), calls.failures[omitted:]
 
     async def compare(
         self, release: GatewayRelease, item: int, model: str, deadline: Deadline

@@ -1,9 +1,9 @@
 """Counts the empty answers of a new release, which is withdrawn if there are too many.
 
 This module watches answers without items; the backends watch scoring that fails or yields scores
-that are not finite (`server/failure_watch.py`). Some users have rated every item, so the new
-release is compared with the previous one, which must have had few empty answers. Degraded answers
-do not count, because an outage affects every release.
+that are not finite (`server/releases/failure_watch.py`). Some users have rated every item, so the
+new release is compared with the previous one, which must have had few empty answers. Degraded
+answers do not count, because an outage affects every release.
 """
 
 from __future__ import annotations

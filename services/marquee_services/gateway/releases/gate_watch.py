@@ -18,7 +18,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.release.verdict import Decision
 from marquee_core.release.verdicts import latest_verdict
 from marquee_services.server.background import BackgroundThread
-from marquee_services.server.metrics import gauge
+from marquee_services.server.telemetry.metrics import gauge
 
 _log = structlog.get_logger()
 _INTERVAL_S = 30.0

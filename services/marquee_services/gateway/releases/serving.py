@@ -1,8 +1,8 @@
 """Decides which release is in service, and when a promoted release comes into service.
 
-First, `marquee_services.server.follower` detects the promotion and loads the release into this
-process. The backends do the same. Once all of them have loaded it, `Releases.update` puts it in
-service. `main.py` calls `update` periodically.
+First, `server/releases/follower.py` detects the promotion and loads the release into this process.
+The backends do the same. Once all of them have loaded it, `Releases.update` puts it in service.
+`main.py` calls `update` periodically.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from marquee_services.errors import NoRelease, PageTokenExpired, ReleaseNotFound
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.releases.answer_watch import AnswerWatch
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.server.follower import ReleaseFollower
+from marquee_services.server.releases.follower import ReleaseFollower
 
 _log = structlog.get_logger()
 

@@ -1,0 +1,119 @@
+"""Releases are tried in a separate process with limits on time and memory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_SCRIPT = """
+import asyncio, sys, time
+from pathlib import Path
+from marquee_core.errors import ArtifactError
+from marquee_services.server.settings import ServerSettings
+from marquee_services.server.releases.trial import ReleaseTrial, start_fork_server
+
+cache = Path(sys.argv[1])
+tried = cache / "tried"
+
+def load(release_id):
+    if release_id == "good":
+        tried.write_text(tried.read_text() + "x" if tried.exists() else "x")
+    elif release_id == "damaged":
+        raise ArtifactError("a file is damaged")
+    elif release_id == "away":
+        raise OSError("the store is away")
+    elif release_id == "crash":
+        import os
+        os.abort()
+    elif release_id == "hang":
+        time.sleep(1000)
+    elif release_id == "greedy":
+        held = []
+        while True:
+            held.append(bytearray(10**7))
+
+settings = ServerSettings(
+    cache_dir=str(cache), trial_timeout=float(sys.argv[2]), trial_memory_mib=300
+)
+fork_server = start_fork_server({"cf": load})
+
+async def main():
+    trial = ReleaseTrial("cf", settings, fork_server)
+    print(fork_server.pid, flush=True)
+    for name in sys.argv[4:]:
+        (cache / name).mkdir(exist_ok=True)
+        try:
+            await trial.run(name, sys.argv[3])
+            print(name, "passed", flush=True)
+        except Exception as error:
+            print(name, type(error).__name__, error, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def run(cache: Path, timeout: float, *release_ids: str, digest: str = "d") -> list[str]:
+    """Try releases one after the other, as a server would, and return the results."""
+    command = [sys.executable, "-c", _SCRIPT, str(cache), str(timeout), digest, *release_ids]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()[1:]
+    return [line for line in lines if line.split()[0] in release_ids]
+
+
+def test_a_failed_trial_is_reported_and_the_next_one_works(tmp_path: Path) -> None:
+    """An error, a crash and excessive memory do not affect the server."""
+    found = run(tmp_path, 100, "damaged", "away", "crash", "greedy", "good")
+    assert found == [
+        "damaged ArtifactError a file is damaged",
+        "away OSError the store is away",
+        f"crash ArtifactError the process that loaded it on trial ended with {-signal.SIGABRT}",
+        "greedy ArtifactError loading it on trial needed more than 300 MiB",
+        "good passed",
+    ]
+
+
+def test_a_release_that_hangs_is_refused_in_time(tmp_path: Path) -> None:
+    """The process is killed, and the next trial gets a new one."""
+    assert (
+        run(tmp_path, 0.5, "hang", "hang")
+        == ["hang ArtifactError loading it on trial took longer than 0.5 s"] * 2
+    )
+
+
+def test_a_release_that_has_passed_is_not_tried_again(tmp_path: Path) -> None:
+    """A server that restarts is ready sooner, and a changed release with the same id is tried."""
+    assert run(tmp_path, 100, "good", "good") == ["good passed"] * 2
+    assert run(tmp_path, 100, "good") == ["good passed"]
+    assert (tmp_path / "tried").read_text() == "x"
+    assert run(tmp_path, 100, "good", digest="changed") == ["good passed"]
+    assert (tmp_path / "tried").read_text() == "xx"
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_process_outlives_the_server(tmp_path: Path, number: signal.Signals) -> None:
+    """The processes end with the server even if a trial hangs."""
+    command = [sys.executable, "-c", _SCRIPT, str(tmp_path), "1000", "d", "hang"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        host = int(server.stdout.readline())
+        children = Path(f"/proc/{host}/task/{host}/children")
+        while not (trial := children.read_text().split()):
+            os.sched_yield()
+        server.send_signal(number)
+        server.wait()
+        for pid in (host, int(trial[0])):
+            while _is_running(pid):
+                os.sched_yield()
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
