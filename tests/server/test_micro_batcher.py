@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+import uvloop
 
 from marquee_services.server.admission.priority import PRIORITY, Priority
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
@@ -91,6 +92,22 @@ async def test_each_call_times_out_at_its_own_deadline() -> None:
     recorder.gate.set()
     assert await long_call == 2
     assert await batcher.call("a", 4, 60) == 8
+
+
+def test_a_deadline_that_has_almost_passed_fails_only_its_own_call() -> None:
+    """uvloop, on which the servers run, runs a timer that is due at once without a timer."""
+
+    async def run() -> None:
+        recorder = Recorder()
+        batcher: MicroBatcher[str, int, int] = MicroBatcher(recorder.send, 10, 100)
+        late = asyncio.create_task(batcher.call("a", 1, 0.0001))
+        other = asyncio.create_task(batcher.call("a", 2, 60))
+        with pytest.raises(TimeoutError):
+            await late
+        recorder.gate.set()
+        assert await other == 4
+
+    uvloop.run(run())
 
 
 async def test_the_weight_of_a_batch_is_bounded() -> None:

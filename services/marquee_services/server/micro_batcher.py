@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -149,10 +150,11 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
         self._sender: asyncio.Task[None] | None = None
         self._last_seconds: deque[float] = deque(maxlen=_FASTEST_OF)
         self._expected_s = 0.0
-        # The calls of the batch in progress, its task, and the timer of the next deadline.
+        # The calls of the batch in progress, its task, and the next deadline with its timer.
         self._sent: list[_Call[_K, _Q, _A]] = []
         self._sending: asyncio.Future[Sequence[_A]] | None = None
-        self._expiry: asyncio.TimerHandle | None = None
+        self._expires_at = math.inf
+        self._expiry: asyncio.Handle | None = None
 
     @property
     def waiting(self) -> int:
@@ -171,7 +173,7 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
         )
         if self._sender is None:
             self._sender = loop.create_task(self._send_batches())
-        if self._expiry is None or now + timeout < self._expiry.when():
+        if now + timeout < self._expires_at:
             self._expire_at(now + timeout)
         try:
             return await answer
@@ -189,11 +191,13 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
         if self._expiry is not None:
             self._expiry.cancel()
         loop = asyncio.get_running_loop()
+        self._expires_at = when
+        # Within a millisecond, uvloop returns a handle that does not know its time.
         self._expiry = loop.call_at(when, self._expire, context=contextvars.Context())
 
     def _expire(self) -> None:
         """Ends the calls whose deadlines have passed."""
-        self._expiry = None
+        self._expiry, self._expires_at = None, math.inf
         # The timer may fire a little early, because the loop's clock counts milliseconds.
         now = asyncio.get_running_loop().time() + _CLOCK_S
         waiting = [call for call in (*self._sent, *self._queue) if not call.answer.done()]
