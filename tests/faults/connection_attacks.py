@@ -217,7 +217,7 @@ def free_port() -> int:
 def main() -> int:
     """Runs all attacks; the exit status is 0 if all were survived."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=12.0, help="duration of each attack")
+    parser.add_argument("--seconds", type=float, default=8.0, help="duration of each attack")
     parser.add_argument("--only", default="", help="run only attacks whose kind contains this")
     arguments = parser.parse_args()
     rows = []

@@ -50,7 +50,7 @@ _RATE = 40.0
 _MAX_LATENCY, _WITHIN_S = 2.0, 2.0
 _DELAY_S = 0.4
 # The load of an overloaded gateway relative to its peak, its duration, and gRPC's status numbers.
-_OVERLOAD, _OVERLOADED_S = 2.0, 6.0
+_OVERLOAD, _OVERLOADED_S = 2.0, 4.0
 _CANCELLED, _UNAVAILABLE = "1", "14"
 
 
@@ -390,8 +390,8 @@ def main() -> int:
     parser.add_argument(
         "--store", help="folder of a release store (default: train a small release)"
     )
-    parser.add_argument("--seconds", type=float, default=10.0, help="duration of each load")
-    parser.add_argument("--freezes", type=int, default=6, help="freezes for each kind of client")
+    parser.add_argument("--seconds", type=float, default=8.0, help="duration of each load")
+    parser.add_argument("--freezes", type=int, default=5, help="freezes for each kind of client")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
