@@ -145,7 +145,7 @@ class Memory:
     Attributes:
         resident: Resident set size (RSS).
         proportional: Proportional set size (PSS): a page shared by n processes counts as 1/n.
-        mapped: The part of the RSS in memory-mapped files of the release store.
+        mapped: The part of the RSS in memory-mapped arrays.
     """
 
     resident: int
@@ -153,27 +153,25 @@ class Memory:
     mapped: int
 
 
-def memory_of(pid: int, store: Path) -> Memory:
+def memory_of(pid: int) -> Memory:
     """Reads the memory of a process and its children from /proc (Linux only).
 
     Args:
         pid: The process id.
-        store: Folder of the release store, whose mapped files count as `Memory.mapped`.
     """
     totals = {"Rss:": 0, "Pss:": 0}
     mapped = 0
-    root = str(store.resolve())
     process = psutil.Process(pid)
     for one in (process, *process.children(recursive=True)):
-        in_store = False
+        is_array = False
         for line in Path(f"/proc/{one.pid}/smaps").read_text().splitlines():
             fields = line.split()
             if not fields[0].endswith(":"):
-                in_store = line.find(root) >= 0
+                is_array = line.endswith(".npy")
             elif fields[0] in totals:
                 size = int(fields[1]) * 1024
                 totals[fields[0]] += size
-                mapped += size if in_store and fields[0] == "Rss:" else 0
+                mapped += size if is_array and fields[0] == "Rss:" else 0
     return Memory(totals["Rss:"], totals["Pss:"], mapped)
 
 

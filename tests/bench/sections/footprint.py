@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from bench.context import Context, median
 from bench.processes import SERVICES, Services, idle_shares, memory_of
@@ -25,7 +24,6 @@ def measure(context: Context) -> Table:
     The load makes the backends compute scores for all users.
     """
     config = context.config
-    store = Path(context.store.url)
     rows = []
     context.on_step("compute an answer for every user")
     plan = replace(context.plan(config.in_flight, 0.0), calls=len(context.user_ids))
@@ -33,7 +31,7 @@ def measure(context: Context) -> Table:
     context.generator.run(plan, requests, context.services.pids, "recommend")
     context.on_step("memory")
     for service in SERVICES:
-        memory = memory_of(context.services.pids[service], store)
+        memory = memory_of(context.services.pids[service])
         own = memory.resident - (memory.mapped if service == "cf" else 0)
         name = "RSS without mapped arrays" if service == "cf" else "RSS"
         target = Target("<=", _MEMORY_MB[service])
