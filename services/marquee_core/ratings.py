@@ -97,6 +97,10 @@ class Profiles:
     def _computed(self) -> dict[tuple[int, str], tuple[object, Any]]:
         return {}
 
+    def single(self, position: int) -> Profiles:
+        """Selects the profile at a position; if it is the only one, what it has cached remains."""
+        return self if len(self) == 1 else self.take(np.array([position]))
+
     def take(self, positions: Int64) -> Profiles:
         """Selects the profiles at the given positions in the batch, in that order."""
         indptr, picked = _gather(self.indptr, positions)

@@ -144,6 +144,8 @@ def test_shared_values_are_computed_once_per_owner() -> None:
     assert calls == ["0a", "0b", "1a", "1b"]
     taken = profiles.take(np.array([1]))
     assert taken.cached(owners[0], "a", compute("taken")) == "taken"
+    assert profiles.single(1).items.tolist() == taken.items.tolist()
+    assert taken.single(0).cached(owners[0], "a", compute("again")) == "taken"
 
 
 def saved(folder: Path) -> RatingsMatrix:

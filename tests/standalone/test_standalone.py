@@ -23,8 +23,7 @@ from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
 from toy.experiments import toy_experiment, users_of
 from toy.release import TOY_LOADERS, USERS
-from toy.services import Services
-from toy.waiting import WAIT_S
+from toy.services import Services, standalone_server
 
 VISITOR = Subject(ratings=[Rating(item_id="i3", stars=5), Rating(item_id="i9", stars=1)])
 
@@ -32,21 +31,8 @@ VISITOR = Subject(ratings=[Rating(item_id="i3", stars=5), Rating(item_id="i9", s
 @pytest_asyncio.fixture
 async def standalone(services: Services, tmp_path: Path) -> AsyncIterator[Gateway]:
     """A standalone server over the store of the three services."""
-    settings = StandaloneSettings(
-        store=services.store.url,
-        listen="127.0.0.1:0",
-        cache_dir=str(tmp_path / "cache"),
-        poll_interval=0.05,
-        probe_interval=0.05,
-        backend_timeout=WAIT_S,
-    )
-    gateway, followers = await start(settings, TOY_LOADERS)
-    tasks = [asyncio.create_task(follower.follow()) for follower in followers]
-    await services.until_full(gateway)
-    yield gateway
-    for task in tasks:
-        task.cancel()
-    await gateway.stop(0.5)
+    async with standalone_server(services, tmp_path) as gateway:
+        yield gateway
 
 
 @pytest.fixture

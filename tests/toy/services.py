@@ -24,6 +24,8 @@ from marquee_services.scoring.main import start as start_scoring
 from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.releases.follower import ReleaseFollower
 from marquee_services.server.runtime import BoundServer
+from marquee_services.standalone.main import start as start_standalone
+from marquee_services.standalone.settings import StandaloneSettings
 from toy.release import TOY_LOADERS, TOY_MODELS, publish_toy
 from toy.waiting import WAIT_S, until
 
@@ -176,6 +178,35 @@ async def toy_services(
     await running.until_full()
     yield running
     await running.stop()
+
+
+@asynccontextmanager
+async def standalone_server(
+    services: Services, folder: Path, metrics_port: int = 0
+) -> AsyncIterator[Gateway]:
+    """Run a standalone server over the store of the three services.
+
+    Args:
+        services: The services, with whose gateway it is compared.
+        folder: A folder for the cache.
+        metrics_port: The port of the metrics; 0 for none.
+    """
+    settings = StandaloneSettings(
+        store=services.store.url,
+        listen="127.0.0.1:0",
+        metrics_port=metrics_port,
+        cache_dir=str(folder / "cache"),
+        poll_interval=0.05,
+        probe_interval=0.05,
+        backend_timeout=WAIT_S,
+    )
+    gateway, followers = await start_standalone(settings, TOY_LOADERS)
+    tasks = [asyncio.create_task(follower.follow()) for follower in followers]
+    await services.until_full(gateway)
+    yield gateway
+    for task in tasks:
+        task.cancel()
+    await gateway.stop(0.5)
 
 
 class BackgroundLoop:

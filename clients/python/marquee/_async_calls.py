@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from marquee._answers import BatchAnswer, Recommendations
 from marquee._batches import BatchProgress
 from marquee._channel import Settings
-from marquee._errors import Cancelled, MarqueeError
+from marquee._errors import Cancelled
 from marquee._feedback_calls import AsyncFeedback
 from marquee._hedging import Hedging
 from marquee._lazy import LazyModule
@@ -156,17 +157,8 @@ class AsyncCalls:
         metadata: Metadata | None,
     ) -> Response:
         """Makes a call that a gateway may refuse because of overload."""
-        throttle = self._throttle
-        if throttle is None:
+        with nullcontext() if self._throttle is None else self._throttle.call():
             return await self._call(method, request, timeout, metadata, self._hedging)
-        throttle.check()
-        try:
-            response = await self._call(method, request, timeout, metadata, self._hedging)
-        except MarqueeError as error:
-            throttle.record(error)
-            raise
-        throttle.record(None)
-        return response
 
     async def _call(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from marquee._answers import BatchAnswer, Recommendations
 from marquee._batches import BatchProgress
 from marquee._channel import Settings
-from marquee._errors import MarqueeError
 from marquee._feedback_calls import Feedback
 from marquee._forks import FORK_GATE
 from marquee._hedging import Hedging
@@ -160,17 +160,8 @@ class BlockingCalls:
         metadata: Metadata | None,
     ) -> Response:
         """Makes a call that a gateway may refuse because of overload."""
-        throttle = self._throttle
-        if throttle is None:
+        with nullcontext() if self._throttle is None else self._throttle.call():
             return self._call(method, request, timeout, metadata, self._hedging)
-        throttle.check()
-        try:
-            response = self._call(method, request, timeout, metadata, self._hedging)
-        except MarqueeError as error:
-            throttle.record(error)
-            raise
-        throttle.record(None)
-        return response
 
     def _call(
         self,

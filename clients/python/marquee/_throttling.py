@@ -16,7 +16,8 @@ from __future__ import annotations
 import math
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from marquee._errors import MarqueeError, Overloaded
 
@@ -58,6 +59,21 @@ class Throttle:
         self._calls = self._accepted = 0.0
         self._counted_at = clock()
         self._retry_after: float | None = None
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """A context that makes a call, and records how the call ends.
+
+        Raises:
+            Overloaded: The call is refused.
+        """
+        self.check()
+        try:
+            yield
+        except MarqueeError as error:
+            self.record(error)
+            raise
+        self.record(None)
 
     def check(self) -> None:
         """Checks that a call may be sent.

@@ -86,7 +86,7 @@ class NeighbourTerm:
         chosen = np.arange(len(self.damping), dtype=np.int32) if items is None else items
         scores = np.empty((len(profiles), len(chosen)), dtype=np.float32)
         for row in range(len(profiles)):
-            scores[row] = self.score_pairs(profiles.take(np.array([row])), chosen[None])[0]
+            scores[row] = self.score_pairs(profiles.single(row), chosen[None])[0]
         return scores
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:

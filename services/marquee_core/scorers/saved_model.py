@@ -129,7 +129,7 @@ class SavedModelScorer:
         scores = np.empty(items.shape, dtype=np.float32)
         if FOLDED_PAIRS not in self._functions:
             for row in range(len(profiles)):
-                scores[row] = self.score(profiles.take(np.array([row])), items[row])[0]
+                scores[row] = self.score(profiles.single(row), items[row])[0]
             return scores
         rated = profiles.counts > 0
         for rows, function in (

@@ -160,7 +160,7 @@ def score_pairs(scorer: Scorer, profiles: Profiles, items: Int32) -> Float32:
         return cast("ScoresPairs", scorer).score_pairs(profiles, items)
     scores = np.empty(items.shape, dtype=np.float32)
     for row in range(len(profiles)):
-        scores[row] = scorer.score(profiles.take(np.array([row])), items[row])[0]
+        scores[row] = scorer.score(profiles.single(row), items[row])[0]
     return scores
 
 

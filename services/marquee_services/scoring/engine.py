@@ -173,8 +173,7 @@ class Engine:
             for positions, items in groups:
                 if items.shape[1] > _MAX_PAIRS:
                     for position, own in zip(positions, items, strict=True):
-                        profile = profiles.take(np.array([position]))
-                        parts[name][position] = scorer.score(profile, own)[0]
+                        parts[name][position] = scorer.score(profiles.single(position), own)[0]
                     continue
                 part = profiles.take(np.array(positions))
                 rows = self.timer.run(name, "score", score_pairs, scorer, part, items)

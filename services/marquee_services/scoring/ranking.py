@@ -78,8 +78,7 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
             rankings[position] = ranking
     for position, query in enumerate(queries):
         if query.candidates is not None:
-            is_only = len(queries) == 1
-            profile = profiles if is_only else profiles.take(np.array([position]))
+            profile = profiles.single(position)
             (rankings[position],) = _rank_rows(profile, query.candidates, ranker, None)
     return [ranking for ranking in rankings if ranking is not None]
 

@@ -59,7 +59,7 @@ def _best_of_core(
         if len(top) == count and row[top[-1]] > 0:
             found.append((core[top], row[top]))
         else:
-            found += best_of_all(scorer, profiles.take(np.array([position])), count, eligible)
+            found += best_of_all(scorer, profiles.single(position), count, eligible)
     return found
 
 
@@ -91,9 +91,7 @@ def _exactly(scorer: Scorer, profiles: Profiles, found: Sequence[Found], count: 
     exact: list[Found] = []
     for position, (items, scores) in enumerate(found):
         if len(items):
-            own = profiles if len(found) == 1 else profiles.take(np.array([position]))
-            scores = scorer.score(own, items)[0]
-        # Items with equal scores stay in the order of their approximate scores.
-        order = np.argsort(-scores, kind="stable")[:count]
+            scores = scorer.score(profiles.single(position), items)[0]
+        order = np.lexsort((items, -scores))[:count]
         exact.append((items[order], scores[order]))
     return exact

@@ -20,10 +20,8 @@ import grpc
 
 from marquee_services.errors import Draining
 from marquee_services.server.admission.calls import CallsInProgress
+from marquee_services.server.admission.refusals import Refusals
 from marquee_services.server.connections import sockets
-from marquee_services.server.status import DETAILS_KEY, reason_name, status_details
-from marquee_services.server.telemetry.call_scope import REQUEST_ID_KEY, request_id_of
-from marquee_services.server.telemetry.metrics import Metrics
 
 # Time for clients to learn that the server drains, and for gRPC to hand over the calls in between.
 _NOTICE_S = 0.05
@@ -43,16 +41,16 @@ class Drain:
         is_refusing: Whether every call that arrives is refused.
     """
 
-    def __init__(self, calls: CallsInProgress, metrics: Metrics) -> None:
+    def __init__(self, calls: CallsInProgress, refusals: Refusals) -> None:
         """Refuses nothing yet.
 
         Args:
             calls: The calls in progress.
-            metrics: Counts the refused calls.
+            refusals: Refuses calls.
         """
         self.is_refusing = False
         self._calls = calls
-        self._metrics = metrics
+        self._refusals = refusals
         self._peers: set[str] = set()
 
     def handler(self, name: str) -> grpc.RpcMethodHandler[Any, Any]:
@@ -66,13 +64,7 @@ class Drain:
         async def refuse(_requests: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
             start = time.perf_counter()
             self._peers.add(context.peer())
-            request_id = request_id_of(context.invocation_metadata() or ())
-            details = status_details(error, request_id)
-            trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)
-            self._metrics.errors.labels(reason_name(error)).inc()
-            seconds = time.perf_counter() - start
-            self._calls.seconds_of(name, error.code.name).observe(seconds)
-            await context.abort(error.code, str(error), trailers)
+            await self._refusals.send(name, error, start, context)
 
         return grpc.stream_unary_rpc_method_handler(refuse, None, None)
 

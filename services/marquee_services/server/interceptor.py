@@ -33,18 +33,19 @@ from marquee_services.server.admission.early_admission import (
 )
 from marquee_services.server.admission.pending_requests import PendingRequests
 from marquee_services.server.admission.priority import PRIORITY, Priority, priority_of
+from marquee_services.server.admission.refusals import Refusals
 from marquee_services.server.admission.request_limits import RequestLimits
 from marquee_services.server.connections.guarded_handlers import guarded
 from marquee_services.server.draining import Drain
 from marquee_services.server.identity.access import AccessControl, caller_name
 from marquee_services.server.method_table import MethodTable
 from marquee_services.server.status import (
-    DETAILS_KEY,
+    error_trailers,
     internal_details,
     reason_name,
-    status_details,
+    trailers_of,
 )
-from marquee_services.server.telemetry.call_scope import REQUEST_ID_KEY, CallScope
+from marquee_services.server.telemetry.call_scope import CallScope
 from marquee_services.server.telemetry.metrics import Metrics
 from marquee_services.server.time_limit import TimeLimit
 
@@ -115,8 +116,9 @@ class CallInterceptor(grpc.GenericRpcHandler):
         self._pending_requests = PendingRequests(
             _PENDING_PER_CALL * limits.calls, self.calls.guard, metrics
         )
-        self.drain = Drain(self.calls, metrics)
-        self._early_handlers = EarlyAdmissionHandlers(self.calls, metrics)
+        refusals = Refusals(self.calls, metrics)
+        self.drain = Drain(self.calls, refusals)
+        self._early_handlers = EarlyAdmissionHandlers(self.calls, refusals)
         # Large requests are checked one after another. A check yields to other calls after a short
         # turn; many checks at the same time would take as many turns in a row.
         self._checking = asyncio.Lock()
@@ -294,7 +296,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
         if isinstance(error, ServiceError):
             code, message = error.code, str(error)
             self._metrics.errors.labels(reason_name(error)).inc()
-            details = status_details(error, request_id)
+            trailers = error_trailers(error, request_id)
         elif isinstance(error, grpc.aio.AbortError):
             raise error
         else:
@@ -303,9 +305,8 @@ class CallInterceptor(grpc.GenericRpcHandler):
                 "internal_error", method=observed.name, request_id=request_id, exc_info=error
             )
             code, message = grpc.StatusCode.INTERNAL, _INTERNAL_MESSAGE
-            details = internal_details(message, request_id)
+            trailers = trailers_of(internal_details(message, request_id), request_id)
         observed.code = code.name
-        trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)
         await context.abort(code, message, trailers)
         raise AssertionError("abort always raises")
 

@@ -10,6 +10,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from marquee.v1 import errors_pb2
 from marquee_services.errors import InvalidFields, RateLimited, Retryable, ServiceError
+from marquee_services.server.telemetry.call_scope import REQUEST_ID_KEY
 
 DOMAIN = "marquee.v1"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -54,6 +55,21 @@ def status_details(error: ServiceError, request_id: str = "") -> bytes:
         return encoded
     # Concatenated serialised messages are parsed as one message with the details of both.
     return encoded + _request_info(request_id)
+
+
+def trailers_of(details: bytes, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns the trailing metadata of a failed call.
+
+    Args:
+        details: The serialised google.rpc.Status.
+        request_id: The request id of the call.
+    """
+    return (DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)
+
+
+def error_trailers(error: ServiceError, request_id: str) -> tuple[tuple[str, str | bytes], ...]:
+    """Returns the trailing metadata of a call that fails with an error; see `status_details`."""
+    return trailers_of(status_details(error, request_id), request_id)
 
 
 def _request_info(request_id: str) -> bytes:

@@ -13,11 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import marquee
 from marquee_core.service_names import BACKENDS, GATEWAY, STANDALONE
-from marquee_services.standalone.main import start
-from marquee_services.standalone.settings import StandaloneSettings
 from observe.metric_names import AFTER_AN_ANSWER, AT_START
 from toy.release import TOY_LOADERS
-from toy.services import Services
+from toy.services import Services, standalone_server
 from toy.waiting import WAIT_S
 
 _TIMEOUT_S = 60.0
@@ -44,22 +42,8 @@ async def standalone(
 ) -> AsyncIterator[tuple[Any, int]]:
     """A standalone server over the store of the three services, and its metrics port."""
     port = free_port()
-    settings = StandaloneSettings(
-        store=services.store.url,
-        listen="127.0.0.1:0",
-        metrics_port=port,
-        cache_dir=str(tmp_path / "cache"),
-        poll_interval=0.05,
-        probe_interval=0.05,
-        backend_timeout=WAIT_S,
-    )
-    gateway, followers = await start(settings, TOY_LOADERS)
-    tasks = [asyncio.create_task(follower.follow()) for follower in followers]
-    await services.until_full(gateway)
-    yield gateway, port
-    for task in tasks:
-        task.cancel()
-    await gateway.stop(0.5)
+    async with standalone_server(services, tmp_path, port) as gateway:
+        yield gateway, port
 
 
 async def test_every_server_exposes_what_operators_need(

@@ -15,8 +15,8 @@ from prometheus_client import Histogram
 
 from marquee_services.errors import Draining, Overloaded, ServiceError, TooManyBatches
 from marquee_services.server.connections.connection_guard import ConnectionGuard, Context
-from marquee_services.server.status import DETAILS_KEY, reason_name, status_details
-from marquee_services.server.telemetry.call_scope import REQUEST_ID_KEY, CallScope
+from marquee_services.server.status import error_trailers, reason_name
+from marquee_services.server.telemetry.call_scope import CallScope
 from marquee_services.server.telemetry.metrics import Metrics
 
 # gRPC hands over the next call within this many turns of the event loop.
@@ -256,8 +256,7 @@ class ObservedCall:
 
     async def send(self, error: ServiceError) -> None:
         """Sends an error to the caller, and cancels the task that answers the call."""
-        details = status_details(error, self.scope.request_id)
-        trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, self.scope.request_id)
+        trailers = error_trailers(error, self.scope.request_id)
         # The status is queued behind unread responses; the call's task must not wait.
         sending = asyncio.ensure_future(self._context.abort(error.code, str(error), trailers))
         await asyncio.sleep(0)

@@ -13,14 +13,11 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeAlias
 
 import grpc
-from prometheus_client import Counter, Histogram
 
-from marquee_services.errors import Draining, Overloaded, ServiceError
+from marquee_services.errors import Draining, Overloaded
 from marquee_services.server.admission.calls import ARRIVED, CallsInProgress
-from marquee_services.server.status import DETAILS_KEY, reason_name, status_details
+from marquee_services.server.admission.refusals import Refusals
 from marquee_services.server.telemetry import tracing
-from marquee_services.server.telemetry.call_scope import REQUEST_ID_KEY, request_id_of
-from marquee_services.server.telemetry.metrics import Metrics
 
 EarlyAdmission: TypeAlias = Callable[[str], AbstractAsyncContextManager[None] | None]
 """Returns the context in which a call to the named method runs, or None if it need not be queued.
@@ -35,19 +32,17 @@ def no_early_admission(_method: str) -> None:
 
 
 class EarlyAdmissionHandlers:
-    """Creates handlers that queue a call before its request is read, and counts refused calls."""
+    """Creates handlers that queue a call before its request is read."""
 
-    def __init__(self, calls: CallsInProgress, metrics: Metrics) -> None:
+    def __init__(self, calls: CallsInProgress, refusals: Refusals) -> None:
         """Creates a factory of handlers.
 
         Args:
-            calls: Measures how long refused and cancelled calls took.
-            metrics: Counts refused calls by reason.
+            calls: Measures how long cancelled calls took.
+            refusals: Refuses calls.
         """
         self._calls = calls
-        self._metrics = metrics
-        # `labels()` costs more than counting.
-        self._counters: dict[tuple[str, type[ServiceError]], tuple[Histogram, Counter]] = {}
+        self._refusals = refusals
 
     @property
     def is_possible(self) -> bool:
@@ -80,26 +75,10 @@ class EarlyAdmissionHandlers:
                     begun = True
                     return await behaviour(requests, context)
             except (Overloaded, Draining) as error:
-                seconds, errors = self._counters_of(name, error)
-                errors.inc()
-                seconds.observe(time.perf_counter() - start)
-                request_id = request_id_of(context.invocation_metadata() or ())
-                details = status_details(error, request_id)
-                trailers = (DETAILS_KEY, details), (REQUEST_ID_KEY, request_id)
-                await context.abort(error.code, str(error), trailers)
+                await self._refusals.send(name, error, start, context)
             except asyncio.CancelledError:
                 if not begun:  # The caller has gone, or the deadline has passed.
                     self._calls.seconds_of(name, "CANCELLED").observe(time.perf_counter() - start)
                 raise
 
         return grpc.stream_unary_rpc_method_handler(call, None, answer.response_serializer)
-
-    def _counters_of(self, name: str, error: ServiceError) -> tuple[Histogram, Counter]:
-        key = name, type(error)
-        found = self._counters.get(key)
-        if found is None:
-            found = self._counters[key] = (
-                self._calls.seconds_of(name, error.code.name),
-                self._metrics.errors.labels(reason_name(error)),
-            )
-        return found
