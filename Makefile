@@ -13,6 +13,7 @@ OBJECT_STORAGE := .object-storage
 DEPENDENCIES := .dependencies
 PROTO_FILES := $(wildcard protos/marquee/v1/*.proto)
 GENERATED := clients/python
+COMMA := ,
 
 .DEFAULT_GOAL := help
 
@@ -60,7 +61,7 @@ coverage: ## Run the tests and print the line coverage (of those that share the 
 	@echo "Line coverage: $$($(BIN)/coverage report --format=total) %"
 
 .PHONY: slow
-slow: $(VENV)/ready $(PROTOS_VENV)/ready $(POSTGRESQL)/ready ## Run the tests that are too slow for CI
+slow: $(VENV)/ray $(PROTOS_VENV)/ready $(POSTGRESQL)/ready ## Run the tests that are too slow for CI
 	$(BIN)/pytest -m slow $(ARGS)
 
 .PHONY: browser
@@ -143,7 +144,7 @@ bench-scale: $(VENV)/ready ## Measure how costs grow from 1 to 10 million rating
 	PYTHONPATH=tests OPENBLAS_NUM_THREADS=1 $(BIN)/python -m bench_scale $(ARGS)
 
 .PHONY: bench-workers
-bench-workers: $(VENV)/ready ## Compare training on two Ray workers with one (ARGS="--data PATH/ml-1m.zip")
+bench-workers: $(VENV)/ray ## Compare training on two Ray workers with one (ARGS="--data PATH/ml-1m.zip")
 	PYTHONPATH=tests $(BIN)/python -m bench_scale.workers $(ARGS)
 
 .PHONY: protos
@@ -164,15 +165,23 @@ clean: ## Remove everything that the other targets create
 # installs five times as fast as pip, but does not read pip's configuration, which may contain the
 # address of a registry. If uv fails, pip is used instead, unless the failure was a wrong digest. pip
 # rejects digests if anything is installed from a folder, so it gets only the versions.
+define install
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable $(1) \
+		2>$(VENV)/uv.log || { cat $(VENV)/uv.log >&2; ! grep -q 'Hash mismatch' $(VENV)/uv.log \
+		&& sed -e '/^ *--hash=/d' -e 's/ *\\$$//' constraints.txt >$(VENV)/pins.txt \
+		&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt --editable $(1); }
+	touch $@
+endef
+
 $(VENV)/ready: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV), which takes a few minutes"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv==0.13.9
-	$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[dev]' \
-		2>$(VENV)/uv.log || { cat $(VENV)/uv.log >&2; ! grep -q 'Hash mismatch' $(VENV)/uv.log \
-		&& sed -e '/^ *--hash=/d' -e 's/ *\\$$//' constraints.txt >$(VENV)/pins.txt \
-		&& $(BIN)/python -m pip install --quiet --constraint $(VENV)/pins.txt --editable '.[dev]'; }
-	touch $@
+	$(call install,'.[dev]')
+
+# Ray is large, and few targets need it.
+$(VENV)/ray: $(VENV)/ready
+	$(call install,'.[dev$(COMMA)ray]')
 
 # The code generator has its own environment, because it is an older version whose code works with the
 # oldest protobuf runtime that the project supports.

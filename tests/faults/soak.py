@@ -50,9 +50,9 @@ _OVERLOAD = 1.5
 _PEAK_S, _SLICE_S, _FROZEN_S, _SAMPLE_S = 4.0, 5.0, 3.0, 1.0
 _MAX_GROWTH = 0.02
 _TOLERANCE = 2  # descriptors or threads; the sizes of gRPC's pools vary by as much
-# Growth is measured from the window that starts at this share of the run, when the caches are full,
-# to the window at its end.
-_SETTLED, _WINDOW = 0.3, 0.2
+# Growth is measured after this share of the run, when the caches are full: from the first to the
+# last of several parts of equal length.
+_SETTLED, _PARTS = 0.3, 4
 # Small caches, so that they are full when the measurement starts.
 _CACHE_MIB = "1"
 
@@ -363,23 +363,30 @@ def _row(name: str, kind: _Kind) -> Row:
 
 
 def _growth(samples: list[_Sample], start: float, end: float) -> Row:
-    """Compares resource usage at the end with that once the caches were full."""
+    """Compares resource usage at the end with that once the caches were full.
+
+    The details list the medians of all parts. Memory that keeps growing is a leak; memory that
+    stops growing was needed at a peak, and the allocator has not returned it.
+    """
     row = Row("growth")
     details = []
-    length = end - start
+    length = (1 - _SETTLED) * (end - start) / _PARTS
+    begins = [end - length * (_PARTS - part) for part in range(_PARTS)]
     for name in sorted({sample.process for sample in samples}):
         own = [sample for sample in samples if sample.process == name]
-        first = [s for s in own if _SETTLED <= (s.at - start) / length < _SETTLED + _WINDOW]
-        last = [s for s in own if (s.at - start) / length >= 1 - _WINDOW]
         for what in ("resident", "descriptors", "threads"):
-            before = statistics.median(getattr(s, what) for s in first)
-            after = statistics.median(getattr(s, what) for s in last)
+            medians = [
+                statistics.median(getattr(s, what) for s in own if begin <= s.at < begin + length)
+                for begin in begins
+            ]
+            before, after = medians[0], medians[-1]
             growth = after / before - 1
-            shown = f"{after / 2**20:.0f} MiB" if what == "resident" else f"{after:.0f}"
-            details.append(f"{name} {what} {shown} ({growth:+.1%})")
+            shown = [f"{m / 2**20:.1f}" if what == "resident" else f"{m:.0f}" for m in medians]
+            unit = " MiB" if what == "resident" else ""
+            details.append(f"{name} {what} {', '.join(shown)}{unit} ({growth:+.1%})")
             holds = growth <= _MAX_GROWTH or after - before <= _TOLERANCE
             row.check(holds, f"{name}: {what} grew by {growth:.1%}")
-    row.details = ", ".join(details)
+    row.details = "; ".join(details)
     return row
 
 
