@@ -15,7 +15,9 @@ import asyncio, sys, time
 from pathlib import Path
 from marquee_core.errors import ArtifactError
 from marquee_services.server.settings import ServerSettings
-from marquee_services.server.releases.trial import ReleaseTrial, start_fork_server
+from marquee_services.server.releases.fork_server import ForkServer
+from marquee_services.server.releases.trial import ReleaseTrial
+from marquee_services.server.releases.trial_process import fork_for_trials
 
 cache = Path(sys.argv[1])
 tried = cache / "tried"
@@ -40,7 +42,7 @@ def load(release_id):
 settings = ServerSettings(
     cache_dir=str(cache), trial_timeout=float(sys.argv[2]), trial_memory_mib=300
 )
-fork_server = start_fork_server({"cf": load})
+fork_server = ForkServer(*fork_for_trials(lambda: {"cf": load}))
 
 async def main():
     trial = ReleaseTrial("cf", settings, fork_server)
@@ -101,13 +103,15 @@ def test_no_process_outlives_the_server(tmp_path: Path, number: signal.Signals) 
     command = [sys.executable, "-c", _SCRIPT, str(tmp_path), "1000", "d", "hang"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        host = int(server.stdout.readline())
-        children = Path(f"/proc/{host}/task/{host}/children")
-        while not (trial := children.read_text().split()):
-            os.sched_yield()
+        pids = [int(server.stdout.readline())]
+        for _ in ("host", "trial"):
+            children = Path(f"/proc/{pids[-1]}/task/{pids[-1]}/children")
+            while not (found := children.read_text().split()):
+                os.sched_yield()
+            pids.append(int(found[0]))
         server.send_signal(number)
         server.wait()
-        for pid in (host, int(trial[0])):
+        for pid in pids:
             while _is_running(pid):
                 os.sched_yield()
 

@@ -141,15 +141,17 @@ class Backend:
         due = asyncio.get_running_loop().time() + timeout
         tried: set[Replica] = set()
         error: BackendError | None = None
-        self._calls.begin(release_id, call, due)
-        while (replica := self._calls.best(tried, release_id, preferred)) is not None:
+        only = self._calls.begin(release_id, call, due)
+        while (replica := only or self._calls.best(tried, release_id, preferred)) is not None:
             tried.add(replica)
             try:
+                if only is not None:
+                    return await self._calls.attempt(only, call, due)
                 return await self._calls.call(replica, tried, release_id, call, due)
             except BackendError as failed:
                 if failed.failure not in _RETRIED_FAILURES:
                     raise
-                error = failed
+                error, only = failed, None
         raise error or BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
 
     async def watch(self) -> None:
