@@ -135,10 +135,12 @@ class CallInterceptor(grpc.GenericRpcHandler):
         if self.drain.is_refusing and method.startswith(self._prefixes):
             return self.drain.handler(method.rpartition("/")[2])
         key = method, priority_of(metadata)
-        if key in self._handlers:
-            known = self._handlers[key]
+        known = self._handlers.get(key)
+        if known is not None:
+            if not self._early_handlers.is_possible:
+                return known
             name = method.rpartition("/")[2]
-            slot = self._early_admission(name) if self._early_handlers.is_possible else None
+            slot = self._early_admission(name)
             return known if slot is None else self._early_handlers.handler(name, slot, known)
         handler = self._methods.service(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):

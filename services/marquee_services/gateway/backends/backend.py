@@ -104,11 +104,15 @@ class Backend:
 
     def failure(self, release_id: str) -> BackendError | None:
         """Returns why the backend cannot answer with a release now; None if it can."""
-        if not self.healthy:
+        is_healthy = False
+        for replica in self.replicas.values():
+            if replica.healthy:
+                if release_id in replica.releases:
+                    return None
+                is_healthy = True
+        if not is_healthy:
             return BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
-        if not any(release_id in replica.releases for replica in self._healthy_replicas()):
-            return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
-        return None
+        return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
 
     def keep_loaded(self, release_id: str) -> None:
         """Makes every future probe ask the replicas to keep a release loaded.

@@ -77,7 +77,7 @@ class RankedCandidates:
         """
         return np.full(len(self.scores), np.nan, dtype=np.float32)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """The approximate size of the ranking in bytes, including its stars."""
         arrays = self.items, self.tiers, self.proposers_of
@@ -167,7 +167,8 @@ class RankedCandidates:
             found = [()] * len(positions)
         else:
             sets = self.proposers_of[positions].tolist()
-            found = [_names(self.proposing, bits) for bits in sets]
+            names_of = {bits: _names(self.proposing, bits) for bits in set(sets)}
+            found = [names_of[bits] for bits in sets]
         if not self.best:
             return found
         proposers = dict(zip(self.item_indexes(positions).tolist(), found, strict=True))
