@@ -69,7 +69,7 @@ class Vocabulary:
 
     def encoded_ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[bytes]:
         """Returns the ids at the given indexes, as UTF-8."""
-        found: list[bytes] = self._ids.take(indexes).tolist()
+        found: list[bytes] = self._ids.take(np.asarray(indexes, dtype=np.intp)).tolist()
         return found
 
     def take(self, indexes: Int32) -> Vocabulary:
@@ -89,8 +89,8 @@ class Vocabulary:
     def indexes(self, names: Sequence[str]) -> Int32:
         """Returns the index of each id (int32, n); -1 if it is unknown."""
         if self.index_by_id:
-            found = map(self.index_by_id.get, names, repeat(-1))
-            return np.fromiter(found, np.int32, len(names))
+            indexes = map(self.index_by_id.get, names, repeat(-1))
+            return np.fromiter(indexes, np.int32, len(names))
         if not names or not len(self._ids):
             return np.full(len(names), -1, dtype=np.int32)
         encoded = [name.encode() for name in names]
