@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import pairwise
+from itertools import pairwise, repeat
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class Vocabulary:
 
     def encoded_ids(self, indexes: Sequence[int] | NDArray[Any]) -> list[bytes]:
         """Returns the ids at the given indexes, as UTF-8."""
-        found: list[bytes] = self._ids[np.asarray(indexes, dtype=np.int64)].tolist()
+        found: list[bytes] = self._ids.take(np.asarray(indexes, dtype=np.intp)).tolist()
         return found
 
     def take(self, indexes: Int32) -> Vocabulary:
@@ -89,8 +89,8 @@ class Vocabulary:
     def indexes(self, names: Sequence[str]) -> Int32:
         """Returns the index of each id (int32, n); -1 if it is unknown."""
         if self.index_by_id:
-            get = self.index_by_id.get
-            return np.array([get(name, -1) for name in names], dtype=np.int32)
+            indexes = map(self.index_by_id.get, names, repeat(-1))
+            return np.fromiter(indexes, np.int32, len(names))
         if not names or not len(self._ids):
             return np.full(len(names), -1, dtype=np.int32)
         encoded = [name.encode() for name in names]

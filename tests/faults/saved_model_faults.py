@@ -101,9 +101,10 @@ def ended_while_loading(system: System, models: Models) -> Row:
         try:
             other.wait_until_serving()
             store.promote(publish(ENDLESS), forced=True)
-            host_and_trial = psutil.Process(other.pid)
-            wait_until(lambda: len(host_and_trial.children(recursive=True)) > 1, what="the trial")
-            children = host_and_trial.children(recursive=True)
+            server = psutil.Process(other.pid)
+            # The process that was forked at the start, the host of trials, and the trial.
+            wait_until(lambda: len(server.children(recursive=True)) > 2, what="the trial")
+            children = server.children(recursive=True)
             tried_s = _stopped(row, other, "whose trial hangs")
             wait_until(lambda: not any(map(_runs, children)), what="the end of the trial")
             first = ServiceProcess(system.backend, options, system.folder / "first.log")

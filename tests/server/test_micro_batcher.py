@@ -226,6 +226,8 @@ async def test_a_call_that_cannot_be_answered_in_time_is_not_sent() -> None:
 
     batcher: MicroBatcher[str, int, int] = MicroBatcher(send, 10, 100)
     assert await batcher.call("a", 1, 60) == 1
+    late: int | BaseException
+    timely: int | BaseException
     late, timely = await asyncio.gather(
         batcher.call("a", 2, 0.02), batcher.call("a", 3, 60), return_exceptions=True
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,11 @@ class Blend:
 
     weights: Mapping[str, float]
     intercept: float
+
+    @cached_property
+    def weight_vector(self) -> Float64:
+        """The weights in the order of `weights` (float64, models)."""
+        return np.array(list(self.weights.values()), np.float64)
 
     def apply(self, scores: Mapping[str, Float32]) -> Float64:
         """Blends the models' scores.

@@ -15,12 +15,15 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from typing import TYPE_CHECKING
 
 from marquee_core.errors import ArtifactError
+
+if TYPE_CHECKING:  # Imported where keys are used: servers without keys save 6 MB of memory.
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import (
+        Ed25519PrivateKey,
+        Ed25519PublicKey,
+    )
 
 SIGNATURE_NAME = "manifest.sig"
 _MAX_SIGNATURES = 16
@@ -49,6 +52,10 @@ class TrustedKeys:
         Raises:
             KeyFileError: The file cannot be read, or has no key, or a key of another type.
         """
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
         text = _read(path).decode(errors="replace")
         keys = {}
         for part in text.split(_PEM_BEGIN)[1:]:
@@ -76,6 +83,8 @@ class TrustedKeys:
         Raises:
             ArtifactError: None of the keys has signed the content.
         """
+        from cryptography.exceptions import InvalidSignature
+
         if not signatures:
             raise ArtifactError(f"{what} is not signed, but trusted keys are configured")
         for line in signatures.decode(errors="replace").splitlines()[:_MAX_SIGNATURES]:
@@ -107,6 +116,10 @@ class Signer:
         Raises:
             KeyFileError: The file cannot be read, or contains no such key.
         """
+        from cryptography.exceptions import UnsupportedAlgorithm
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
         try:
             key = serialization.load_pem_private_key(_read(path), None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
@@ -128,6 +141,8 @@ class Signer:
 
 def key_id(key: Ed25519PublicKey) -> str:
     """Returns the first 16 hexadecimal digits of the SHA-256 of a public key."""
+    from cryptography.hazmat.primitives import serialization
+
     raw = key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
     return hashlib.sha256(raw).hexdigest()[:16]
 
@@ -145,6 +160,9 @@ def generate_key(path: Path) -> tuple[Path, str]:
     Raises:
         OSError: One of the files already exists or cannot be written.
     """
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
     key = Ed25519PrivateKey.generate()
     private = key.private_bytes(
         serialization.Encoding.PEM,

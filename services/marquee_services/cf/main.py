@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from marquee_core.service_names import CF
 from marquee_services.cf.models import CF_SCORERS
 from marquee_services.cf.settings import CFSettings
 from marquee_services.scoring import main
 from marquee_services.server.releases.fork_server import ForkServer
+from marquee_services.server.releases.trial_process import TrialLoader
 
 
-def fork_server(settings: CFSettings) -> ForkServer:
-    """Starts the process for trial loads. Must be called before this process starts threads.
-
-    Raises:
-        OSError: The process cannot be started.
-    """
-    return main.fork_server(settings, CF, CF_SCORERS)
+def trial_loaders(settings: CFSettings) -> Mapping[str, TrialLoader]:
+    """Returns the function that loads the service's part of a release on trial, by service."""
+    return main.trial_loaders(settings, CF, CF_SCORERS)
 
 
 async def serve(settings: CFSettings, fork_server: ForkServer | None) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -52,7 +52,8 @@ from marquee_services.server.identity.reloading import Reloader
 from marquee_services.server.releases.follower import ReleaseFollower
 from marquee_services.server.releases.fork_server import ForkServer
 from marquee_services.server.releases.poll_log import PollLog
-from marquee_services.server.releases.trial import ReleaseTrial, TrialLoader, start_fork_server
+from marquee_services.server.releases.trial import ReleaseTrial
+from marquee_services.server.releases.trial_process import TrialLoader
 from marquee_services.server.runtime import (
     create_server,
     methods_of,
@@ -287,9 +288,9 @@ def _start_feedback(
     return FeedbackRuntime(settings, releases, fresh, metrics)
 
 
-def fork_server(settings: GatewaySettings) -> ForkServer:
-    """Starts the process for trial loads. Must be called before this process starts threads."""
-    return start_fork_server({GATEWAY: trial_loader(settings)})
+def trial_loaders(settings: GatewaySettings) -> Mapping[str, TrialLoader]:
+    """Returns the function that loads the gateway's part of a release on trial, by service."""
+    return {GATEWAY: trial_loader(settings)}
 
 
 def trial_loader(settings: GatewaySettings) -> TrialLoader:

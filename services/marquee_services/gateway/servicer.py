@@ -85,6 +85,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         # The recent share of Recommend calls that need no computation.
         self._stored_share = 1.0
         self._answers = {origin: metrics.answers.labels(origin) for origin in AnswerOrigin}
+        self._computed = self._answers[AnswerOrigin.COMPUTED]
 
     def early_admission(self, method: str) -> AbstractAsyncContextManager[None] | None:
         """Returns where a call is queued before its request is read, if it would be queued anyway.
@@ -129,7 +130,7 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
                 leave_out_reasons=without_reasons,
                 leave_out_models=without_slow_models,
             )
-        self._answers[AnswerOrigin.COMPUTED].inc()
+        self._computed.inc()
         return self._completed(answer, start)
 
     def recommend_again(self, request: bytes) -> SerializedResponse | None:

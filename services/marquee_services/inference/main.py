@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from marquee_core.service_names import INFERENCE
 from marquee_services.inference.models import loaders
 from marquee_services.inference.settings import InferenceSettings
 from marquee_services.scoring import main
 from marquee_services.server.releases.fork_server import ForkServer
+from marquee_services.server.releases.trial_process import TrialLoader
 
 
-def fork_server(settings: InferenceSettings) -> ForkServer:
-    """Starts the process for trial loads. Must be called before this process starts threads.
-
-    Raises:
-        OSError: The process cannot be started.
-    """
-    return main.fork_server(settings, INFERENCE, loaders(settings.tensorflow_threads))
+def trial_loaders(settings: InferenceSettings) -> Mapping[str, TrialLoader]:
+    """Returns the function that loads the service's part of a release on trial, by service."""
+    return main.trial_loaders(settings, INFERENCE, loaders(settings.tensorflow_threads))
 
 
 async def serve(settings: InferenceSettings, fork_server: ForkServer | None) -> None:

@@ -18,7 +18,8 @@ from marquee_services.scoring.settings import ScoringSettings
 from marquee_services.server.admission.queue_metrics import QueueMetrics
 from marquee_services.server.releases.follower import ReleaseFollower
 from marquee_services.server.releases.fork_server import ForkServer
-from marquee_services.server.releases.trial import ReleaseTrial, start_fork_server
+from marquee_services.server.releases.trial import ReleaseTrial
+from marquee_services.server.releases.trial_process import TrialLoader
 from marquee_services.server.runtime import (
     BoundServer,
     create_server,
@@ -93,15 +94,11 @@ async def start(
     return bound, follower
 
 
-def fork_server(
+def trial_loaders(
     settings: ScoringSettings, backend: str, loaders: Mapping[str, LoadScorer]
-) -> ForkServer:
-    """Starts the process for trial loads. Must be called before this process starts threads.
-
-    Raises:
-        OSError: The process cannot be started.
-    """
-    return start_fork_server({backend: partial(_load_on_trial, settings, backend, loaders)})
+) -> Mapping[str, TrialLoader]:
+    """Returns the function that loads the backend's part of a release on trial, by service."""
+    return {backend: partial(_load_on_trial, settings, backend, loaders)}
 
 
 async def serve(

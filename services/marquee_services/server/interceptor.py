@@ -59,7 +59,7 @@ _NO_LIMITS = RequestLimits()
 _PENDING_PER_CALL = 8
 
 Context = grpc.aio.ServicerContext[Any, Any]
-_Read: TypeAlias = Callable[[Context, ObservedCall], Awaitable[Any]]
+_Read: TypeAlias = Callable[[Context, TimeLimit, ObservedCall], Awaitable[Any]]
 Shortcut: TypeAlias = Callable[[bytes], bytes | None]
 """Returns the serialised response to a serialised request, or None to have the method answer it."""
 
@@ -135,10 +135,12 @@ class CallInterceptor(grpc.GenericRpcHandler):
         if self.drain.is_refusing and method.startswith(self._prefixes):
             return self.drain.handler(method.rpartition("/")[2])
         key = method, priority_of(metadata)
-        if key in self._handlers:
-            known = self._handlers[key]
+        known = self._handlers.get(key)
+        if known is not None:
+            if not self._early_handlers.is_possible:
+                return known
             name = method.rpartition("/")[2]
-            slot = self._early_admission(name) if self._early_handlers.is_possible else None
+            slot = self._early_admission(name)
             return known if slot is None else self._early_handlers.handler(name, slot, known)
         handler = self._methods.service(handler_call_details)
         if handler is None or not method.startswith(self._prefixes):
@@ -177,7 +179,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
                     if self._access is not None:
                         await self._access.admit(method, context)
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
-                        request = await self._receive(context, limit, read, observed)
+                        request = await read(context, limit, observed)
                         if type(request) is bytes:
                             return request  # A shortcut has answered the call.
                         if not observed.begun:
@@ -203,7 +205,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
                     await self.calls.wait_for_batch(observed.caller, seconds)
                     seconds = self._seconds(context)
                     with TimeLimit(min(seconds, self._limits.receive_s)) as limit:
-                        request = await self._receive(context, limit, read, observed)
+                        request = await read(context, limit, observed)
                         observed.begin()
                         limit.extend(self._after_receiving(seconds))
                         async for response in behaviour(request, context):
@@ -219,15 +221,6 @@ class CallInterceptor(grpc.GenericRpcHandler):
                     await self._abort(error, context, observed)
 
         return call
-
-    async def _receive(
-        self, context: Context, limit: TimeLimit, read: _Read, observed: ObservedCall
-    ) -> Any:
-        self._pending_requests.add(limit, context)
-        try:
-            return await read(context, observed)
-        finally:
-            self._pending_requests.remove(limit)
 
     def _observe(self, name: str, method: str, context: Context, peer: str = "") -> ObservedCall:
         if name in self._probes:
@@ -253,9 +246,14 @@ class CallInterceptor(grpc.GenericRpcHandler):
         """Returns a function that reads a request, or a shortcut's response to it (bytes)."""
         limits = self._request_limits.get(name, _NO_LIMITS)
         shortcut = self._shortcuts.get(name)
+        pending = self._pending_requests
 
-        async def read(context: Context, observed: ObservedCall) -> Any:
-            data = await context.read()
+        async def read(context: Context, limit: TimeLimit, observed: ObservedCall) -> Any:
+            pending.add(limit, context)
+            try:
+                data = await context.read()
+            finally:
+                pending.remove(limit)
             if data is grpc.aio.EOF:
                 raise InvalidFields([FieldViolation("", "the call has no request message")])
             try:

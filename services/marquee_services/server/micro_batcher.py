@@ -19,9 +19,9 @@ import asyncio
 import contextvars
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import grpc
 
@@ -112,7 +112,7 @@ class MicroBatcher(Generic[_K, _Q, _A]):
         if meter is not None:
             meter.watch(lambda: sum(queue.waiting for queue in self._queues.values()), max_waiting)
 
-    async def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> _A:
+    def call(self, key: _K, query: _Q, timeout: float, weight: int = 1) -> Coroutine[Any, Any, _A]:
         """Queues a query with the priority of the current task, and returns its answer.
 
         Args:
@@ -127,7 +127,7 @@ class MicroBatcher(Generic[_K, _Q, _A]):
             QueueFullError: The queue is full.
             Exception: The error that `send` raised for the batch.
         """
-        return await self._queues[PRIORITY.get()].call(key, query, timeout, weight)
+        return self._queues[PRIORITY.get()].call(key, query, timeout, weight)
 
 
 class _PriorityBatcher(Generic[_K, _Q, _A]):

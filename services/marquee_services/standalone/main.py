@@ -21,7 +21,8 @@ from marquee_services.server.admission.priority import PriorityExecutor
 from marquee_services.server.releases.follower import ReleaseFollower
 from marquee_services.server.releases.fork_server import ForkServer
 from marquee_services.server.releases.poll_log import PollLog
-from marquee_services.server.releases.trial import ReleaseTrial, start_fork_server
+from marquee_services.server.releases.trial import ReleaseTrial
+from marquee_services.server.releases.trial_process import TrialLoader
 from marquee_services.server.runtime import until_signalled
 from marquee_services.standalone.backend import LocalBackend
 from marquee_services.standalone.settings import StandaloneSettings
@@ -118,18 +119,14 @@ def _load_on_trial(
     load_engine(settings.open_store(), release_id, backend, loaders, settings.cache)
 
 
-def fork_server(settings: StandaloneSettings) -> ForkServer:
-    """Starts the process for trial loads. Must be called before this process starts threads.
-
-    Raises:
-        OSError: The process cannot be started.
-    """
+def trial_loaders(settings: StandaloneSettings) -> Mapping[str, TrialLoader]:
+    """Returns the functions that load each service's part of a release on trial, by service."""
     from marquee_services.cf.models import CF_SCORERS
     from marquee_services.inference.models import loaders as inference_loaders
 
     loaders = {CF: CF_SCORERS, INFERENCE: inference_loaders(settings.tensorflow_threads)}
     tried = {name: partial(_load_on_trial, settings, name, own) for name, own in loaders.items()}
-    return start_fork_server({GATEWAY: trial_loader(settings), **tried})
+    return {GATEWAY: trial_loader(settings), **tried}
 
 
 async def serve(settings: StandaloneSettings, fork_server: ForkServer | None) -> None:

@@ -15,7 +15,9 @@ import asyncio, sys, time
 from pathlib import Path
 from marquee_core.errors import ArtifactError
 from marquee_services.server.settings import ServerSettings
-from marquee_services.server.releases.trial import ReleaseTrial, start_fork_server
+from marquee_services.server.releases.fork_server import ForkServer
+from marquee_services.server.releases.trial import ReleaseTrial
+from marquee_services.server.releases.trial_process import fork_for_trials
 
 cache = Path(sys.argv[1])
 tried = cache / "tried"
@@ -40,7 +42,7 @@ def load(release_id):
 settings = ServerSettings(
     cache_dir=str(cache), trial_timeout=float(sys.argv[2]), trial_memory_mib=300
 )
-fork_server = start_fork_server({"cf": load})
+fork_server = ForkServer(*fork_for_trials(lambda: {"cf": load}))
 
 async def main():
     trial = ReleaseTrial("cf", settings, fork_server)
@@ -95,19 +97,72 @@ def test_a_release_that_has_passed_is_not_tried_again(tmp_path: Path) -> None:
     assert (tmp_path / "tried").read_text() == "xx"
 
 
+_HOSTS = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from marquee_services.server.releases import fork_process
+from marquee_services.server.releases.fork_server import ForkServer
+
+fork_process._IDLE_S = 0.05
+prepared = Path(sys.argv[1])
+
+def prepare():
+    prepared.write_text(prepared.read_text() + "x" if prepared.exists() else "x")
+    def load(request):
+        if request.get("kill"):
+            os.kill(os.getppid(), signal.SIGKILL)
+            signal.pause()
+        return {"error": ""}
+    return load
+
+server = ForkServer(*fork_process.fork(prepare))
+
+async def forever(pid):
+    await asyncio.Event().wait()
+
+async def main():
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
+    assert not children.read_text()
+    for request in ({}, {"kill": True}, {}):
+        answer = await server.request(request, 60, forever)
+        print(answer.get("error"), answer.get("transient"), flush=True)
+        while children.read_text():
+            await asyncio.sleep(0.01)
+
+asyncio.run(main())
+"""
+
+
+def test_the_host_of_trials_ends_when_it_is_idle(tmp_path: Path) -> None:
+    """It takes memory only during trials, and a trial whose host is killed can be repeated."""
+    prepared = tmp_path / "prepared"
+    done = subprocess.run(
+        [sys.executable, "-c", _HOSTS, str(prepared)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        " None",
+        "the process that tries releases has ended True",
+        " None",
+    ]
+    assert prepared.read_text() == "xxx"
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_server(tmp_path: Path, number: signal.Signals) -> None:
     """The processes end with the server even if a trial hangs."""
     command = [sys.executable, "-c", _SCRIPT, str(tmp_path), "1000", "d", "hang"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
-        host = int(server.stdout.readline())
-        children = Path(f"/proc/{host}/task/{host}/children")
-        while not (trial := children.read_text().split()):
-            os.sched_yield()
+        pids = [int(server.stdout.readline())]
+        for _ in ("host", "trial"):
+            children = Path(f"/proc/{pids[-1]}/task/{pids[-1]}/children")
+            while not (found := children.read_text().split()):
+                os.sched_yield()
+            pids.append(int(found[0]))
         server.send_signal(number)
         server.wait()
-        for pid in (host, int(trial[0])):
+        for pid in pids:
             while _is_running(pid):
                 os.sched_yield()
 

@@ -113,9 +113,11 @@ class PageScorer:
         except BackendError as error:
             raise BackendUnavailable(error.backend) from error
         while True:
-            allowed, failures = await self._allowed(resolved, ranked, options, size, deadline)
-            if failures:
-                ranked = _with_failures(ranked, failures)
+            allowed = None
+            if not ranked.is_shortlist:
+                allowed, failures = await self._allowed(resolved, ranked, options, size, deadline)
+                if failures:
+                    ranked = _with_failures(ranked, failures)
             page = cut_page(
                 ranked,
                 allowed,
@@ -173,8 +175,6 @@ class PageScorer:
             Whether each candidate is allowed (bool, C), None to allow all; and the failures of
             backends that did not predict stars.
         """
-        if ranked.is_shortlist:
-            return None, []
         eligible = resolved.eligible.mask
         if ranked.items is not None:
             eligible = eligible[ranked.items]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -151,11 +152,12 @@ class Recommender:
         source = messages.serialized_source(
             resolved.route, scored.blends, degraded_by, scored.abstaining
         )
-        unknown = pb.RecommendResponse(
-            subject_kind=kind, unknown_item_ids=resolved.unknown_items
-        ).SerializeToString()
+        about_subject = _serialized_kind(kind)
+        if resolved.unknown_items:
+            unknown = pb.RecommendResponse(unknown_item_ids=resolved.unknown_items)
+            about_subject += unknown.SerializeToString()
         backends = tuple(sorted(ranked.backends))
-        answer = CachedAnswer(unknown + items, source, backends, page.has_more)
+        answer = CachedAnswer(about_subject + items, source, backends, page.has_more)
         next_token = ""
         if paged and page.has_more:
             self._page_scorer.cache(resolved.list_id, ranked)
@@ -230,6 +232,12 @@ class Recommender:
         release = self._releases.pick(options.release_id)
         if options.model:
             release.model(options.model)
+
+
+@lru_cache
+def _serialized_kind(kind: types_pb2.SubjectKind.ValueType) -> bytes:
+    """Returns the serialised field `subject_kind` of a response."""
+    return pb.RecommendResponse(subject_kind=kind).SerializeToString()
 
 
 def _may_match_nothing(options: pb.RecommendOptions) -> bool:

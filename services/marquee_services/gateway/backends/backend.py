@@ -104,11 +104,15 @@ class Backend:
 
     def failure(self, release_id: str) -> BackendError | None:
         """Returns why the backend cannot answer with a release now; None if it can."""
-        if not self.healthy:
+        is_healthy = False
+        for replica in self.replicas.values():
+            if replica.healthy:
+                if release_id in replica.releases:
+                    return None
+                is_healthy = True
+        if not is_healthy:
             return BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
-        if not any(release_id in replica.releases for replica in self._healthy_replicas()):
-            return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
-        return None
+        return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
 
     def keep_loaded(self, release_id: str) -> None:
         """Makes every future probe ask the replicas to keep a release loaded.
@@ -141,15 +145,17 @@ class Backend:
         due = asyncio.get_running_loop().time() + timeout
         tried: set[Replica] = set()
         error: BackendError | None = None
-        self._calls.begin(release_id, call, due)
-        while (replica := self._calls.best(tried, release_id, preferred)) is not None:
+        only = self._calls.begin(release_id, call, due)
+        while (replica := only or self._calls.best(tried, release_id, preferred)) is not None:
             tried.add(replica)
             try:
+                if only is not None:
+                    return await self._calls.attempt(only, call, due)
                 return await self._calls.call(replica, tried, release_id, call, due)
             except BackendError as failed:
                 if failed.failure not in _RETRIED_FAILURES:
                     raise
-                error = failed
+                error, only = failed, None
         raise error or BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
 
     async def watch(self) -> None:

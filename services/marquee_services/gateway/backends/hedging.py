@@ -72,18 +72,23 @@ class HedgedCalls:
 
     def begin(
         self, release_id: str, call: Callable[[Replica, float], Awaitable[_T]], due: float
-    ) -> None:
+    ) -> Replica | None:
         """Adds a call to the budget, and sends it on trial to replicas that are due for one.
 
         Args:
             release_id: The release of the request.
             call: Calls the given replica with the given number of seconds as the timeout.
             due: The deadline of the call, in seconds of the event loop's clock.
+
+        Returns:
+            The only healthy replica; None if there are several or none.
         """
         self._budget.add_call()
         replicas = self._replicas()
-        if len(replicas) < 2 or PRIORITY.get() is not Priority.INTERACTIVE:
-            return
+        if len(replicas) < 2:
+            return replicas[0] if replicas else None
+        if PRIORITY.get() is not Priority.INTERACTIVE:
+            return None
         for replica in replicas:
             if replica.circuit.is_open and release_id in replica.releases:
                 now = asyncio.get_running_loop().time()
@@ -95,6 +100,7 @@ class HedgedCalls:
                     )
                     self._trials.add(trial)
                     trial.add_done_callback(self._trials.discard)
+        return None
 
     def call(
         self,
@@ -118,7 +124,7 @@ class HedgedCalls:
         """
         other = self.best(tried, release_id)
         if other is None or release_id not in other.releases or other.circuit.is_open:
-            return self._attempt(replica, call, due)
+            return self.attempt(replica, call, due)
         return self._call_both(replica, other, tried, release_id, call, due)
 
     async def _call_both(
@@ -133,17 +139,17 @@ class HedgedCalls:
         """Calls a replica, and the other one if the first takes much longer than usual."""
         now = asyncio.get_running_loop().time()
         late_s = hedge_after([replica.latency.value(now), other.latency.value(now)])
-        attempts = {asyncio.create_task(self._attempt(replica, call, due, late_s))}
+        attempts = {asyncio.create_task(self.attempt(replica, call, due, late_s))}
         try:
             done, _ = await asyncio.wait(attempts, timeout=late_s)
             if not done:
-                self._record(replica, is_bad=True)
+                self._record_bad(replica)
             while not done and not self._may_hedge(replica):
                 done, _ = await asyncio.wait(attempts, timeout=late_s)
             if not done:
                 other = self.best(tried, release_id) or other
                 tried.add(other)
-                attempts.add(asyncio.create_task(self._attempt(other, call, due, late_s)))
+                attempts.add(asyncio.create_task(self.attempt(other, call, due, late_s)))
             while True:
                 done, pending = await asyncio.wait(attempts, return_when=asyncio.FIRST_COMPLETED)
                 answered = [attempt for attempt in done if attempt.exception() is None]
@@ -173,46 +179,59 @@ class HedgedCalls:
         self._monitor.hedged(self._name, "late")
         return True
 
-    async def _attempt(
+    async def attempt(
         self,
         replica: Replica,
         call: Callable[[Replica, float], Awaitable[_T]],
         due: float,
         late_s: float = math.inf,
     ) -> _T:
-        """Calls a replica, and records the latency and the outcome."""
+        """Calls a replica, and records the latency and the outcome.
+
+        Args:
+            replica: The replica.
+            call: Calls the given replica with the given number of seconds as the timeout.
+            due: The deadline of the call, in seconds of the event loop's clock.
+            late_s: A call that takes longer has already been recorded as late.
+
+        Raises:
+            BackendError: The replica failed.
+        """
         loop = asyncio.get_running_loop()
         start = loop.time()
+        is_measured = PRIORITY.get() is Priority.INTERACTIVE
         replica.calls_in_flight += 1
         replica.last_called_at = start
-        min_s = 0.0
         try:
             answer = await call(replica, due - start)
         except BackendError as error:
             if error.failure in _BAD_FAILURES:
-                self._record(replica, is_bad=True)
+                self._record_bad(replica)
             raise
         except asyncio.CancelledError:
             # The call would have taken longer, so it must not lower the average.
-            min_s = replica.latency.value(loop.time())
+            now = loop.time()
+            is_measured = is_measured and now - start >= replica.latency.value(now)
             raise
         else:
-            if loop.time() - start <= late_s:  # Otherwise it has already been recorded.
-                self._record(replica, is_bad=False)
+            if is_measured and not replica.circuit.is_open:
+                now = loop.time()
+                if now - start <= late_s:
+                    replica.circuit.record(is_bad=False, now=now)
             return answer
         finally:
             replica.calls_in_flight -= 1
-            now = loop.time()
-            if PRIORITY.get() is Priority.INTERACTIVE and now - start >= min_s:
+            if is_measured:
+                now = loop.time()
                 replica.latency.observe(now - start, now)
 
-    def _record(self, replica: Replica, is_bad: bool) -> None:
-        """Records a call of a replica, and opens its circuit if the replica is an outlier."""
+    def _record_bad(self, replica: Replica) -> None:
+        """Records a late or failed call, and opens the circuit if the replica is an outlier."""
         if PRIORITY.get() is not Priority.INTERACTIVE or replica.circuit.is_open:
             return
         now = asyncio.get_running_loop().time()
-        replica.circuit.record(is_bad, now)
-        if not is_bad or not replica.circuit.fails_often(now):
+        replica.circuit.record(is_bad=True, now=now)
+        if not replica.circuit.fails_often(now):
             return
         if any(r.circuit.is_healthy(now) for r in self._replicas() if r is not replica):
             replica.circuit.open(now)

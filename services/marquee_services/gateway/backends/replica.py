@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import grpc
 import structlog
@@ -27,7 +27,6 @@ from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 from marquee_services.server.wire import pack_bits, unpack_floats, unpack_ints
 
 _log = structlog.get_logger()
-_T = TypeVar("_T")
 
 # The timeout of calls with batch priority, as a multiple of the backend timeout.
 _BATCH_TIMEOUT_FACTOR = 20
@@ -118,9 +117,10 @@ class Replica:
         Raises:
             BackendError: The server did not answer in time or failed, or too many users are queued.
         """
-        return await self._batched(
-            self._scores.call((release_id, models), query, self._limited(timeout))
-        )
+        try:
+            return await self._scores.call((release_id, models), query, self._limited(timeout))
+        except (TimeoutError, QueueFullError) as error:
+            raise self._not_answered(error) from None
 
     async def rank(
         self,
@@ -140,8 +140,10 @@ class Replica:
         Raises:
             BackendError: The server did not answer in time or failed, or too many users are queued.
         """
-        key = release_id, plan
-        return await self._batched(self._rankings.call(key, query, self._limited(timeout)))
+        try:
+            return await self._rankings.call((release_id, plan), query, self._limited(timeout))
+        except (TimeoutError, QueueFullError) as error:
+            raise self._not_answered(error) from None
 
     async def retrieve(
         self,
@@ -267,14 +269,11 @@ class Replica:
         limit = _BATCH_TIMEOUT_FACTOR * self._timeout if is_batch else self._timeout
         return max(0.001, min(timeout, limit))
 
-    async def _batched(self, call: Awaitable[_T]) -> _T:
-        """Awaits a micro-batched call, and converts its errors to `BackendError`."""
-        try:
-            return await call
-        except TimeoutError:
-            raise BackendError(self.name, Failure.TIMEOUT, "no answer within the timeout") from None
-        except QueueFullError:
-            raise BackendError(self.name, Failure.OVERLOADED, "too many users are queued") from None
+    def _not_answered(self, error: TimeoutError | QueueFullError) -> BackendError:
+        """Returns the failure of a micro-batched call that was not answered."""
+        if isinstance(error, QueueFullError):
+            return BackendError(self.name, Failure.OVERLOADED, "too many users are queued")
+        return BackendError(self.name, Failure.TIMEOUT, "no answer within the timeout")
 
     async def _rank_batch(
         self,

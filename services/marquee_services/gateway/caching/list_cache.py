@@ -27,7 +27,7 @@ class ListCache:
 
     def put(self, list_id: str, ranked: RankedCandidates) -> None:
         """Caches or replaces the scores of a list, unless they are larger than the whole cache."""
-        if self.entries.get(list_id) is not ranked and ranked.nbytes <= self.entries.maxsize:
+        if ranked.nbytes <= self.entries.maxsize and self.entries.get(list_id) is not ranked:
             self.entries[list_id] = ranked.detached()
 
     def get(self, list_id: str) -> RankedCandidates | None:

@@ -110,8 +110,10 @@ class EnsembleCalls:
         """
         if self._selection.required:
             return
-        found = (self._backends[name].failure(self._release.release_id) for name in sorted(names))
-        self._drop([failure for failure in found if failure is not None])
+        for name in sorted(names):
+            failure = self._backends[name].failure(self._release.release_id)
+            if failure is not None:
+                self._drop([failure])
 
     async def gather(
         self,
@@ -132,31 +134,17 @@ class EnsembleCalls:
             DeadlineExceeded: The deadline passed before the only selected model answered.
             BackendError: A required backend did not answer.
         """
-        names = sorted(queries)
-        left = self._deadline.left_after_failure() if self.failures else self._deadline.left()
-        if not names:
-            return {}
-        release_id = self._release.release_id
-
-        def ask(name: str) -> Coroutine[Any, Any, _T]:
-            query = queries[name]
-
-            def call_replica(replica: AnyReplica, left: float) -> Awaitable[_T]:
-                self.replicas[name] = replica
-                return call(replica, query, left)
-
-            return self._backends[name].call(
-                release_id, left, call_replica, self.replicas.get(name)
-            )
-
-        results: Sequence[_T | BaseException]
-        if len(names) == 1:  # A call without a separate task is cheaper.
+        if len(queries) == 1:  # A call without a separate task is cheaper.
+            ((name, query),) = queries.items()
             try:
-                results = [await ask(names[0])]
+                return {name: await self._call(name, query, call)}
             except BackendError as error:
-                results = [error]
-        else:
-            results = await asyncio.gather(*map(ask, names), return_exceptions=True)
+                self._drop([error])
+                return {}
+        names = sorted(queries)
+        results: Sequence[_T | BaseException] = await asyncio.gather(
+            *(self._call(name, queries[name], call) for name in names), return_exceptions=True
+        )
         answers, failures = {}, []
         for name, result in zip(names, results, strict=True):
             if isinstance(result, BackendError):
@@ -168,13 +156,29 @@ class EnsembleCalls:
         self._drop(failures)
         return answers
 
+    def _call(
+        self, name: str, query: _P, call: Callable[[AnyReplica, _P, float], Awaitable[_T]]
+    ) -> Coroutine[Any, Any, _T]:
+        """Calls a backend, and remembers which of its replicas was called last."""
+
+        def call_replica(replica: AnyReplica, left: float) -> Awaitable[_T]:
+            self.replicas[name] = replica
+            return call(replica, query, left)
+
+        left = self._deadline.left_after_failure() if self.failures else self._deadline.left()
+        return self._backends[name].call(
+            self._release.release_id, left, call_replica, self.replicas.get(name)
+        )
+
     def _drop(self, failures: list[BackendError]) -> None:
         """Drops failed backends; raises an error if the answer requires one of them."""
-        if failures and self._selection.model:
+        if not failures:
+            return
+        if self._selection.model:
             if self._deadline.left() <= 0:
                 raise DeadlineExceeded
             raise ModelUnavailable(self._selection.model)
-        if failures and self._selection.required:
+        if self._selection.required:
             raise failures[0]
         self.failures += failures
         self.available -= {failure.backend for failure in failures}

@@ -77,7 +77,7 @@ class RankedCandidates:
         """
         return np.full(len(self.scores), np.nan, dtype=np.float32)
 
-    @property
+    @cached_property
     def nbytes(self) -> int:
         """The approximate size of the ranking in bytes, including its stars."""
         arrays = self.items, self.tiers, self.proposers_of
@@ -120,8 +120,10 @@ class RankedCandidates:
     def detached(self) -> RankedCandidates:
         """Returns the same ranking without replicas and without views into larger arrays."""
         best = {name: (items.copy(), scores.copy()) for name, (items, scores) in self.best.items()}
-        detached = replace(
-            self,
+        # `replace` would take several times as long.
+        detached = object.__new__(type(self))
+        detached.__dict__.update(
+            self.__dict__,
             items=None if self.items is None else self.items.copy(),
             proposers_of=None if self.proposers_of is None else self.proposers_of.copy(),
             best=best,
@@ -129,7 +131,7 @@ class RankedCandidates:
             scored=(),
         )
         if "stars" in self.__dict__:
-            detached.stars[:] = self.stars
+            detached.__dict__["stars"] = self.stars.copy()
         return detached
 
     def known_scores(self, items: Int32) -> dict[str, Float32]:
@@ -167,7 +169,8 @@ class RankedCandidates:
             found = [()] * len(positions)
         else:
             sets = self.proposers_of[positions].tolist()
-            found = [_names(self.proposing, bits) for bits in sets]
+            names_of = {bits: _names(self.proposing, bits) for bits in set(sets)}
+            found = [names_of[bits] for bits in sets]
         if not self.best:
             return found
         proposers = dict(zip(self.item_indexes(positions).tolist(), found, strict=True))

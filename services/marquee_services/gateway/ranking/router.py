@@ -185,16 +185,12 @@ class Router:
             available, blends = calls.available, calls.blends
             models = blends.models() if with_ranking else tuple(blends.rating.weights)
             outputs = own_outputs(release, subject, items, models) | outputs
-            missing = {
-                name: tuple(
-                    model
-                    for model in models
-                    if model not in outputs and release.model(model).backend == name
-                )
-                for name in available
-            }
+            missing: dict[str, list[str]] = {}
+            for model in models:
+                if model not in outputs:
+                    missing.setdefault(release.models[model].backend, []).append(model)
             answers = await calls.gather(
-                {name: names for name, names in missing.items() if names},
+                {name: tuple(missing[name]) for name in missing if name in available},
                 lambda replica, names, left: replica.score(release.release_id, query, names, left),
             )
             for answer in answers.values():
@@ -321,17 +317,23 @@ def _plans(
     top_count: int,
 ) -> dict[str, RankingPlan]:
     """Returns the ranking plan of each backend that takes part in the ranking, by its name."""
-    plans = {
-        name: plan
-        for name in calls.available
-        if (plan := release.plan(calls.blends, name, best_count, stars_count)).weights
-    }
-    if top_count and len(plans) == 1:
-        ((name, plan),) = plans.items()
-        if len(plan.weights) <= MAX_TOP_MODELS:
-            plan = release.plan(calls.blends, name, best_count, stars_count, top_count)
-        return {name: plan}
-    return plans
+    blends, available = calls.blends, calls.available
+
+    def compute() -> dict[str, RankingPlan]:
+        plans = {
+            name: plan
+            for name in available
+            if (plan := release.plan(blends, name, best_count, stars_count)).weights
+        }
+        if top_count and len(plans) == 1:
+            ((name, plan),) = plans.items()
+            if len(plan.weights) <= MAX_TOP_MODELS:
+                plan = release.plan(blends, name, best_count, stars_count, top_count)
+            return {name: plan}
+        return plans
+
+    what = "plans", available, best_count, stars_count, top_count
+    return release.cached((blends.rating, blends.ranking), what, compute)
 
 
 def _shortlist(

@@ -39,6 +39,6 @@ class ScoredCandidates:
             return np.full(len(next(iter(self.outputs.values()))), blend.intercept)
         # For few candidates, a single product is cheaper than `Blend.apply`.
         scores = np.array([self.outputs[name] for name in blend.weights], np.float64)
-        stars = np.array(list(blend.weights.values())) @ scores + blend.intercept
-        clipped: Float64 = np.minimum(np.maximum(stars, low), high)
-        return clipped
+        stars: Float64 = blend.weight_vector @ scores
+        stars += blend.intercept
+        return stars.clip(low, high, out=stars)

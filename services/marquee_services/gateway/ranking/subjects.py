@@ -121,7 +121,9 @@ def resolve_subject(
     liked = subject.liked_item_ids
     ids = [*rated.ids, *liked] if liked else rated.ids
     items = release.catalogue.items.indexes(ids)
-    ratings = np.array([*rated.stars, *([high] * len(liked))], np.float32)
+    ratings = np.fromiter(
+        (*rated.stars, *([high] * len(liked))) if liked else rated.stars, np.float32, len(ids)
+    )
     if not release.predicts_stars:
         given = len(rated.stars)
         ratings[:given] = _strengths(ratings[:given], low)

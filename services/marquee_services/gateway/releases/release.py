@@ -79,17 +79,17 @@ class GatewayRelease:
     precomputed_pages: PrecomputedPages
     attributes: Attributes
 
-    @property
+    @cached_property
     def release_id(self) -> str:
         """The release's id."""
         return self.manifest.release_id
 
-    @property
+    @cached_property
     def predicts_stars(self) -> bool:
         """Whether the release predicts ratings; False if it was trained on implicit feedback."""
         return self.manifest.data.feedback != IMPLICIT
 
-    @property
+    @cached_property
     def item_count(self) -> int:
         """The number of items in the catalogue."""
         return len(self.catalogue)

@@ -186,7 +186,10 @@ class AdaptiveLimit:
             Draining: The server is shutting down.
         """
         slot = _Slot()
-        await self._enter(name, slot.cost)
+        if self._queue.try_to_enter(slot.cost):
+            self._overload.record_start()
+        else:
+            await self._wait(name, slot.cost)
         _SLOT.set(slot)
         timer = asyncio.get_running_loop().call_later(_READ_TIMEOUT_S, self._abandon, slot)
         try:
@@ -221,18 +224,22 @@ class AdaptiveLimit:
 
     async def begin(self, name: str, cost: float, seconds_left: float) -> float:
         """Waits until a call can start, and returns the time at which it started; see `admit`."""
-        if self.has_refused and seconds_left < self._expected_s(name):
+        has_refused = self.has_refused
+        if has_refused and seconds_left < self._expected_s(name):
             self._refuse()
         slot = _SLOT.get()
-        if slot is None or slot.is_used:
-            await self._enter(name, cost)
-        else:
+        if slot is not None and not slot.is_used:
             slot.is_used = True
             self._queue.change_cost(slot.cost, cost)
-        self._most_in_progress = max(self._most_in_progress, self.in_progress)
+        elif self._queue.try_to_enter(cost):
+            self._overload.record_start()
+        else:
+            await self._wait(name, cost)
+            has_refused = self.has_refused
+        self._most_in_progress = max(self._most_in_progress, self._queue.in_progress)
         self._calls += 1
         start = self._clock()
-        if self._calls > _UNLOADED_CALLS or self.has_refused:
+        if self._calls > _UNLOADED_CALLS or has_refused:
             self._loaded_at = start
         return start
 
@@ -263,10 +270,8 @@ class AdaptiveLimit:
         """
         self._queue.close()
 
-    async def _enter(self, name: str, cost: float) -> None:
-        if self._queue.try_to_enter(cost):
-            self._overload.record_start()
-            return
+    async def _wait(self, name: str, cost: float) -> None:
+        """Waits until a call that cannot start immediately is admitted."""
         if not self._queue.is_closed:
             self._overload.record_wait(
                 self._queue.calls, self._queue.waiting, self._effective_limit()

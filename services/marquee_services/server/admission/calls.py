@@ -19,6 +19,8 @@ from marquee_services.server.status import error_trailers, reason_name
 from marquee_services.server.telemetry.call_scope import CallScope
 from marquee_services.server.telemetry.metrics import Metrics
 
+# What ends the task of a call whose caller has gone.
+_GONE = asyncio.CancelledError, GeneratorExit
 # gRPC hands over the next call within this many turns of the event loop.
 _TURNS = 6
 # How long a batch waits for a slot if its caller has been refused repeatedly, and the mean time
@@ -308,7 +310,7 @@ class ObservedCall:
     ) -> None:
         self._calls.open.discard(self)
         # When the caller of a stream goes away, the generator is closed instead of cancelled.
-        if self.code == "OK" and isinstance(error, asyncio.CancelledError | GeneratorExit):
+        if error is not None and self.code == "OK" and isinstance(error, _GONE):
             self.code = "CANCELLED"
         now = time.perf_counter()
         if self.begun and self.caller:

@@ -9,11 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -24,12 +22,8 @@ from marquee_services.server.settings import ServerSettings
 _log = structlog.get_logger()
 _CHECK_S = 0.05
 _MIB = 1024 * 1024
-_PRIORITY = 5
 # Packages that load releases: if the version of one changes, the trial is repeated.
 _PACKAGES = ("marquee-recommender", "numpy", "scipy", "faiss-cpu", "tensorflow-cpu", "protobuf")
-
-TrialLoader = Callable[[str], object]
-"""Loads the part of a release that a server needs."""
 
 
 class ReleaseTrial:
@@ -92,32 +86,6 @@ class ReleaseTrial:
         limit = self._settings.trial_memory_mib * _MIB or sys.maxsize
         while _own_bytes(pid) <= limit:
             await asyncio.sleep(_CHECK_S)
-
-
-def start_fork_server(loaders: dict[str, TrialLoader]) -> ForkServer:
-    """Starts the process that forks the processes of trials; see `ForkServer.start`.
-
-    Args:
-        loaders: By service, the function that loads the part of a release that the service needs.
-
-    Raises:
-        OSError: The process cannot be started.
-    """
-
-    def load(request: dict[str, Any]) -> dict[str, Any]:
-        os.nice(_PRIORITY)
-        with suppress(OSError):
-            # If the container runs out of memory, the kernel kills this process, not the server.
-            Path("/proc/self/oom_score_adj").write_text("1000")
-        try:
-            loaders[request["service"]](request["release_id"])
-        except (OSError, MemoryError) as error:
-            return {"error": str(error) or type(error).__name__, "transient": True}
-        except Exception as error:
-            return {"error": str(error) or repr(error), "transient": False}
-        return {"error": "", "transient": False}
-
-    return ForkServer.start(load)
 
 
 def _versions() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 
 import structlog
@@ -15,15 +14,6 @@ from marquee_services.server.telemetry.call_scope import add_to_log
 _ESCAPES = {c: f"\\x{c:02x}" for c in (*range(0x20), *range(0x7F, 0xA0))}
 _ESCAPES |= {c: f"\\u{c:04x}" for c in (0x2028, 0x2029, *range(0x202A, 0x202F))}
 _ESCAPES_IN_LINES = {c: escape for c, escape in _ESCAPES.items() if c != ord("\n")}
-
-
-def silence_native_logs() -> None:
-    """Turns off the log of gRPC's native library, which writes unescaped peer data to stderr.
-
-    The environment variable `GRPC_VERBOSITY` can turn it on again. Must be called before gRPC is
-    imported.
-    """
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 
 def configure_logs(service: str, log_format: str, level: str) -> None:
