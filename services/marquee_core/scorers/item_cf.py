@@ -119,9 +119,9 @@ class ItemCFScorer:
             order = np.argsort(items[row], kind="stable")
             sorted_items = items[row, order]
             selected = SelectedColumns(self._of_items, sorted_items)
-            weights = selected.products(is_rated)
+            weights = selected.products(is_rated, self._of_items.data)
             weights += self._item_damping[sorted_items]
-            scores[row, order] += selected.products(residuals) / weights
+            scores[row, order] += selected.products(residuals, self._of_items.data) / weights
             residuals[rated], is_rated[rated] = 0.0, 0.0
         return scores
 

@@ -24,7 +24,9 @@ from marquee_core.scorers.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
+    integers_to_weights,
     nearest,
+    weights_to_integers,
 )
 from marquee_core.scorers.scorer import NeighbourEvidence, ReleaseData
 from marquee_core.scorers.sparse import (
@@ -34,6 +36,8 @@ from marquee_core.scorers.sparse import (
 
 # Up to this number of items, scoring reads only the ratings of these items.
 _MAX_PAIRS = 64
+# The cost of an additional rating by a neighbour, as a multiple of that of a rating of an item.
+_ROW_COST = 3
 
 
 @dataclass(frozen=True)
@@ -143,9 +147,8 @@ class UserCFScorer:
         self._users = users
         self._neighbours = neighbours
         matrix = users.data.matrix
-        # z as items × users, stored by user, and ones for the same entries.
+        # z as items × users, stored by user.
         self._residuals = users.ratings.rows.T
-        self._ones = users.ratings.ones
         self._stars = csr_matrix(matrix.indptr, matrix.items, matrix.ratings, matrix.item_count).T
 
     @classmethod
@@ -189,20 +192,24 @@ class UserCFScorer:
             return scores
         ratings = self._users.ratings
         weights = np.zeros(len(self._users.deviations), dtype=np.float32)
+        integers = np.zeros(len(weights), dtype=np.uint64)
         for row, found in enumerate(self._nearest(profiles)):
             if not len(found.users):
                 continue
             row_items = items[row]
-            if ratings.columns_size(row_items) > ratings.rows_size(found.users) + ratings.width:
+            rows_size = ratings.rows_size(found.users) + ratings.width
+            if ratings.columns_size(row_items) > _ROW_COST * rows_size:
                 scores[row] += self._shifts(found)[row_items]
                 continue
             order = np.argsort(row_items, kind="stable")
             selected = SelectedColumns(ratings.columns, row_items[order])
             weights[found.users] = found.similarities
-            totals = selected.products(weights, ratings.ones)
+            integers[found.users] = weights_to_integers(found.similarities)
+            totals = integers_to_weights(selected.products(integers, ratings.packed))
             totals += self.config.damping * found.similarities.sum()
-            scores[row, order] += found.deviation * selected.products(weights) / totals
-            weights[found.users] = 0.0
+            shifts = selected.products(weights, ratings.columns.data)
+            scores[row, order] += found.deviation * shifts / totals
+            weights[found.users], integers[found.users] = 0.0, 0
         return scores
 
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
@@ -248,9 +255,10 @@ class UserCFScorer:
         """Returns the neighbours' contribution to the prediction of each item (float32, items)."""
         similarities = found.similarities
         selected = SelectedColumns(self._residuals, found.users)
-        weights = selected.sums(similarities, self._ones)
+        integers = weights_to_integers(similarities)
+        weights = integers_to_weights(selected.sums(integers, self._users.ratings.packed))
         weights += self.config.damping * similarities.sum()
-        shifts = selected.sums(similarities)
+        shifts = selected.sums(similarities, self._residuals.data)
         shifts /= weights
         shifts *= found.deviation
         return shifts
