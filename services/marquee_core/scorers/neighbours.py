@@ -31,7 +31,7 @@ from marquee_core.scorers.sparse import ColumnMatrix, RowMatrix, SelectedColumns
 # x, 1 + 2²² X, times that of an entry of y, 1 + 2⁴² Y, is 1 + 2²² X + 2⁴² Y + 2⁶⁴ X Y. The last
 # term does not fit into 64 bits, so it vanishes.
 _FIRST, _SECOND = 22, 42
-OWN_BITS, OTHER_BITS = _SECOND - _FIRST, 64 - _SECOND
+_OWN_BITS, _OTHER_BITS = _SECOND - _FIRST, 64 - _SECOND
 # Weights are summed over entries as multiples of 2 to the power of minus this.
 _WEIGHT_BITS = 26
 # 2 to the power of this is the lowest normal number of float32.
@@ -76,6 +76,44 @@ class CommonSums:
     counts: Float32
 
 
+@dataclass(frozen=True, eq=False)
+class OwnSquares:
+    """The squares x² of the values of vectors x, in the form that `CoRatings.sums` adds up.
+
+    Attributes:
+        packed: 1 and x² in units, as one integer (uint64, nnz).
+        units: The unit of each vector (float32, n).
+    """
+
+    packed: UInt64
+    units: Float32
+
+    @classmethod
+    def of(cls, values: Float32, counts: Int64) -> Self:
+        """Counts the units in the squares.
+
+        Args:
+            values: The values of one vector after the other (float32, nnz).
+            counts: The number of values of each vector (int64, n).
+        """
+        squares = np.square(values)
+        vectors = np.repeat(np.arange(len(counts)), counts)
+        units = square_units(np.bincount(vectors, squares, minlength=len(counts)), _OWN_BITS)
+        packed = count_units(squares, units[vectors]).astype(np.uint64)
+        packed <<= _FIRST
+        packed |= 1
+        return cls(packed, units)
+
+    def vector(self, index: int, part: slice) -> OwnSquares:
+        """Selects a vector.
+
+        Args:
+            index: The vector.
+            part: The positions of its values.
+        """
+        return OwnSquares(self.packed[part], self.units[index : index + 1])
+
+
 @dataclass(frozen=True)
 class CoRatings:
     """A residual matrix, stored by row and by column.
@@ -107,29 +145,32 @@ class CoRatings:
 
     def rows_size(self, rows: Int32) -> int:
         """Returns the number of residuals in some rows."""
-        return int((self.rows.indptr[1:][rows] - self.rows.indptr[rows]).sum())
+        return int(self.counts[rows].sum())
 
     def columns_size(self, columns: Int32) -> int:
         """Returns the number of residuals in some columns."""
-        return int((self.columns.indptr[1:][columns] - self.columns.indptr[columns]).sum())
+        return int(self._column_counts[columns].sum())
 
-    def sums(self, columns: Int32, values: Float32) -> CommonSums:
+    @cached_property
+    def _column_counts(self) -> Float32:
+        """The number of residuals in each column (float32, columns)."""
+        return np.diff(self.columns.indptr).astype(np.float32)
+
+    def sums(self, columns: Int32, values: Float32, own: OwnSquares | None = None) -> CommonSums:
         """Computes the sums over the common columns of a vector and each row.
 
         Args:
-            columns: The columns of the vector, distinct (int32, n).
+            columns: The columns of the vector, distinct and ascending (int32, n).
             values: The values of the vector (float32, n).
+            own: The squares of the values, if they have been counted already.
         """
         # Reads only the vector's columns, in place and twice, so the cost is proportional to the
         # number of co-ratings.
+        if own is None:
+            own = OwnSquares.of(values, np.array([len(values)]))
         selected = SelectedColumns(self.columns, columns)
         products = selected.sums(values, self.columns.data)
-        squares = np.square(values)
-        unit = square_units(squares.cumsum(dtype=np.float64)[-1:], OWN_BITS)
-        own = count_units(squares, unit).astype(np.uint64)
-        own <<= _FIRST
-        own |= 1
-        packed = selected.sums(own, self.packed)
+        packed = selected.sums(own.packed, self.packed)
         rows = (products > 0).nonzero()[0]
         # Signed integers, which the sums fit into, are converted faster.
         sums = packed[rows].view(np.int64)
@@ -137,7 +178,7 @@ class CoRatings:
             rows.astype(np.int32),
             products[rows],
             (sums >> _SECOND).astype(np.float32) * self.units[rows],
-            (sums >> _FIRST & _mask(OWN_BITS)).astype(np.float32) * unit,
+            (sums >> _FIRST & _mask(_OWN_BITS)).astype(np.float32) * own.units,
             (sums & _mask(_FIRST)).astype(np.float32),
         )
 
@@ -145,7 +186,7 @@ class CoRatings:
     def units(self) -> Float32:
         """The unit of the squares of each row, as other rows use them (float32, rows)."""
         squares, rows = np.square(self.columns.data), self.columns.indices
-        return square_units(np.bincount(rows, squares, minlength=len(self.counts)), OTHER_BITS)
+        return square_units(np.bincount(rows, squares, minlength=len(self.counts)), _OTHER_BITS)
 
     @cached_property
     def packed(self) -> UInt64:
@@ -183,11 +224,8 @@ class CoRatings:
         """
         indptr = self.rows.indptr[first : last + 1]
         counts = np.diff(indptr)
-        squares = np.square(self.rows.data[indptr[0] : indptr[-1]])
-        owners = np.repeat(np.arange(len(counts)), counts)
-        totals = np.bincount(owners, squares, minlength=len(counts))
-        units = np.repeat(square_units(totals, OWN_BITS), counts)
-        return count_units(squares, units) * units
+        own = OwnSquares.of(self.rows.data[indptr[0] : indptr[-1]], counts)
+        return (own.packed >> _FIRST).astype(np.float32) * np.repeat(own.units, counts)
 
     def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
         """Computes the similarities of vectors and rows, s = ρ · n / (n + λ) · J^q.

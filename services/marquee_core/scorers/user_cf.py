@@ -24,6 +24,7 @@ from marquee_core.scorers.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
+    OwnSquares,
     integers_to_weights,
     nearest,
     weights_to_integers,
@@ -193,6 +194,7 @@ class UserCFScorer:
         ratings = self._users.ratings
         weights = np.zeros(len(self._users.deviations), dtype=np.float32)
         integers = np.zeros(len(weights), dtype=np.uint64)
+        orders = np.argsort(items, axis=1, kind="stable")
         for row, found in enumerate(self._nearest(profiles)):
             if not len(found.users):
                 continue
@@ -201,7 +203,7 @@ class UserCFScorer:
             if ratings.columns_size(row_items) > _ROW_COST * rows_size:
                 scores[row] += self._shifts(found)[row_items]
                 continue
-            order = np.argsort(row_items, kind="stable")
+            order = orders[row]
             selected = SelectedColumns(ratings.columns, row_items[order])
             weights[found.users] = found.similarities
             integers[found.users] = weights_to_integers(found.similarities)
@@ -239,13 +241,15 @@ class UserCFScorer:
         users, sizes = self._users, profiles.counts.astype(np.float32)
         if is_folded.any():
             values, deviations = users.standardise(profiles)
+            own = OwnSquares.of(values, profiles.counts)
         found = []
         for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             user = known[row]
             if user >= 0 and neighbours is not None:
                 found.append(_Nearest(*neighbours.row(user), users.deviations[user]))
                 continue
-            sums = users.ratings.sums(profiles.items[start:end], values[start:end])
+            part = slice(start, end)
+            sums = users.ratings.sums(profiles.items[part], values[part], own.vector(row, part))
             similarities = users.similarities(sizes[row : row + 1], sums)
             rows = nearest(sums.rows, similarities, self.config.neighbours)
             found.append(_Nearest(*rows, deviations[row]))
