@@ -25,8 +25,27 @@ Bool: TypeAlias = NDArray[np.bool_]
 _header_lock = threading.Lock()
 
 
+# Up to this size, `transposed` copies.
+_MAX_COPY_BYTES = 16 * 1024 * 1024
+
+
 class ArrayError(ArtifactError):
     """An array file is missing or damaged, or has an unexpected dtype or shape."""
+
+
+def transposed(vectors: Float32) -> Float32:
+    """Returns the transpose of vectors, for products of user vectors with all item vectors.
+
+    With a copy that is contiguous by row, the products are twice as fast or more. Large arrays are
+    not copied.
+
+    Args:
+        vectors: The vectors (float32, n × d).
+
+    Returns:
+        The transpose (float32, d × n).
+    """
+    return np.ascontiguousarray(vectors.T) if vectors.nbytes <= _MAX_COPY_BYTES else vectors.T
 
 
 def position_dtype(count: int) -> type[np.int32] | type[np.int64]:
