@@ -305,7 +305,9 @@ def integers_to_weights(sums: UInt64) -> Float32:
     Up to 2¹⁶ weights may be summed. The weights occupy the lower bits of a sum. The squares in
     `packed` only affect those above.
     """
-    return (sums & _mask(_SECOND)).view(np.int64).astype(np.float32) * np.float32(2.0**-_WEIGHT_BITS)
+    return (sums & _mask(_SECOND)).view(np.int64).astype(np.float32) * np.float32(
+        2.0**-_WEIGHT_BITS
+    )
 
 
 def nearest(rows: Int32, similarities: Float32, count: int) -> tuple[Int32, Float32]:
