@@ -15,7 +15,7 @@ from typing import Annotated, Self
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Float64, Int32, Int64, UInt64, load_array, save_array
+from marquee_core.arrays import Float32, Int32, Int64, UInt64, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.scorers.hyperparameters import (
     ModelConfig,
@@ -24,18 +24,15 @@ from marquee_core.scorers.hyperparameters import (
     PositiveInt,
     Search,
 )
+from marquee_core.scorers.packed_sums import (
+    OTHER_BITS,
+    OwnSquares,
+    count_units,
+    pack_other,
+    square_units,
+    unpack,
+)
 from marquee_core.scorers.sparse import ColumnMatrix, RowMatrix, SelectedColumns, csr_matrix
-
-# `CoRatings.sums` computes three sums as one sum of integers: n in the lowest bits, and Σ x² and
-# Σ y² from these bits on, in units that leave 20 and 22 bits for them. The integer of a column of
-# x, 1 + 2²² X, times that of an entry of y, 1 + 2⁴² Y, is 1 + 2²² X + 2⁴² Y + 2⁶⁴ X Y. The last
-# term does not fit into 64 bits, so it vanishes.
-_FIRST, _SECOND = 22, 42
-_OWN_BITS, _OTHER_BITS = _SECOND - _FIRST, 64 - _SECOND
-# Weights are summed over entries as multiples of 2 to the power of minus this.
-_WEIGHT_BITS = 26
-# 2 to the power of this is the lowest normal number of float32.
-_LEAST_EXPONENT = -126
 
 
 @dataclass(frozen=True)
@@ -74,44 +71,6 @@ class CommonSums:
     squares: Float32
     vector_squares: Float32
     counts: Float32
-
-
-@dataclass(frozen=True, eq=False)
-class OwnSquares:
-    """The squares x² of the values of vectors x, in the form that `CoRatings.sums` adds up.
-
-    Attributes:
-        packed: 1 and x² in units, as one integer (uint64, nnz).
-        units: The unit of each vector (float32, n).
-    """
-
-    packed: UInt64
-    units: Float32
-
-    @classmethod
-    def of(cls, values: Float32, counts: Int64) -> Self:
-        """Counts the units in the squares.
-
-        Args:
-            values: The values of one vector after the other (float32, nnz).
-            counts: The number of values of each vector (int64, n).
-        """
-        squares = np.square(values)
-        vectors = np.repeat(np.arange(len(counts)), counts)
-        units = square_units(np.bincount(vectors, squares, minlength=len(counts)), _OWN_BITS)
-        packed = count_units(squares, units[vectors]).astype(np.uint64)
-        packed <<= _FIRST
-        packed |= 1
-        return cls(packed, units)
-
-    def vector(self, index: int, part: slice) -> OwnSquares:
-        """Selects a vector.
-
-        Args:
-            index: The vector.
-            part: The positions of its values.
-        """
-        return OwnSquares(self.packed[part], self.units[index : index + 1])
 
 
 @dataclass(frozen=True)
@@ -172,33 +131,22 @@ class CoRatings:
         products = selected.sums(values, self.columns.data)
         packed = selected.sums(own.packed, self.packed)
         rows = (products > 0).nonzero()[0]
-        # Signed integers, which the sums fit into, are converted faster.
-        sums = packed[rows].view(np.int64)
-        return CommonSums(
-            rows.astype(np.int32),
-            products[rows],
-            (sums >> _SECOND).astype(np.float32) * self.units[rows],
-            (sums >> _FIRST & _mask(_OWN_BITS)).astype(np.float32) * own.units,
-            (sums & _mask(_FIRST)).astype(np.float32),
-        )
+        sums = unpack(packed[rows], own.units, self.units[rows])
+        return CommonSums(rows.astype(np.int32), products[rows], *sums)
 
     @cached_property
     def units(self) -> Float32:
         """The unit of the squares of each row, as other rows use them (float32, rows)."""
-        squares, rows = np.square(self.columns.data), self.columns.indices
-        return square_units(np.bincount(rows, squares, minlength=len(self.counts)), _OTHER_BITS)
+        return square_units(
+            np.square(self.columns.data), self.columns.indices, len(self.counts), OTHER_BITS
+        )
 
     @cached_property
     def packed(self) -> UInt64:
-        """1 and y² for each entry of `columns`, as one integer (uint64, nnz).
-
-        The bits are explained at the top of this module.
-        """
-        squares = count_units(np.square(self.columns.data), self.units[self.columns.indices])
-        packed = squares.astype(np.uint64)
-        packed <<= _SECOND
-        packed |= 1
-        return packed
+        """1 and y² for each entry of `columns`, as one integer (uint64, nnz); see `pack_other`."""
+        return pack_other(
+            count_units(np.square(self.columns.data), self.units[self.columns.indices])
+        )
 
     @cached_property
     def column_squares(self) -> Float32:
@@ -224,8 +172,7 @@ class CoRatings:
         """
         indptr = self.rows.indptr[first : last + 1]
         counts = np.diff(indptr)
-        own = OwnSquares.of(self.rows.data[indptr[0] : indptr[-1]], counts)
-        return (own.packed >> _FIRST).astype(np.float32) * np.repeat(own.units, counts)
+        return OwnSquares.of(self.rows.data[indptr[0] : indptr[-1]], counts).rounded(counts)
 
     def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
         """Computes the similarities of vectors and rows, s = ρ · n / (n + λ) · J^q.
@@ -251,63 +198,6 @@ class CoRatings:
         result *= common / (common + np.float32(config.shrinkage))
         result *= (common / (sizes + self.counts[sums.rows] - common)) ** config.overlap_power
         return result
-
-
-def _mask(bits: int) -> int:
-    return (1 << bits) - 1
-
-
-def square_units(totals: Float64, bits: int) -> Float32:
-    """Returns the units in which the squares of vectors are counted; see `count_units`.
-
-    A unit is a power of 2, and the sum of the squares is less than half of 2 to the power of `bits`
-    units.
-
-    Args:
-        totals: The sum of the squares of each vector, added one by one (float64, n).
-        bits: The number of bits that the sum of the squares may take, at most 24.
-
-    Returns:
-        The units (float32, n).
-    """
-    exponents = np.frexp(totals)[1] - (bits - 1)
-    units: Float32 = np.ldexp(np.float32(1), np.maximum(exponents, _LEAST_EXPONENT))
-    return units
-
-
-def count_units(squares: Float32, units: Float32) -> Float32:
-    """Returns the number of units in each square: rounded, but at least 1 unless the square is 0.
-
-    The sum over a vector of up to half as many values as there may be units fits into the bits, so
-    that any sum of its squares is exact, whether it adds integers or float32 multiples of the unit.
-
-    Args:
-        squares: The squares (float32, n).
-        units: The unit of the vector of each square, or of all squares (float32, n or 1).
-
-    Returns:
-        The integers (float32, n).
-    """
-    counts: Float32 = squares / units
-    np.rint(counts, out=counts)
-    np.maximum(counts, squares > 0, out=counts)
-    return counts
-
-
-def weights_to_integers(weights: Float32) -> UInt64:
-    """Returns weights between 0 and 1 as integers that can be summed with `CoRatings.packed`."""
-    return np.rint(weights * np.float32(1 << _WEIGHT_BITS)).astype(np.uint64)
-
-
-def integers_to_weights(sums: UInt64) -> Float32:
-    """Returns the sums of weights, given their sums as integers with `CoRatings.packed`.
-
-    Up to 2¹⁶ weights may be summed. The weights occupy the lower bits of a sum. The squares in
-    `packed` only affect those above.
-    """
-    return (sums & _mask(_SECOND)).view(np.int64).astype(np.float32) * np.float32(
-        2.0**-_WEIGHT_BITS
-    )
 
 
 def nearest(rows: Int32, similarities: Float32, count: int) -> tuple[Int32, Float32]:

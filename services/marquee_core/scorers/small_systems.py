@@ -38,7 +38,9 @@ def solve_positive_definite(systems: Float32 | Float64, added: Float64) -> Float
 
 
 def _solve_with_lapack(systems: Float32 | Float64, added: Float64) -> Float64:
-    solved: Float64 = np.linalg.solve(systems[..., :-1] + added, systems[..., -1:])[..., 0]
+    matrices: Float64 = systems[..., :-1] + added
+    right: Float64 = systems[..., -1:].astype(np.float64)
+    solved: Float64 = np.linalg.solve(matrices, right)[..., 0].astype(np.float64, copy=False)
     return solved.transpose(2, 0, 1)
 
 

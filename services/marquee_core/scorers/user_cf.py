@@ -24,11 +24,9 @@ from marquee_core.scorers.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
-    OwnSquares,
-    integers_to_weights,
     nearest,
-    weights_to_integers,
 )
+from marquee_core.scorers.packed_sums import OwnSquares, integers_to_weights, weights_to_integers
 from marquee_core.scorers.scorer import NeighbourEvidence, ReleaseData
 from marquee_core.scorers.sparse import (
     SelectedColumns,

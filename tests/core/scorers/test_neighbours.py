@@ -17,10 +17,9 @@ from marquee_core.scorers.neighbours import (
     CoRatings,
     NeighbourConfig,
     Neighbours,
-    integers_to_weights,
     nearest,
-    weights_to_integers,
 )
+from marquee_core.scorers.packed_sums import integers_to_weights, weights_to_integers
 from marquee_core.scorers.sparse import (
     column_sums,
     csr_matrix,
@@ -125,6 +124,18 @@ def test_sums_of_many_columns_are_precise() -> None:
         np.testing.assert_allclose(
             sums.vector_squares, (both * squares[row]).sum(axis=1), rtol=0.01
         )
+
+
+@pytest.mark.parametrize("value", [np.nextafter(np.float32(1), np.float32(0)), 1.0, 1e-15])
+def test_sums_of_squares_near_a_power_of_2_do_not_overflow(value: float) -> None:
+    """Rounding up all squares of a row and of a vector leaves the packed sums in their bits."""
+    ratings = co_ratings(np.full((2, 64), value, np.float32), np.ones((2, 64), np.bool_))
+    columns, values = ratings.row(0)
+    sums = ratings.sums(columns, values)
+    total = 64 * float(value) ** 2
+    np.testing.assert_array_equal(sums.counts, [64, 64])
+    np.testing.assert_allclose(sums.squares, total, rtol=1e-5)
+    np.testing.assert_allclose(sums.vector_squares, total, rtol=1e-5)
 
 
 @given(arrays(np.float32, 40, elements=st.floats(0, 1, width=32)), arrays(np.bool_, 40))
