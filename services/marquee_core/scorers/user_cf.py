@@ -148,6 +148,8 @@ class UserCFScorer:
         matrix = users.data.matrix
         # z as items × users, stored by user.
         self._residuals = users.ratings.rows.T
+        # Computed here, so that no request has to.
+        self._packed = users.ratings.packed
         self._stars = csr_matrix(matrix.indptr, matrix.items, matrix.ratings, matrix.item_count).T
 
     @classmethod
@@ -205,7 +207,7 @@ class UserCFScorer:
             selected = SelectedColumns(ratings.columns, row_items[order])
             weights[found.users] = found.similarities
             integers[found.users] = weights_to_integers(found.similarities)
-            totals = integers_to_weights(selected.products(integers, ratings.packed))
+            totals = integers_to_weights(selected.products(integers, self._packed))
             totals += self.config.damping * found.similarities.sum()
             shifts = selected.products(weights, ratings.columns.data)
             scores[row, order] += found.deviation * shifts / totals
@@ -258,7 +260,7 @@ class UserCFScorer:
         similarities = found.similarities
         selected = SelectedColumns(self._residuals, found.users)
         integers = weights_to_integers(similarities)
-        weights = integers_to_weights(selected.sums(integers, self._users.ratings.packed))
+        weights = integers_to_weights(selected.sums(integers, self._packed))
         weights += self.config.damping * similarities.sum()
         shifts = selected.sums(similarities, self._residuals.data)
         shifts /= weights
