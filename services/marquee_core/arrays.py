@@ -17,6 +17,7 @@ Float32: TypeAlias = NDArray[np.float32]
 Float64: TypeAlias = NDArray[np.float64]
 Int32: TypeAlias = NDArray[np.int32]
 Int64: TypeAlias = NDArray[np.int64]
+UInt64: TypeAlias = NDArray[np.uint64]
 Bool: TypeAlias = NDArray[np.bool_]
 
 # NumPy reads a header with Python's parser, which occasionally fails when two threads use it
@@ -24,8 +25,27 @@ Bool: TypeAlias = NDArray[np.bool_]
 _header_lock = threading.Lock()
 
 
+# Up to this size, `transposed` copies.
+_MAX_COPY_BYTES = 16 * 1024 * 1024
+
+
 class ArrayError(ArtifactError):
     """An array file is missing or damaged, or has an unexpected dtype or shape."""
+
+
+def transposed(vectors: Float32) -> Float32:
+    """Returns the transpose of vectors, for products of user vectors with all item vectors.
+
+    With a copy that is contiguous by row, the products are twice as fast or more. Large arrays are
+    not copied.
+
+    Args:
+        vectors: The vectors (float32, n × d).
+
+    Returns:
+        The transpose (float32, d × n).
+    """
+    return np.ascontiguousarray(vectors.T) if vectors.nbytes <= _MAX_COPY_BYTES else vectors.T
 
 
 def position_dtype(count: int) -> type[np.int32] | type[np.int64]:

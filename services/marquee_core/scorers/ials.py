@@ -14,7 +14,7 @@ from typing import Annotated, Self
 import numpy as np
 from scipy.linalg.lapack import dposv
 
-from marquee_core.arrays import Float32, Float64, Int32, load_array, save_array
+from marquee_core.arrays import Float32, Float64, Int32, load_array, save_array, transposed
 from marquee_core.errors import ArtifactError
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
@@ -213,6 +213,7 @@ class IALSScorer:
         """
         self.config = config
         self._factors = factors
+        self._transposed = transposed(factors)
         self._item_count = data.matrix.item_count
         factors64 = factors.astype(np.float64)
         self._gram: Float64 = factors64.T @ factors64
@@ -248,7 +249,7 @@ class IALSScorer:
         """See `Scorer.score`."""
         if items is None:
             # All items are scored by one call, so that nothing is gained by caching the factors.
-            whole: Float32 = self._solve(profiles) @ self._factors.T
+            whole: Float32 = self._solve(profiles) @ self._transposed
             return whole
         scores: Float32 = self._user_factors(profiles) @ self._factors.take(items, axis=0).T
         return scores

@@ -113,15 +113,16 @@ class ItemCFScorer:
             return scores
         all_residuals = self._baseline.residuals(profiles)
         residuals, is_rated = np.zeros((2, len(self._neighbours)), dtype=np.float32)
+        orders = np.argsort(items, axis=1, kind="stable")
         for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             rated = profiles.items[start:end]
             residuals[rated], is_rated[rated] = all_residuals[start:end], 1.0
-            order = np.argsort(items[row], kind="stable")
+            order = orders[row]
             sorted_items = items[row, order]
             selected = SelectedColumns(self._of_items, sorted_items)
-            weights = selected.products(is_rated)
+            weights = selected.products(is_rated, self._of_items.data)
             weights += self._item_damping[sorted_items]
-            scores[row, order] += selected.products(residuals) / weights
+            scores[row, order] += selected.products(residuals, self._of_items.data) / weights
             residuals[rated], is_rated[rated] = 0.0, 0.0
         return scores
 

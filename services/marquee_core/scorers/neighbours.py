@@ -15,7 +15,7 @@ from typing import Annotated, Self
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, Int64, load_array, save_array
+from marquee_core.arrays import Float32, Int32, Int64, UInt64, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.scorers.hyperparameters import (
     ModelConfig,
@@ -23,6 +23,14 @@ from marquee_core.scorers.hyperparameters import (
     PositiveFloat,
     PositiveInt,
     Search,
+)
+from marquee_core.scorers.packed_sums import (
+    OTHER_BITS,
+    OwnSquares,
+    count_units,
+    pack_other,
+    square_units,
+    unpack,
 )
 from marquee_core.scorers.sparse import ColumnMatrix, RowMatrix, SelectedColumns, csr_matrix
 
@@ -96,39 +104,75 @@ class CoRatings:
 
     def rows_size(self, rows: Int32) -> int:
         """Returns the number of residuals in some rows."""
-        return int((self.rows.indptr[1:][rows] - self.rows.indptr[rows]).sum())
+        return int(self.counts[rows].sum())
 
     def columns_size(self, columns: Int32) -> int:
         """Returns the number of residuals in some columns."""
-        return int((self.columns.indptr[1:][columns] - self.columns.indptr[columns]).sum())
+        return int(self._column_counts[columns].sum())
 
-    def sums(self, columns: Int32, values: Float32) -> CommonSums:
+    @cached_property
+    def _column_counts(self) -> Float32:
+        """The number of residuals in each column (float32, columns)."""
+        return np.diff(self.columns.indptr).astype(np.float32)
+
+    def sums(self, columns: Int32, values: Float32, own: OwnSquares | None = None) -> CommonSums:
         """Computes the sums over the common columns of a vector and each row.
 
         Args:
-            columns: The columns of the vector, distinct (int32, n).
+            columns: The columns of the vector, distinct and ascending (int32, n).
             values: The values of the vector (float32, n).
+            own: The squares of the values, if they have been counted already.
         """
-        # Reads only the vector's columns, in place and once per sum, so the cost is proportional to
-        # the number of co-ratings.
-        weights = np.empty((4, len(values)), dtype=np.float32)
-        weights[0] = values
-        weights[1] = weights[3] = 1.0
-        np.square(values, out=weights[2])
-        data = self.columns.data, self._squares, self.ones, self.ones
-        sums = SelectedColumns(self.columns, columns).several_sums(weights, data)
-        rows = (sums[0] > 0).nonzero()[0]
-        return CommonSums(rows.astype(np.int32), *sums.take(rows, axis=1))
+        # Reads only the vector's columns, in place and twice, so the cost is proportional to the
+        # number of co-ratings.
+        if own is None:
+            own = OwnSquares.of(values, np.array([len(values)]))
+        selected = SelectedColumns(self.columns, columns)
+        products = selected.sums(values, self.columns.data)
+        packed = selected.sums(own.packed, self.packed)
+        rows = (products > 0).nonzero()[0]
+        sums = unpack(packed[rows], own.units, self.units[rows])
+        return CommonSums(rows.astype(np.int32), products[rows], *sums)
 
     @cached_property
-    def ones(self) -> Float32:
-        """1 for each entry of `columns` (float32, nnz)."""
-        return np.ones_like(self.columns.data)
+    def units(self) -> Float32:
+        """The unit of the squares of each row, as other rows use them (float32, rows)."""
+        return square_units(
+            np.square(self.columns.data), self.columns.indices, len(self.counts), OTHER_BITS
+        )
 
     @cached_property
-    def _squares(self) -> Float32:
-        """y² for each entry of `columns` (float32, nnz)."""
-        return np.square(self.columns.data)
+    def packed(self) -> UInt64:
+        """1 and y² for each entry of `columns`, as one integer (uint64, nnz); see `pack_other`."""
+        return pack_other(
+            count_units(np.square(self.columns.data), self.units[self.columns.indices])
+        )
+
+    @cached_property
+    def column_squares(self) -> Float32:
+        """y² for each entry of `columns`, rounded like in `packed` (float32, nnz)."""
+        units = self.units[self.columns.indices]
+        return count_units(np.square(self.columns.data), units) * units
+
+    @cached_property
+    def row_squares(self) -> Float32:
+        """y² for each entry of `rows`, rounded like in `packed` (float32, nnz)."""
+        units = np.repeat(self.units, np.diff(self.rows.indptr))
+        return count_units(np.square(self.rows.data), units) * units
+
+    def own_squares(self, first: int, last: int) -> Float32:
+        """Returns x² for each entry of some rows, rounded like those of the vector in `sums`.
+
+        Args:
+            first: The first row.
+            last: The end of the rows.
+
+        Returns:
+            The squares (float32, number of entries).
+        """
+        indptr = self.rows.indptr[first : last + 1]
+        counts = np.diff(indptr)
+        return OwnSquares.of(self.rows.data[indptr[0] : indptr[-1]], counts).rounded(counts)
 
     def similarities(self, sizes: Float32, sums: CommonSums, config: NeighbourConfig) -> Float32:
         """Computes the similarities of vectors and rows, s = ρ · n / (n + λ) · J^q.

@@ -21,6 +21,7 @@ from marquee_core.arrays import Float32, Float64, Int32, load_array, save_array
 from marquee_core.errors import ArtifactError
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.small_systems import solve_positive_definite
+from marquee_core.scorers.sparse import SparseRows
 
 # The design matrices of all items are cached up to this size, which is that of 16,000 items with
 # 60 samples.
@@ -148,10 +149,10 @@ class Posterior:
         """
         samples, factors = self.item_factors.shape[1:]
         observed = self._observed(rated, ratings)
-        design, alpha = observed[:, :, :-1], self.noise_precisions[:, None, None]
-        precisions = self.user_precisions + alpha * (design.transpose(0, 2, 1) @ design)
+        design = observed[:, :, :-1]
+        precisions = self.user_precisions + design.transpose(0, 2, 1) @ design
         links = self.links[rated].transpose(1, 0, 2) / np.sqrt(max(1, len(rated)))
-        terms = alpha * observed[:, :, -1:] * design
+        terms = observed[:, :, -1:] * design
         terms = terms + links @ self.user_precisions
         prior = self.user_precisions @ self.user_means[:, :, None]
         targets = np.ones((samples, factors + 1, len(items)))
@@ -196,42 +197,37 @@ class Posterior:
         """Computes E[x_u] of some users in each sample (float64, (k + 1) × users × S)."""
         bounds = list(pairwise(profiles.indptr.tolist()))[part]
         samples, width = self.user_means.shape
-        precisions = self._precisions_by_sample
-        # The systems of all users and samples are solved together, so these axes come last.
-        systems = np.empty((width, width + 1, len(bounds), samples))
-        means = np.empty((len(bounds), samples, width))
+        systems = np.empty((len(bounds), samples, width, width + 1), dtype=np.float32)
         for user, (start, end) in enumerate(bounds):
-            system, items = systems[:, :, user], profiles.items[start:end]
-            observed = self._observed(items, profiles.ratings[start:end])
-            products = observed[:, :, :-1].transpose(0, 2, 1) @ observed
-            np.multiply(products.transpose(1, 2, 0), self.noise_precisions, out=system)
-            system[:, :width] += precisions
-            links = np.ones(end - start, np.float32) @ self._links[items]
-            means[user] = links.reshape(samples, width)
-            means[user] /= np.sqrt(max(1, end - start))
-        means += self.user_means
-        prior = self.user_precisions @ means.transpose(1, 2, 0)
-        systems[:, width] += prior.transpose(1, 2, 0)
-        solved = solve_positive_definite(systems.reshape(width, width + 1, -1))
-        solved = solved.reshape(width, len(bounds), samples)
+            observed = self._observed(profiles.items[start:end], profiles.ratings[start:end])
+            np.matmul(observed[:, :, :-1].transpose(0, 2, 1), observed, out=systems[user])
+        means = self._prior_means(profiles, part)
+        systems[..., -1] += (self.user_precisions @ means.transpose(1, 2, 0)).transpose(2, 0, 1)
+        solved = solve_positive_definite(systems, self.user_precisions)
         for user, (start, end) in enumerate(bounds):
             if start == end:
                 # Exactly the prior mean, without the rounding errors of the solution.
                 solved[:, user] = self.user_means.T
         return solved
 
-    @property
-    def _links(self) -> Float32:
-        """β_j in all samples (float32, items × S (k + 1))."""
-        return self.links.reshape(len(self.links), -1)
-
-    @cached_property
-    def _precisions_by_sample(self) -> Float64:
-        """Λ with the samples last (float64, (k + 1) × (k + 1) × S)."""
-        return np.ascontiguousarray(self.user_precisions.transpose(1, 2, 0))
+    def _prior_means(self, profiles: Profiles, part: slice) -> Float32:
+        """Computes m + Σ_j β_j / √n of some users in each sample (float32, users × S × (k + 1))."""
+        counts = profiles.counts[part]
+        first = part.start or 0
+        indptr = profiles.indptr[first : first + len(counts) + 1]
+        roots = np.sqrt(np.maximum(counts, 1)).astype(np.float32)
+        rated = SparseRows(
+            indptr - indptr[0],
+            profiles.items[indptr[0] : indptr[-1]],
+            np.repeat(1 / roots, counts),
+            len(self.links),
+        )
+        means = rated.times(self.links.reshape(len(self.links), -1))
+        means += self.user_means.astype(np.float32).ravel()
+        return means.reshape(len(counts), *self.user_means.shape)
 
     def _observed(self, items: Int32, ratings: Float32) -> Float32:
-        """Returns z and y of `fold` for a user's n ratings (float32, S × n × (k + 2)).
+        """Returns √α z and √α y of `fold` for a user's n ratings (float32, S × n × (k + 2)).
 
         The array is stored by item, like the factors. BLAS multiplies the transposed views without
         a copy.
@@ -241,8 +237,9 @@ class Posterior:
         return design.transpose(1, 0, 2)
 
     def _design(self, items: Int32 | slice) -> Float32:
-        """Computes √γ_i (q_i, 1, −μ − b_i) of items in all samples (float32, n × S × (k + 2))."""
-        factors, roots = self.item_factors[items], np.sqrt(self.item_noise[items])
+        """Computes √(α γ_i) (q_i, 1, −μ − b_i) of items (float32, n × S × (k + 2))."""
+        factors = self.item_factors[items]
+        roots = np.sqrt(self.item_noise[items] * self.noise_precisions.astype(np.float32))
         design = np.empty((*roots.shape, factors.shape[2] + 2), dtype=np.float32)
         np.multiply(factors, roots[:, :, None], out=design[:, :, :-2])
         design[:, :, -2] = roots

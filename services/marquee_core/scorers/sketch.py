@@ -9,12 +9,13 @@ in that subspace; only the best items are then scored exactly.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32, load_array, save_array
+from marquee_core.arrays import Float32, Int32, load_array, save_array, transposed
 from marquee_core.errors import ArtifactError
 
 _BASIS, _PROJECTION = "sketch_basis.npy", "sketch_projection.npy"
@@ -97,6 +98,10 @@ class Sketch:
             items: The indexes of the items (int32, C); None for all.
         """
         projected: Float32 = vectors @ self.projection
-        basis = self.basis if items is None else self.basis.take(items, axis=0)
-        products: Float32 = projected @ basis.T
+        basis = self._transposed if items is None else self.basis.take(items, axis=0).T
+        products: Float32 = projected @ basis
         return products
+
+    @cached_property
+    def _transposed(self) -> Float32:
+        return transposed(self.basis)

@@ -7,9 +7,8 @@ directly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from marquee_core.arrays import Float32, Int32, Int64, position_dtype
 
 RowMatrix: TypeAlias = "csr_array[np.float32, tuple[int, int]]"
 ColumnMatrix: TypeAlias = "csc_array[np.float32]"
+_Value = TypeVar("_Value", np.float32, np.uint64)
 
 # With more values than this, sorting them by column before a product pays off.
 _MANY = 500
@@ -68,63 +68,40 @@ class SelectedColumns:
         self._matrix = matrix
         self._pointers = pointers
 
-    def sums(self, weights: Float32, values: Float32 | None = None) -> Float32:
+    def sums(self, weights: NDArray[_Value], values: NDArray[_Value]) -> NDArray[_Value]:
         """Computes Σ_j w_j m_ij over the columns j, the same as `matrix[:, columns] @ weights`.
 
         Args:
-            weights: w (float32, n).
-            values: Values to use in place of those of the matrix (float32, nonzeros).
+            weights: w (float32 or uint64, n).
+            values: The values of the matrix, or others to use in their place, of the type of the
+                weights (nonzeros).
 
         Returns:
-            The sums (float32, rows).
+            The sums, of the type of the weights (rows).
         """
-        data = self._matrix.data if values is None else values
-        sums: Float32 = self.several_sums(weights[None], (data,))[0]
+        count, rows = len(weights), self._matrix.shape[0]
+        spread = np.zeros(2 * count, dtype=weights.dtype)
+        spread[::2] = weights[::-1]
+        sums = np.zeros(rows, dtype=weights.dtype)
+        csc_matvec(rows, 2 * count, self._pointers, self._matrix.indices, values, spread, sums)
         return sums
 
-    def several_sums(self, weights: Float32, values: Sequence[Float32]) -> Float32:
-        """Computes several sums like `sums`, with less overhead.
-
-        Args:
-            weights: w of each sum (float32, k × n).
-            values: The values to use in each sum in place of those of the matrix (float32,
-                nonzeros).
-
-        Returns:
-            The sums (float32, k × rows).
-        """
-        count, rows = weights.shape[1], self._matrix.shape[0]
-        spread = np.zeros((len(weights), 2 * count), dtype=np.float32)
-        spread[:, ::2] = weights[:, ::-1]
-        sums = np.zeros((len(weights), rows), dtype=np.float32)
-        for position, data in enumerate(values):
-            csc_matvec(
-                rows,
-                2 * count,
-                self._pointers,
-                self._matrix.indices,
-                data,
-                spread[position],
-                sums[position],
-            )
-        return sums
-
-    def products(self, weights: Float32, values: Float32 | None = None) -> Float32:
+    def products(self, weights: NDArray[_Value], values: NDArray[_Value]) -> NDArray[_Value]:
         """Computes Σ_i w_i m_ij for each column j, the same as `weights @ matrix[:, columns]`.
 
         Args:
-            weights: w (float32, rows).
-            values: Values to use in place of those of the matrix (float32, nonzeros).
+            weights: w (float32 or uint64, rows).
+            values: The values of the matrix, or others to use in their place, of the type of the
+                weights (nonzeros).
 
         Returns:
-            The products (float32, n).
+            The products, of the type of the weights (n).
         """
-        data = self._matrix.data if values is None else values
         count = len(self._pointers) - 1
-        products = np.zeros(count, dtype=np.float32)
+        products = np.zeros(count, dtype=weights.dtype)
         # Columns stored by column are rows of the transposed matrix stored by row.
         csr_matvec(
-            count, len(weights), self._pointers, self._matrix.indices, data, weights, products
+            count, len(weights), self._pointers, self._matrix.indices, values, weights, products
         )
         return products[-2::-2] if count else products
 
@@ -143,7 +120,7 @@ def column_sums(
     Returns:
         The sums (float32, rows).
     """
-    return SelectedColumns(matrix, columns).sums(weights, values)
+    return SelectedColumns(matrix, columns).sums(weights, matrix.data if values is None else values)
 
 
 @dataclass(frozen=True, eq=False)

@@ -126,12 +126,13 @@ class TailWeights:
         Returns:
             The scores (float32, B × n).
         """
-        selected = SelectedColumns(self._items_as_columns, positions)
+        columns = self._items_as_columns
+        selected = SelectedColumns(columns, positions)
         scores = np.empty((len(rows.indptr) - 1, len(positions)), dtype=np.float32)
         history = np.zeros(self.core_count, dtype=np.float32)
         for row, (start, end) in enumerate(pairwise(rows.indptr.tolist())):
             history[rows.indices[start:end]] = rows.data[start:end]
-            scores[row] = selected.products(history)
+            scores[row] = selected.products(history, columns.data)
             history[rows.indices[start:end]] = 0.0
         return scores
 

@@ -26,6 +26,7 @@ from marquee_core.scorers.neighbours import (
     Neighbours,
     nearest,
 )
+from marquee_core.scorers.packed_sums import OwnSquares, integers_to_weights, weights_to_integers
 from marquee_core.scorers.scorer import NeighbourEvidence, ReleaseData
 from marquee_core.scorers.sparse import (
     SelectedColumns,
@@ -34,6 +35,8 @@ from marquee_core.scorers.sparse import (
 
 # Up to this number of items, scoring reads only the ratings of these items.
 _MAX_PAIRS = 64
+# The cost of an additional rating by a neighbour, as a multiple of that of a rating of an item.
+_ROW_COST = 3
 
 
 @dataclass(frozen=True)
@@ -143,9 +146,10 @@ class UserCFScorer:
         self._users = users
         self._neighbours = neighbours
         matrix = users.data.matrix
-        # z as items × users, stored by user, and ones for the same entries.
+        # z as items × users, stored by user.
         self._residuals = users.ratings.rows.T
-        self._ones = users.ratings.ones
+        # Computed here, so that no request has to.
+        self._packed = users.ratings.packed
         self._stars = csr_matrix(matrix.indptr, matrix.items, matrix.ratings, matrix.item_count).T
 
     @classmethod
@@ -189,20 +193,25 @@ class UserCFScorer:
             return scores
         ratings = self._users.ratings
         weights = np.zeros(len(self._users.deviations), dtype=np.float32)
+        integers = np.zeros(len(weights), dtype=np.uint64)
+        orders = np.argsort(items, axis=1, kind="stable")
         for row, found in enumerate(self._nearest(profiles)):
             if not len(found.users):
                 continue
             row_items = items[row]
-            if ratings.columns_size(row_items) > ratings.rows_size(found.users) + ratings.width:
+            rows_size = ratings.rows_size(found.users) + ratings.width
+            if ratings.columns_size(row_items) > _ROW_COST * rows_size:
                 scores[row] += self._shifts(found)[row_items]
                 continue
-            order = np.argsort(row_items, kind="stable")
+            order = orders[row]
             selected = SelectedColumns(ratings.columns, row_items[order])
             weights[found.users] = found.similarities
-            totals = selected.products(weights, ratings.ones)
+            integers[found.users] = weights_to_integers(found.similarities)
+            totals = integers_to_weights(selected.products(integers, self._packed))
             totals += self.config.damping * found.similarities.sum()
-            scores[row, order] += found.deviation * selected.products(weights) / totals
-            weights[found.users] = 0.0
+            shifts = selected.products(weights, ratings.columns.data)
+            scores[row, order] += found.deviation * shifts / totals
+            weights[found.users], integers[found.users] = 0.0, 0
         return scores
 
     def neighbour_evidence(self, profile: Profiles, items: Int32) -> list[NeighbourEvidence]:
@@ -232,13 +241,15 @@ class UserCFScorer:
         users, sizes = self._users, profiles.counts.astype(np.float32)
         if is_folded.any():
             values, deviations = users.standardise(profiles)
+            own = OwnSquares.of(values, profiles.counts)
         found = []
         for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
             user = known[row]
             if user >= 0 and neighbours is not None:
                 found.append(_Nearest(*neighbours.row(user), users.deviations[user]))
                 continue
-            sums = users.ratings.sums(profiles.items[start:end], values[start:end])
+            part = slice(start, end)
+            sums = users.ratings.sums(profiles.items[part], values[part], own.vector(row, part))
             similarities = users.similarities(sizes[row : row + 1], sums)
             rows = nearest(sums.rows, similarities, self.config.neighbours)
             found.append(_Nearest(*rows, deviations[row]))
@@ -248,9 +259,10 @@ class UserCFScorer:
         """Returns the neighbours' contribution to the prediction of each item (float32, items)."""
         similarities = found.similarities
         selected = SelectedColumns(self._residuals, found.users)
-        weights = selected.sums(similarities, self._ones)
+        integers = weights_to_integers(similarities)
+        weights = integers_to_weights(selected.sums(integers, self._packed))
         weights += self.config.damping * similarities.sum()
-        shifts = selected.sums(similarities)
+        shifts = selected.sums(similarities, self._residuals.data)
         shifts /= weights
         shifts *= found.deviation
         return shifts

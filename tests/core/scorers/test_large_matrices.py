@@ -57,10 +57,24 @@ def test_columns_beyond_the_limit_are_summed_correctly(matrix: ColumnMatrix) -> 
     assert column_sums(matrix, COLUMNS, WEIGHTS).tolist() == SUMS
 
 
-def test_the_trainer_sums_columns_beyond_the_limit_correctly(matrix: ColumnMatrix) -> None:
+def test_the_trainer_sums_columns_beyond_the_limit_correctly(
+    matrix: ColumnMatrix, tmp_path: Path
+) -> None:
     """The compiled loop over co-ratings reads the same cells."""
     running = np.zeros((ROWS, 4), np.float32)
-    neighbourhoods._add(matrix.indptr, matrix.indices, matrix.data, COLUMNS, WEIGHTS, running)
+    others, squares = matrix.data, sparse_file(tmp_path / "squares", np.float32)
+    for place, _, value in CELLS:
+        squares[place] = value * value
+    neighbourhoods._add(
+        matrix.indptr,
+        matrix.indices,
+        others,
+        squares,
+        COLUMNS,
+        WEIGHTS,
+        np.square(WEIGHTS),
+        running,
+    )
     assert running[:, 0].tolist() == SUMS
     assert running[:, 1].tolist() == [0.0625, 1.25, 9.0, 4.0]
     assert running[:, 3].tolist() == [1, 2, 1, 1]

@@ -19,6 +19,7 @@ from marquee_core.scorers.neighbours import (
     Neighbours,
     nearest,
 )
+from marquee_core.scorers.packed_sums import integers_to_weights, weights_to_integers
 from marquee_core.scorers.sparse import (
     column_sums,
     csr_matrix,
@@ -99,6 +100,53 @@ def test_a_vector_without_columns_has_no_similarities() -> None:
     sums = ratings.sums(np.empty(0, np.int32), np.empty(0, np.float32))
     assert not len(sums.rows)
     assert not len(ratings.similarities(size_of(np.empty(0, np.int32)), sums, CONFIG))
+
+
+def test_sums_of_many_columns_are_precise() -> None:
+    """Counts are exact, and sums of squares do not overflow and are accurate to 1 %.
+
+    This holds for common columns with small values, and for rows and vectors of different sizes.
+    """
+    random = np.random.default_rng(5)
+    rated = random.random((12, 3_000)) < np.linspace(0.005, 1.0, 12)[:, None]
+    dense = random.standard_normal(rated.shape).astype(np.float32)
+    dense[:, ::7] *= 0.1
+    dense[0] *= 1e-12
+    dense[1] *= 1e12
+    ratings = co_ratings(dense, rated)
+    for row in range(12):
+        columns, values = ratings.row(row)
+        sums = ratings.sums(columns, values)
+        both = rated[row] & rated[sums.rows]
+        np.testing.assert_array_equal(sums.counts, both.sum(axis=1))
+        squares = dense.astype(np.float64) ** 2
+        np.testing.assert_allclose(sums.squares, (both * squares[sums.rows]).sum(axis=1), rtol=0.01)
+        np.testing.assert_allclose(
+            sums.vector_squares, (both * squares[row]).sum(axis=1), rtol=0.01
+        )
+
+
+@pytest.mark.parametrize("value", [np.nextafter(np.float32(1), np.float32(0)), 1.0, 1e-15])
+def test_sums_of_squares_near_a_power_of_2_do_not_overflow(value: float) -> None:
+    """Rounding up all squares of a row and of a vector leaves the packed sums in their bits."""
+    ratings = co_ratings(np.full((2, 64), value, np.float32), np.ones((2, 64), np.bool_))
+    columns, values = ratings.row(0)
+    sums = ratings.sums(columns, values)
+    total = 64 * float(value) ** 2
+    np.testing.assert_array_equal(sums.counts, [64, 64])
+    np.testing.assert_allclose(sums.squares, total, rtol=1e-4)
+    np.testing.assert_allclose(sums.vector_squares, total, rtol=1e-4)
+
+
+@given(arrays(np.float32, 40, elements=st.floats(0, 1, width=32)), arrays(np.bool_, 40))
+def test_sums_of_weights_as_integers_equal_the_sums_of_weights(
+    weights: Float32, rated: np.ndarray
+) -> None:
+    """The squares that are packed with the ones do not affect the sums of weights."""
+    ratings = co_ratings(np.full((40, 1), 3.0, np.float32), rated[:, None])
+    entries = ratings.columns.indices
+    sums = np.array([weights_to_integers(weights[entries]) @ ratings.packed], np.uint64)
+    assert integers_to_weights(sums)[0] == pytest.approx(weights[rated].sum(), abs=1e-5)
 
 
 @pytest.mark.parametrize("cells", [1, 3 * 70, 70 * 70])

@@ -148,7 +148,17 @@ def candidate_sums(
     ends = np.zeros(last - first + 1, dtype=np.int64)
     workspace = np.zeros((matrix.shape[1], 4), dtype=np.float32)
     _compare(
-        matrix.indptr, matrix.indices, matrix.data, candidates, first, workspace, others, sums, ends
+        matrix.indptr,
+        matrix.indices,
+        matrix.data,
+        ratings.row_squares,
+        ratings.own_squares(first, last),
+        candidates,
+        first,
+        workspace,
+        others,
+        sums,
+        ends,
     )
     owners = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(ends))
     end = int(ends[-1])
@@ -164,6 +174,7 @@ def _added(
     workspace: Float32,
     column: np.int32 | np.int64,
     y: np.float32,
+    y_square: np.float32,
 ) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Adds one rating of y to Σ x y, Σ y², Σ x² and n.
 
@@ -171,7 +182,7 @@ def _added(
     """
     cell = np.uint64(column)
     x, given, square = workspace[cell, 0], workspace[cell, 1], workspace[cell, 2]
-    return sums[0] + x * y, sums[1] + given * (y * y), sums[2] + square, sums[3] + given
+    return sums[0] + x * y, sums[1] + given * y_square, sums[2] + square, sums[3] + given
 
 
 @njit(nogil=True)
@@ -179,6 +190,8 @@ def _compare(
     indptr: Int32 | Int64,
     columns: Int32 | Int64,
     values: Float32,
+    squares: Float32,
+    own_squares: Float32,
     candidates: Int32,
     first: int,
     workspace: Float32,
@@ -193,6 +206,8 @@ def _compare(
             ratings on).
         columns: The columns of each row (of the type of `indptr`, nnz).
         values: The residuals (float32, nnz).
+        squares: y², rounded as when serving (float32, nnz).
+        own_squares: x² of the rows of the block, rounded as when serving (float32, n).
         candidates: The candidates of each row of the block (int32, B × n).
         first: The first row of the block.
         workspace: Zeros; working memory that is zero again afterwards (float32, columns × 4).
@@ -208,7 +223,7 @@ def _compare(
         for cell in range(start, stop):
             workspace[columns[cell], 0] = values[cell]
             workspace[columns[cell], 1] = 1.0
-            workspace[columns[cell], 2] = values[cell] * values[cell]
+            workspace[columns[cell], 2] = own_squares[cell - indptr[first]]
         count = candidates.shape[1]
         # Two candidates at a time, because additions to the same sum depend on each other.
         for number in range(0, count, 2):
@@ -220,14 +235,18 @@ def _compare(
             for back in range(both):
                 own = np.uint64(indptr[one + 1] - 1 - back)
                 other = np.uint64(indptr[two + 1] - 1 - back)
-                found = _added(found, workspace, columns[own], values[own])
-                other_found = _added(other_found, workspace, columns[other], values[other])
+                found = _added(found, workspace, columns[own], values[own], squares[own])
+                other_found = _added(
+                    other_found, workspace, columns[other], values[other], squares[other]
+                )
             for back in range(both, size):
                 own = np.uint64(indptr[one + 1] - 1 - back)
-                found = _added(found, workspace, columns[own], values[own])
+                found = _added(found, workspace, columns[own], values[own], squares[own])
             for back in range(both, other_size):
                 other = np.uint64(indptr[two + 1] - 1 - back)
-                other_found = _added(other_found, workspace, columns[other], values[other])
+                other_found = _added(
+                    other_found, workspace, columns[other], values[other], squares[other]
+                )
             # Written unconditionally; the next candidate overwrites it unless it is kept.
             others[end] = one
             sums[0, end], sums[1, end], sums[2, end], sums[3, end] = found

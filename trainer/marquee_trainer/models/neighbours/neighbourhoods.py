@@ -111,10 +111,21 @@ def _block_sums(ratings: CoRatings, first: int, last: int) -> tuple[list[int], I
     sums = np.empty((4, len(others)), dtype=np.float32)
     running = np.zeros((rows, 4), dtype=np.float32)
     by_column = ratings.columns
+    squares, own_squares = ratings.column_squares, ratings.own_squares(first, last)
     ends = [0]
     for row in range(first, last):
         columns, values = ratings.row(row)
-        _add(by_column.indptr, by_column.indices, by_column.data, columns, values, running)
+        own, own_squares = np.split(own_squares, [len(values)])
+        _add(
+            by_column.indptr,
+            by_column.indices,
+            by_column.data,
+            squares,
+            columns,
+            values,
+            own,
+            running,
+        )
         ends.append(_move(running, others, sums, ends[-1]))
     owners = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(ends))
     return ends, owners, CommonSums(others[: ends[-1]], *sums[:, : ends[-1]])
@@ -125,8 +136,10 @@ def _add(
     indptr: Int32 | Int64,
     rows: Int32 | Int64,
     others: Float32,
+    other_squares: Float32,
     columns: Int32 | Int64,
     values: Float32,
+    squares: Float32,
     sums: Float32,
 ) -> None:
     """Adds Σ x y, Σ y², Σ x² and n of a vector x and each row y to `sums`.
@@ -136,20 +149,22 @@ def _add(
             or int64 from 2³¹ ratings on).
         rows: The rows of each column (of the type of `indptr`, nnz).
         others: y (float32, nnz).
+        other_squares: y², rounded as when serving (float32, nnz).
         columns: The columns of the vector (of the type of `indptr`, n).
         values: x (float32, n).
+        squares: x², rounded as when serving (float32, n).
         sums: The sums of each row, updated in place (float32, rows × 4).
     """
     # From the last column to the first, as in `column_sums`, so that rounding is the same.
     for position in range(len(columns) - 1, -1, -1):
         x, column = values[position], columns[position]
-        square = x * x
+        square = squares[position]
         # Unsigned indexes cannot be negative, so Numba omits a check that would make the loop 1.5
         # times as slow.
         for cell in range(np.uint64(indptr[column]), np.uint64(indptr[column + 1])):
             row, y = np.uint64(rows[cell]), others[cell]
             sums[row, 0] += x * y
-            sums[row, 1] += y * y
+            sums[row, 1] += other_squares[cell]
             sums[row, 2] += square
             sums[row, 3] += np.float32(1)
 
