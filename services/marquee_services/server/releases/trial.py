@@ -58,6 +58,8 @@ class ReleaseTrial:
         self._service = service
         self._settings = settings
         self._fork_server = fork_server
+        # Found now, because this reads files and would delay calls.
+        self._versions = _versions()
 
     async def run(self, release_id: str, digest: str) -> None:
         """Loads a release in a separate process and executes every kind of request on it once.
@@ -75,7 +77,7 @@ class ReleaseTrial:
             OSError: The process cannot be started, or the store cannot be read.
         """
         marker = self._settings.cache / release_id / f".tried-{self._service}"
-        passed = f"{digest} {_versions()}\n"
+        passed = f"{digest} {self._versions}\n"
         with suppress(OSError, UnicodeDecodeError):
             if marker.read_text() == passed:
                 return
