@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import numpy as np
 
 import marquee
@@ -35,6 +37,7 @@ from faults.load_process import Result, run_load
 from marquee.cli.table import render
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
+from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
@@ -52,6 +55,23 @@ _DELAY_S = 0.4
 # The load of an overloaded gateway relative to its peak, its duration, and gRPC's status numbers.
 _OVERLOAD, _OVERLOADED_S = 2.0, 4.0
 _CANCELLED, _UNAVAILABLE = "1", "14"
+# The channels that call without watching the health of the gateways, and the pause between calls.
+_UNWATCHED, _UNWATCHED_PAUSE_S = 8, 0.02
+_RETRYING = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+}
 
 
 @dataclass
@@ -288,6 +308,50 @@ def drained_gateway(folder: Path, subjects: int) -> Row:
     return row
 
 
+def unwatched_gateway(folder: Path) -> Row:
+    """Shuts down one of two gateways, called by gRPC clients that do not watch its health."""
+    row, channels = Row("gateway shut down, clients without health watch"), []
+    outcomes: list[str] = []
+    with two_gateways(folder) as gateways, ExitStack() as stack:
+        options = [
+            ("grpc.service_config", json.dumps(_RETRYING)),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        for _ in range(_UNWATCHED):
+            channel = grpc.insecure_channel(_target(gateways), options)
+            channels.append(stack.enter_context(channel))
+        stubs = [RecommenderServiceStub(channel) for channel in channels]
+        stop = threading.Event()
+
+        def call(stub: RecommenderServiceStub) -> None:
+            request = pb.RecommendRequest(subject=types_pb2.Subject(user_id="nobody"))
+            while not stop.wait(_UNWATCHED_PAUSE_S):
+                try:
+                    stub.Recommend(request, timeout=CALL_TIMEOUT_S)
+                    outcomes.append("")
+                except grpc.RpcError as error:
+                    outcomes.append(str(error))
+
+        with ThreadPoolExecutor(_UNWATCHED) as pool:
+            for stub in stubs:
+                pool.submit(call, stub)
+            try:
+                wait_until(lambda: len(outcomes) > 10 * _UNWATCHED, what="the first answers")
+                status = gateways[0].stop()
+                ended = len(outcomes)
+                wait_until(lambda: len(outcomes) > ended + 10 * _UNWATCHED, what="later answers")
+            finally:
+                stop.set()
+    failed = [outcome for outcome in outcomes if outcome]
+    row.details = (
+        f"{len(outcomes):,} calls over {_UNWATCHED} channels that retry on UNAVAILABLE: "
+        f"{len(failed)} failed, exit status {status}"
+    )
+    row.check(not failed, f"{len(failed)} calls failed: {failed[:1]}")
+    row.check(status == 0, f"the gateway exited with status {status}")
+    return row
+
+
 def overloaded_gateway(folder: Path) -> Row:
     """Shuts down an overloaded gateway: every call ends with an answer or a reason."""
     row, calls, stop = Row("overloaded gateway shut down"), Calls(), threading.Event()
@@ -403,11 +467,12 @@ def main() -> int:
                 slow_replica(system, arguments.seconds),
                 halting_replica(system, arguments.seconds),
             ]
-        for number in range(3):
+        for number in range(4):
             (folder / str(number)).mkdir()
         rows += frozen_gateways(folder / "0", arguments.freezes)
         rows.append(drained_gateway(folder / "1", 5_000))
-        rows.append(overloaded_gateway(folder / "2"))
+        rows.append(unwatched_gateway(folder / "2"))
+        rows.append(overloaded_gateway(folder / "3"))
     table = [[row.fault, row.details, "; ".join(row.problems) or "survived"] for row in rows]
     sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
     return int(any(row.problems for row in rows))
