@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,9 @@ from marquee_services.gateway.feedback.fresh import FreshFeedback
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.serving import Releases
+
+# Longer pages are assembled in slices of this many items, between which other tasks get a turn.
+_SLICE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +141,19 @@ class Recommender:
                 resolved, scored_page, shown, options, deadline, leave_out_reasons
             )
             failures = (*failures, *more_failures)
-        items = serialized_items(
-            release.catalogue.items.encoded_ids(shown),
-            ranked.scores[page.positions],
-            stars,
-            ranked.proposers(page.positions),
-            resolved.offset + 1,
-            details,
-        )
+        items, proposers = b"", ranked.proposers(page.positions)
+        for start in range(0, len(shown), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            part = slice(start, start + _SLICE)
+            items += serialized_items(
+                release.catalogue.items.encoded_ids(shown[part]),
+                ranked.scores[page.positions[part]],
+                None if stars is None else stars[part],
+                proposers[part],
+                resolved.offset + 1 + start,
+                None if details is None else details[part],
+            )
         degraded_by = degraded_reasons(failures, leave_out_reasons, bool(left_out))
         source = messages.serialized_source(
             resolved.route, scored.blends, degraded_by, scored.abstaining
