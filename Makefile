@@ -96,8 +96,8 @@ capacity: $(VENV)/ready ## Measure memory and CPU per call with your release (AR
 
 .PHONY: faults
 faults: $(VENV)/ready $(POSTGRESQL)/ready ## Inject failures, attack connections, damage releases, kill gateways (ARGS="--kills 10")
-	@status=0; for part in slow_and_frozen release_swaps release_faults saved_model_faults \
-		connection_attacks feedback_faults "feedback_kills $(ARGS)"; do \
+	@status=0; for part in slow_and_frozen gateway_faults release_swaps release_faults \
+		saved_model_faults connection_attacks feedback_faults "feedback_kills $(ARGS)"; do \
 		echo "python -m faults.$$part"; \
 		PYTHONPATH=tests $(BIN)/python -m faults.$$part || status=1; \
 	done; exit $$status

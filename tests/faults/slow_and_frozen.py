@@ -1,4 +1,4 @@
-"""Slow and frozen processes: how one slow replica or frozen gateway of two affects callers.
+"""Slow and frozen replicas, and a large batch: how they affect the single calls of others.
 
     python -m faults.slow_and_frozen --store releases-store
 
@@ -9,37 +9,29 @@ small release. Latencies are compared with those measured without the fault in t
 from __future__ import annotations
 
 import argparse
-import asyncio
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 import marquee
 from bench.computed_requests import computed_requests
-from bench.context import RECOMMEND_PATH
-from bench.load import LoadPlan
+from bench.context import RECOMMEND_PATH, pick_users
 from bench.open_loop import OpenPlan
-from faults.callers import CALL_TIMEOUT_S
 from faults.chaos_proxy import ChaosProxy
 from faults.fault_table import Row
 from faults.load_process import Result, run_load
 from marquee.cli.table import render
-from marquee.v1 import recommender_service_pb2 as pb
-from marquee.v1 import types_pb2
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
 from termination import interrupt_on_sigterm
-from toy.release import ITEMS, publish_toy
 from toy.waiting import wait_until
 
 _SAMPLE = "sample:users=600,items=800,ratings=40000"
@@ -49,9 +41,9 @@ _RATE = 40.0
 # Target: p99 relative to the p99 without the fault, once the fault has lasted so many seconds.
 _MAX_LATENCY, _WITHIN_S = 2.0, 2.0
 _DELAY_S = 0.4
-# The load of an overloaded gateway relative to its peak, its duration, and gRPC's status numbers.
-_OVERLOAD, _OVERLOADED_S = 2.0, 4.0
-_CANCELLED, _UNAVAILABLE = "1", "14"
+_BATCH, _BATCH_ITEMS = 10_000, 1_000
+# Target: p99 of single calls beside a batch, relative to the p99 without it.
+_MAX_BATCH_LATENCY = 3.0
 
 
 @dataclass
@@ -172,202 +164,52 @@ def _compared(
     return row
 
 
-@dataclass
-class Calls:
-    """How the calls of one kind of client ended.
+def batch_beside_calls(system: System, users: list[str], seconds: float) -> Row:
+    """Sends a large batch with metadata, again and again, while others make single calls."""
+    row, stop, answers = Row("a large batch"), threading.Event(), [0]
 
-    Attributes:
-        seconds: Latency of each answered call in seconds.
-        errors: The errors of the failed calls.
-    """
-
-    seconds: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-
-@contextmanager
-def two_gateways(folder: Path) -> Iterator[list[ServiceProcess]]:
-    """Runs two gateways whose release needs no backends, and kills them at the end."""
-    store = ReleaseStore(str(folder / "without-backends"))
-    store.promote(publish_toy(store, folder / "made", backends=()).release_id)
-    with ExitStack() as stack:
-        gateways = []
-        for number in range(2):
-            options = {"store": store.url, "cache-dir": str(folder / "cache")}
-            process = ServiceProcess(GATEWAY, options, folder / f"gateway-{number}.log")
-            stack.callback(process.kill)
-            gateways.append(process)
-        for gateway in gateways:
-            gateway.wait_until_serving()
-        yield gateways
-
-
-def _target(gateways: Sequence[ServiceProcess]) -> str:
-    return "ipv4:" + ",".join(gateway.address for gateway in gateways)
-
-
-def frozen_gateways(folder: Path, freezes: int) -> list[Row]:
-    """Repeatedly suspends one of two gateways, while clients with default settings call them."""
-    with two_gateways(folder) as gateways:
-        target = _target(gateways)
-        return [
-            _frozen(f"one of two gateways frozen, {name}", gateways, target, users, freezes)
-            for name, users in (("blocking client", _threads), ("asyncio client", _tasks))
-        ]
-
-
-def _frozen(
-    fault: str,
-    gateways: list[ServiceProcess],
-    target: str,
-    users: Callable[[str, threading.Event, Calls], None],
-    freezes: int,
-) -> Row:
-    row, calls, stop = Row(fault), Calls(), threading.Event()
-    load = threading.Thread(target=users, args=(target, stop, calls))
-    load.start()
-    try:
-        for number in range(freezes):
-            time.sleep(1.0 + 0.37 * (number % 3))
-            gateways[number % 2].suspend()
-            time.sleep(2.0)
-            gateways[number % 2].resume()
-        time.sleep(1.0)
-    finally:
-        for gateway in gateways:
-            gateway.resume()
-        stop.set()
-        load.join()
-    p50, p99 = (1e3 * float(np.percentile(calls.seconds, q)) for q in (50, 99))
-    row.details = (
-        f"{freezes} freezes of 2 s: {len(calls.seconds) + len(calls.errors):,} calls, "
-        f"{len(calls.errors)} failed; p50 {p50:.1f} ms, p99 {p99:.0f} ms, longest "
-        f"{1e3 * max(calls.seconds):.0f} ms"
-    )
-    row.check(not calls.errors, f"{len(calls.errors)} calls failed: {calls.errors[:1]}")
-    return row
-
-
-def drained_gateway(folder: Path, subjects: int) -> Row:
-    """Shuts down a gateway while it streams a batch; another gateway answers the rest."""
-    row = Row("gateway shut down during a batch")
-    with two_gateways(folder) as gateways, marquee.Client(_target(gateways)) as client:
-        answered: list[list[int]] = [[], []]
-        errors: list[str] = []
-
-        def call(number: int) -> None:
-            users = [marquee.Subject(ratings={"i1": 1 + n % 4}) for n in range(subjects)]
-            try:
-                for answer in client.batch_recommend(users, timeout=CALL_TIMEOUT_S * 5):
+    def batch() -> None:
+        with marquee.Client(system.gateway.address) as client:
+            subjects = [users[number % len(users)] for number in range(_BATCH)]
+            while not stop.is_set():
+                found = client.batch_recommend(
+                    subjects, page_size=_BATCH_ITEMS, include_metadata=True, timeout=600
+                )
+                for answer in found:
                     answer.unwrap()
-                    answered[number].append(answer.index)
-            except marquee.MarqueeError as error:
-                errors.append(repr(error))
+                    answers[0] += 1
+                    if stop.is_set():
+                        break
 
-        # The client balances the two batches over the two gateways.
-        threads = [threading.Thread(target=call, args=(number,)) for number in range(2)]
-        for thread in threads:
-            thread.start()
-        wait_until(
-            lambda: min(map(len, answered)) > subjects // 10, what="the answers to both batches"
-        )
-        before = [len(indexes) for indexes in answered]
-        status = gateways[0].stop()
-        for thread in threads:
-            thread.join()
+    before = system.load(seconds)
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(batch)
+        try:
+            wait_until(lambda: answers[0] or running.done(), what="the first answer of the batch")
+            during = system.load(seconds)
+        finally:
+            stop.set()
+        running.result()
+    ratio = during.p99_ms / before.p99_ms
+    failed = sum(during.errors.values())
     row.details = (
-        f"two batches of {subjects:,} subjects had {before[0]:,} and {before[1]:,} answers when "
-        f"one gateway received SIGTERM; {sum(map(len, answered)):,} answers in total, exit status "
-        f"{status}"
+        f"{answers[0]:,} answers with {_BATCH_ITEMS:,} items and metadata; {during.begun:,} single "
+        f"calls, {failed} failed, {during.degraded} degraded; p50 {before.p50_ms:.0f} → "
+        f"{during.p50_ms:.0f} ms, p99 {before.p99_ms:.0f} → {during.p99_ms:.0f} ms "
+        f"({ratio:.1f} times)"
     )
-    row.check(not errors, f"a batch failed: {errors[:1]}")
-    row.check(min(before) < subjects, "the batches were complete before the gateway stopped")
-    for indexes in answered:
-        row.check(sorted(indexes) == list(range(subjects)), "answers are missing or duplicated")
-    row.check(status == 0, f"the gateway exited with status {status}")
+    row.check(not failed, f"{failed} calls failed: {dict(during.errors)}")
+    row.check(not during.degraded, f"{during.degraded} answers were degraded")
+    row.check(ratio <= _MAX_BATCH_LATENCY, f"p99 is {ratio:.1f} times that without the batch")
     return row
 
 
-def overloaded_gateway(folder: Path) -> Row:
-    """Shuts down an overloaded gateway: every call ends with an answer or a reason."""
-    row, calls, stop = Row("overloaded gateway shut down"), Calls(), threading.Event()
-    messages = [
-        pb.RecommendRequest(
-            subject=types_pb2.Subject(ratings=[types_pb2.Rating(item_id=f"i{n}", stars=4.0)])
-        ).SerializeToString()
-        for n in range(ITEMS)
-    ]
-    with two_gateways(folder) as gateways:
-        address = gateways[0].address
-        peak = run_load(LoadPlan(address, RECOMMEND_PATH, 32, seconds=2.0), messages, folder)
-        rate = _OVERLOAD * peak.full_per_s
-        plan = OpenPlan(address, RECOMMEND_PATH, rate, _OVERLOADED_S)
-        users = threading.Thread(target=_threads, args=(_target(gateways), stop, calls))
-        with ThreadPoolExecutor(1) as pool:
-            users.start()
-            load = pool.submit(run_load, plan, messages, folder)
-            try:
-                time.sleep(_OVERLOADED_S / 2)
-                status = gateways[0].stop()
-                offered = load.result()
-            finally:
-                stop.set()
-                users.join()
-    refused = offered.errors.get(_UNAVAILABLE, 0)
-    cancelled = offered.errors.get(_CANCELLED, 0)
-    row.details = (
-        f"{rate:,.0f} calls per second of others ({_OVERLOAD:g} times the peak): {refused} ended "
-        f"with UNAVAILABLE, {cancelled} with CANCELLED; users: {len(calls.seconds):,} answered, "
-        f"{len(calls.errors)} failed, exit status {status}"
-    )
-    row.check(
-        not calls.errors, f"{len(calls.errors)} of the users' calls failed: {calls.errors[:1]}"
-    )
-    row.check(not cancelled, f"{cancelled} calls were cancelled without a reason")
-    row.check(status == 0, f"the gateway exited with status {status}")
-    return row
-
-
-def _threads(target: str, stop: threading.Event, calls: Calls) -> None:
-    """Calls from four threads, one of which makes longer pauses between its calls."""
-
-    def user(number: int) -> None:
-        while not stop.wait(0.3 if number == 0 else 0.02):
-            start = time.monotonic()
-            try:
-                client.recommend(f"nobody-{number}", page_size=10)
-            except marquee.MarqueeError as error:
-                calls.errors.append(repr(error))
-            else:
-                calls.seconds.append(time.monotonic() - start)
-
-    with marquee.Client(target) as client:
-        threads = [threading.Thread(target=user, args=(number,)) for number in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-
-
-def _tasks(target: str, stop: threading.Event, calls: Calls) -> None:
-    """Calls from four tasks, one of which makes longer pauses between its calls."""
-
-    async def user(client: marquee.AsyncClient, number: int) -> None:
-        while not stop.is_set():
-            start = time.monotonic()
-            try:
-                await client.recommend(f"nobody-{number}", page_size=10)
-            except marquee.MarqueeError as error:
-                calls.errors.append(repr(error))
-            else:
-                calls.seconds.append(time.monotonic() - start)
-            await asyncio.sleep(0.3 if number == 0 else 0.02)
-
-    async def users() -> None:
-        async with marquee.AsyncClient(target) as client:
-            await asyncio.gather(*(user(client, number) for number in range(4)))
-
-    asyncio.run(users())
+def known_users(store: str) -> list[str]:
+    """Returns the ids of users of the release in production."""
+    release = ReleaseStore(store)
+    production = release.production()
+    assert production is not None
+    return pick_users(release, release.manifest(production.release_id), _BATCH, seed=0)
 
 
 def _train(store: Path) -> None:
@@ -391,7 +233,6 @@ def main() -> int:
         "--store", help="folder of a release store (default: train a small release)"
     )
     parser.add_argument("--seconds", type=float, default=8.0, help="duration of each load")
-    parser.add_argument("--freezes", type=int, default=5, help="freezes for each kind of client")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -402,12 +243,8 @@ def main() -> int:
             rows = [
                 slow_replica(system, arguments.seconds),
                 halting_replica(system, arguments.seconds),
+                batch_beside_calls(system, known_users(store), arguments.seconds),
             ]
-        for number in range(3):
-            (folder / str(number)).mkdir()
-        rows += frozen_gateways(folder / "0", arguments.freezes)
-        rows.append(drained_gateway(folder / "1", 5_000))
-        rows.append(overloaded_gateway(folder / "2"))
     table = [[row.fault, row.details, "; ".join(row.problems) or "survived"] for row in rows]
     sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
     return int(any(row.problems for row in rows))

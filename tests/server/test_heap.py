@@ -60,8 +60,11 @@ class _Node:
         self.me = self
 
 
-def test_only_imported_objects_are_excluded_from_collection() -> None:
+def test_only_imported_objects_are_excluded_from_collection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """What is created after the first call, such as a release, is collected by the next one."""
+    monkeypatch.setattr("marquee_services.server.heap._is_frozen", False)
     try:
         return_free_memory()
         excluded = gc.get_freeze_count()
@@ -70,7 +73,7 @@ def test_only_imported_objects_are_excluded_from_collection() -> None:
         dead = weakref.ref(node)
         return_free_memory()
         assert dead() is not None
-        assert gc.get_freeze_count() == excluded
+        assert gc.get_freeze_count() <= excluded  # Excluded objects may be freed.
         del node
         return_free_memory()
         assert dead() is None

@@ -231,13 +231,10 @@ class BayesianMFScorer:
         """See `ExplainsByItems.rated_evidence`; the formula is in `Posterior.contributions`."""
         rated = profile.items
         contributions, remainders = self._posterior.contributions(rated, profile.ratings, items)
+        similarities = self._posterior.correlations_between(items, rated)
         return [
-            RatedEvidence.largest(
-                rated,
-                self._posterior.correlations(item)[rated],
-                contributions[row],
-                float(remainders[row]),
-                count,
+            RatedEvidence.largest(rated, similarity, contribution, remainder, count)
+            for similarity, contribution, remainder in zip(
+                similarities, contributions, remainders.tolist(), strict=True
             )
-            for row, item in enumerate(items.tolist())
         ]

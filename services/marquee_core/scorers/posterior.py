@@ -181,6 +181,22 @@ class Posterior:
         clipped: Float32 = np.clip(row, -1.0, 1.0)
         return clipped
 
+    def correlations_between(self, items: Int32, others: Int32) -> Float32:
+        """Returns the correlations of some items with others; see `correlations`.
+
+        Args:
+            items: The indexes of n items (int32, n).
+            others: The indexes of m items (int32, m).
+
+        Returns:
+            The correlations, from -1 to 1 (float32, n × m).
+        """
+        weighted, norms = self._weighted_factors
+        rows = self.item_factors[items].reshape(len(items), -1) @ weighted[others].T
+        rows /= norms[items, None] * norms[others]
+        clipped: Float32 = np.clip(rows, -1.0, 1.0)
+        return clipped
+
     @cached_property
     def _weighted_factors(self) -> tuple[Float32, Float32]:
         """q_i Σ of all samples (float32, items × S k), and √Σ_s q_i Σ q_i (float32, items)."""

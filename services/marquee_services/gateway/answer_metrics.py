@@ -24,7 +24,8 @@ from marquee_services.server.telemetry.metrics import Metrics, counter
 
 # One in this many stored answers is parsed, and counts for all of them.
 SAMPLED_ONE_IN = 32
-_MAX_PENDING = 256
+# Queued answers are counted when there are this many of them, or of their items.
+_MAX_PENDING, _MAX_PENDING_ITEMS = 256, 5_120
 _POPULAR_SHARE = 0.1
 _STARS = np.arange(0.5, 5.51, 0.5)
 _KIND_PREFIX = "SUBJECT_KIND_"
@@ -92,6 +93,7 @@ class AnswerMetrics:
         self._kinds: dict[int, int] = dict.fromkeys(types_pb2.SubjectKind.values()[1:], 0)
         self._empty = 0
         self._pending: deque[_Answer] = deque()
+        self._pending_items = 0
         self._stored = 0
         # The metrics are scraped in a separate thread.
         self._lock = threading.Lock()
@@ -131,11 +133,13 @@ class AnswerMetrics:
 
     def _add_pending(self, answer: _Answer) -> None:
         self._pending.append(answer)
-        if len(self._pending) >= _MAX_PENDING:
+        self._pending_items += len(answer.items)
+        if len(self._pending) >= _MAX_PENDING or self._pending_items >= _MAX_PENDING_ITEMS:
             self._count_pending()
 
     def _count_pending(self) -> None:
         with self._lock:
+            self._pending_items = 0
             groups: dict[tuple[int, int], list[_Answer]] = {}
             while self._pending:
                 answer = self._pending.popleft()

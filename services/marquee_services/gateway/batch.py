@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TypeAlias
 
@@ -23,12 +22,11 @@ from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.validation import validate_subject
 from marquee_services.server.admission.priority import PRIORITY, Priority
 from marquee_services.server.status import reason_name
+from marquee_services.server.time_slice import TimeSlice
 
 # A message is sent once it has this many bytes. Sending a message of a stream costs about as much
 # as a call, so many small answers share one.
 _MESSAGE_BYTES = 64 * 1024
-# Stored answers are packed for this long before other tasks get a turn on the event loop.
-_SLICE_S = 0.001
 
 # A subject's position, and its answer as a serialised RecommendResponse, or its error.
 _Answer: TypeAlias = tuple[int, bytes | pb.BatchRecommendResponse.SubjectError]
@@ -107,7 +105,7 @@ async def recommend_batch(
     cost = subject_cost(request)
     # Inherited by every task of the batch and by every call that it makes.
     PRIORITY.set(Priority.BATCH)
-    slice_start = time.perf_counter()
+    time_slice = TimeSlice()
     try:
         while True:
             while (
@@ -125,9 +123,9 @@ async def recommend_batch(
                 message.add(position, answer)
                 if message.size >= _MESSAGE_BYTES:
                     yield message.take()
-                if time.perf_counter() - slice_start > _SLICE_S:
+                if time_slice.is_over:
                     await budget.give_way()
-                    slice_start = time.perf_counter()
+                    time_slice.restart()
             if message.size:
                 yield message.take()
             if not tasks:

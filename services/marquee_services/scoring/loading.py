@@ -63,7 +63,9 @@ def load_engine(
             indexes[name] = index
     engine = Engine(release_id, files.data, scorers, indexes, gateway_scores(files))
     warm_up(engine)
-    return replace(engine, timer=timer)
+    engine = replace(engine, timer=timer)
+    _ = engine.unrated_items  # A cached property, which the copy would compute for its first call.
+    return engine
 
 
 def load_index(folder: Path, scorer: Scorer, retrieval: Mapping[str, Any]) -> ItemIndex | None:

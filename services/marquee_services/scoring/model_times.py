@@ -8,6 +8,7 @@ from typing import ParamSpec, Protocol, TypeVar
 
 from prometheus_client import Histogram
 
+from marquee_services.server.admission.priority import give_way
 from marquee_services.server.telemetry.metrics import Metrics
 
 _P = ParamSpec("_P")
@@ -74,7 +75,11 @@ class ModelTotals:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Calls a function, records its time, and returns its result."""
+        """Calls a function, records its time, and returns its result.
+
+        Before that, work for a batch gives way to single calls.
+        """
+        give_way()
         start = time.perf_counter()
         try:
             return work(*args, **kwargs)

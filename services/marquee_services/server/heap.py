@@ -15,6 +15,7 @@ _MMAP_THRESHOLD_BYTES = 256 * 1024
 # Python looks for reference cycles after this many new objects. By default it does so after 700,
 # which is several times per batch of answers, although none of their objects are in cycles.
 _YOUNG_OBJECTS = 10_000
+_is_frozen = False
 
 
 def limit_arenas() -> None:
@@ -52,9 +53,12 @@ def return_free_memory() -> None:
     tens of milliseconds; those objects are excluded from all later ones, so that replacing a
     release does not delay calls.
     """
+    global _is_frozen
     gc.collect()
-    if not gc.get_freeze_count():
+    # `gc.get_freeze_count` counts the objects one by one, which takes ten milliseconds.
+    if not _is_frozen:
         gc.freeze()
+        _is_frozen = True
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)

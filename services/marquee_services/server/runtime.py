@@ -95,7 +95,8 @@ class BoundServer:
         end = time.monotonic() + grace
         await self._health.drain()
         self.calls.draining.set()
-        await self._drain.hand_over(max(0.0, grace - _ENDING_S), self._health.watchers > 0)
+        is_watched = self._health.watchers > 0
+        await self._drain.hand_over(max(0.0, grace - _ENDING_S), is_watched, self.port)
         left = max(0.0, end - time.monotonic())
         stopping = asyncio.ensure_future(self.server.stop(left))
         await asyncio.wait([stopping], timeout=max(0.0, left - min(_ENDING_S, left / 2)))
@@ -246,15 +247,19 @@ def _age_options(settings: ServerSettings) -> list[tuple[str, int]]:
 def _listen(
     server: grpc.aio.Server, settings: ServerSettings, reloader: Reloader, metrics: Metrics
 ) -> int:
+    """Returns the port; 0 for a Unix socket."""
+    is_unix = settings.listen.startswith("unix")  # gRPC then returns 1 as the port.
     if not settings.tls_certificate:
-        return _bind(settings.listen, server.add_insecure_port, settings.listen)
+        port = _bind(settings.listen, server.add_insecure_port, settings.listen)
+        return 0 if is_unix else port
     certificates = Certificates(
         "server", settings.tls_certificate, settings.tls_key, settings.tls_client_ca
     )
     reloader.add(certificates)
     metrics.read_on_scrape(certificate_metrics((certificates,)))
     credentials = certificates.server_credentials()
-    return _bind(settings.listen, server.add_secure_port, settings.listen, credentials)
+    port = _bind(settings.listen, server.add_secure_port, settings.listen, credentials)
+    return 0 if is_unix else port
 
 
 def _listen_for_health_checks(

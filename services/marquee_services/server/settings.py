@@ -148,7 +148,11 @@ class ServerSettings(Settings):
         "needs too much memory does no harm.",
     )
     trial_timeout: float = setting(
-        120.0, "Seconds that loading a release on trial may take.", low=0.1, high=3600
+        120.0,
+        "Seconds that loading a release on trial may take, without those for which it waits for a "
+        "CPU, up to nine times as many.",
+        low=0.1,
+        high=3600,
     )
     trial_memory_mib: int = setting(
         8192,

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from gateway.calls import TIMEOUT_S, error_of, request_for
+from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 
 
@@ -29,6 +30,23 @@ async def test_a_known_user_gets_a_full_page_of_unseen_items(stub: Any, services
     assert any(item.proposed_by for item in answer.items)
     assert answer.items[0].metadata.title.startswith("Film Number")
     assert answer.source.server_time_us > 0
+
+
+async def test_metadata_is_that_of_the_item_however_often_it_is_requested(
+    stub: Any, services: Any
+) -> None:
+    """GetItem, the first answer and an answer to another user agree, in pages of any length."""
+    found_of: dict[str, list[types_pb2.Item]] = {}
+    for user, size in (("u7", 1000), ("u7", 20), ("u8", 1000)):
+        request = request_for(user, page_size=size, include_metadata=True)
+        answer = await stub.Recommend(request, timeout=TIMEOUT_S)
+        for item in answer.items:
+            found_of.setdefault(item.item_id, []).append(item.metadata)
+    assert len(found_of) > 100
+    for item_id, found in found_of.items():
+        one = (await stub.GetItem(pb.GetItemRequest(item_id=item_id), timeout=TIMEOUT_S)).item
+        one.ClearField("attributes")
+        assert all(metadata == one for metadata in found)
 
 
 async def test_the_score_blends_the_scores_of_the_backends(stub: Any, services: Any) -> None:

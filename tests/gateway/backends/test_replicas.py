@@ -219,8 +219,8 @@ async def test_a_late_call_is_hedged(two_replicas: Any, monkeypatch: pytest.Monk
         await asyncio.Event().wait()
 
     first, second = gateway.backends[0].replicas.values()
-    # The other one counts as slow, so the first is called first.
-    second.latency.observe(0.5, asyncio.get_running_loop().time())
+    # The other one counts as slow, however long the test takes, so the first is called first.
+    monkeypatch.setattr(second.latency, "value", lambda _now: TIMEOUT_S)
     monkeypatch.setattr(first, "rank", hang)
     # The backends' timeout is longer than this deadline: only a hedge can answer.
     answer = await stub.Recommend(REQUEST, timeout=TIMEOUT_S)
@@ -249,10 +249,12 @@ async def test_a_replica_that_is_late_repeatedly_is_avoided(
         return await rank(*arguments)
 
     monkeypatch.setattr(first, "rank", hang)
-    # The first one appears fast and is preferred; the other appears so slow that no trial is late.
-    monkeypatch.setattr(first.latency, "observe", lambda *_: None)
-    second.latency.observe(TIMEOUT_S, asyncio.get_running_loop().time())
-    monkeypatch.setattr(second.latency, "observe", lambda *_: None)
+    # The first one appears fast and is preferred; the other appears so slow that no trial is late,
+    # however long the test takes. Calls of the other one that a loaded machine delays do not count:
+    # if both were late, neither would be avoided.
+    monkeypatch.setattr(first.latency, "value", lambda _now: 0.0)
+    monkeypatch.setattr(second.latency, "value", lambda _now: TIMEOUT_S)
+    monkeypatch.setattr(second.circuit, "record", lambda *_: None)
     while not first.circuit.is_open:
         assert not (await stub.Recommend(REQUEST, timeout=TIMEOUT_S)).source.degraded
     assert backend.open_circuits() == [first.address]

@@ -10,6 +10,7 @@ from marquee_services.server.admission.priority import (
     PRIORITY,
     Priority,
     PriorityExecutor,
+    give_way,
     priority_metadata,
     priority_of,
 )
@@ -40,6 +41,35 @@ def test_work_for_batches_has_the_lowest_priority() -> None:
     for future in futures:
         future.result(60)
     assert done == ["single 1", "single 2", "batch 1", "batch 2"]
+    executor.shutdown()
+
+
+def test_single_calls_run_between_the_steps_of_work_for_batches() -> None:
+    """A single call waits for one step of a batch's work only, and is itself not interrupted."""
+    executor, done = PriorityExecutor("test"), list[str]()
+    started, gate = threading.Event(), threading.Event()
+
+    def steps(name: str) -> None:
+        started.set()
+        gate.wait()
+        done.append(f"{name}, first step")
+        give_way()
+        done.append(f"{name}, second step")
+
+    token = PRIORITY.set(Priority.BATCH)
+    futures = [executor.submit(steps, "batch")]
+    PRIORITY.reset(token)
+    started.wait()
+    futures.append(executor.submit(steps, "single"))
+    futures.append(submit(executor, Priority.INTERACTIVE, done, "other single"))
+    gate.set()
+    for future in futures:
+        future.result(60)
+    assert done == [
+        "batch, first step",
+        *("single, first step", "single, second step", "other single"),
+        "batch, second step",
+    ]
     executor.shutdown()
 
 

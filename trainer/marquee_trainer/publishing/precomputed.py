@@ -15,7 +15,7 @@ from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import GATEWAY
-from marquee_services.gateway.answering.messages import recommended_items
+from marquee_services.gateway.answering.item_bytes import serialized_items
 from marquee_services.gateway.ranking.pages import cut_page
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
@@ -102,20 +102,14 @@ def _page(
     no_vectors: Float32 = np.empty((0, 0), np.float32)
     page = cut_page(ranked, eligible, 0.0, no_vectors, 0, DEFAULT_PAGE_SIZE)
     shown = {name: scores[page.positions] for name, scores in outputs.items()}
-    return pb.RecommendResponse(
-        subject_kind=types_pb2.SUBJECT_KIND_KNOWN,
-        items=recommended_items(
-            items.ids(page.positions),
-            ranked.scores[page.positions],
-            (
-                ScoredCandidates(shown, blends, scale, (), ()).stars
-                if blends.rating.weights
-                else None
-            ),
-            ranked.proposers(page.positions),
-            1,
-        ),
-    ).SerializeToString()
+    kind = pb.RecommendResponse(subject_kind=types_pb2.SUBJECT_KIND_KNOWN)
+    return kind.SerializeToString() + serialized_items(
+        items.encoded_ids(page.positions),
+        ranked.scores[page.positions],
+        ScoredCandidates(shown, blends, scale, (), ()).stars if blends.rating.weights else None,
+        ranked.proposers(page.positions),
+        1,
+    )
 
 
 def _best(scores: Float32, eligible: Bool) -> Found:

@@ -35,10 +35,18 @@ def serialized_items(
     stars: NDArray[np.floating] | None,
     proposers: Sequence[Sequence[str]],
     first_rank: int,
+    details: Sequence[bytes] | None = None,
 ) -> bytes:
-    """Returns the serialised field `items` of a response, without metadata and reasons.
+    """Returns the serialised field `items` of a response.
 
-    The arguments are those of `messages.recommended_items`, with the ids encoded as UTF-8.
+    Args:
+        ids: The items' ids, the best first, encoded as UTF-8 (n).
+        scores: The ranking scores (float64, n).
+        stars: The predicted ratings in stars (float, n); None if the release predicts none.
+        proposers: The names of the models that proposed each item (n).
+        first_rank: The rank of the first item, starting at 1.
+        details: The serialised fields `metadata` and `reasons` of each item (n); None to leave them
+            out.
     """
     if stars is None:
         numbers = [_SCORE_ALONE.pack(_SCORE, score) for score in scores.tolist()]
@@ -48,11 +56,12 @@ def serialized_items(
             for score, predicted in zip(scores.tolist(), stars.tolist(), strict=True)
         ]
     parts: list[bytes] = []
-    for rank, (item_id, own, names) in enumerate(
-        zip(ids, numbers, proposers, strict=True), first_rank
+    more = [b""] * len(ids) if details is None else details
+    for rank, (item_id, own, names, detail) in enumerate(
+        zip(ids, numbers, proposers, more, strict=True), first_rank
     ):
-        names_bytes = _proposed_by(tuple(names))
-        item = b"".join((_ID, varint(len(item_id)), item_id, _RANK, varint(rank), own, names_bytes))
+        head = _ID, varint(len(item_id)), item_id, _RANK, varint(rank)
+        item = b"".join((*head, own, _proposed_by(tuple(names)), detail))
         parts += _ITEMS, varint(len(item)), item
     return b"".join(parts)
 

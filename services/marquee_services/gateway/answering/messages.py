@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-from numpy.typing import NDArray
-
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_core.arrays import Float64
 from marquee_core.release.ensemble import BlendPair
 from marquee_services.gateway.experiments.route import Route
 from marquee_services.gateway.releases.release import GatewayRelease
@@ -95,37 +91,6 @@ def model_weights(release: GatewayRelease, blends: BlendPair) -> Sequence[types_
         )
 
     return release.cached((blends.rating, blends.ranking), "model weights", compute)
-
-
-def recommended_items(
-    item_ids: Sequence[str],
-    scores: Float64,
-    stars: NDArray[np.floating] | None,
-    proposers: Sequence[Sequence[str]],
-    first_rank: int,
-) -> list[pb.RecommendedItem]:
-    """Builds the items of a page, without their metadata.
-
-    Args:
-        item_ids: The items' ids, the best first (n).
-        scores: The ranking scores (float64, n).
-        stars: The predicted ratings in stars (float, n); None if the release predicts none.
-        proposers: The names of the models that proposed each item (n).
-        first_rank: The rank of the first item, starting at 1.
-    """
-    predictions = [None] * len(item_ids) if stars is None else stars.tolist()
-    return [
-        pb.RecommendedItem(
-            item_id=item_id,
-            rank=first_rank + row,
-            score=score,
-            predicted_stars=predicted,
-            proposed_by=names,
-        )
-        for row, (item_id, score, predicted, names) in enumerate(
-            zip(item_ids, scores.tolist(), predictions, proposers, strict=True)
-        )
-    ]
 
 
 def add_metadata(release: GatewayRelease, items: Iterable[pb.RecommendedItem]) -> None:

@@ -17,6 +17,7 @@ from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.scoring.plan import Query
+from marquee_services.server.time_slice import TimeSlice
 
 # Rated items to fetch for each item and model. These are more than are shown, because an item
 # outside the first few of every model can be among the first few of all models combined.
@@ -24,7 +25,7 @@ _EVIDENCE_PER_MODEL = 25
 
 
 class Explainer:
-    """Adds reasons to recommended items."""
+    """Finds the reasons for recommended items."""
 
     def __init__(self, router: Router) -> None:
         """Creates an explainer.
@@ -34,47 +35,53 @@ class Explainer:
         """
         self._router = router
 
-    async def add_reasons(
+    async def reasons(
         self,
-        items: Sequence[pb.RecommendedItem],
         release: GatewayRelease,
         subject: ResolvedSubject,
         scored_page: ScoredPage,
         deadline: Deadline,
-    ) -> list[BackendError]:
-        """Adds each model's share of the items' scores, and the evidence for the shares.
+    ) -> tuple[list[bytes], list[BackendError]]:
+        """Returns each model's share of the items' scores, and the evidence for the shares.
 
         Args:
-            items: The recommended items, which are modified in place (n).
-            release: The release that ranked them.
+            release: The release that ranked the items.
             subject: The subject to whom they are recommended.
             scored_page: The page with the scores of its items by each model.
             deadline: The time that the backends have to return the evidence.
 
         Returns:
-            The failures of the backends that did not answer, whose evidence is missing.
+            The serialised field `reasons` of each item of the page, and the failures of the
+            backends that did not answer, whose evidence is missing.
         """
-        scored = scored_page.scored
+        scored, positions = scored_page.scored, scored_page.page.positions
         models = _models_to_explain(release, scored)
-        evidence: list[dict[str, ModelEvidence]] = [{} for _ in items]
+        answers: list[Sequence[scoring_service_pb2.ExplainItemsResponse.ItemEvidence]] = []
+        names_of: list[Sequence[str]] = []
         failures = []
-        if items:
-            query = subject.query(scored_page.ranked.item_indexes(scored_page.page.positions))
-            answers = await asyncio.gather(
+        if len(positions):
+            query = subject.query(scored_page.ranked.item_indexes(positions))
+            fetched = await asyncio.gather(
                 *(
                     self._fetch(backend, release, query, names, deadline)
                     for backend, names in models.items()
                 )
             )
-            for backend, answer in zip(models, answers, strict=True):
+            for names, answer in zip(models.values(), fetched, strict=True):
                 if isinstance(answer, BackendError):
                     failures.append(answer)
-                    continue
-                for found, message in zip(evidence, answer, strict=True):
-                    found.update(ModelEvidence.of_backend(models[backend], message))
-        for position, (item, found) in enumerate(zip(items, evidence, strict=True)):
-            item.reasons.extend(reasons_of(release, subject, scored, position, found))
-        return failures
+                else:
+                    answers.append(answer)
+                    names_of.append(names)
+        found, time_slice = [], TimeSlice()
+        for position in range(len(positions)):
+            evidence: dict[str, ModelEvidence] = {}
+            for names, answer in zip(names_of, answers, strict=True):
+                evidence |= ModelEvidence.of_backend(names, answer[position])
+            reasons = reasons_of(release, subject, scored, position, evidence)
+            found.append(pb.RecommendedItem(reasons=reasons).SerializeToString())
+            await time_slice.give_way()
+        return found, failures
 
     async def _fetch(
         self,

@@ -9,11 +9,12 @@ from functools import lru_cache
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_core.arrays import Float64
+from marquee_core.arrays import Int32
 from marquee_services.gateway.answer_metrics import AnswerMetrics
 from marquee_services.gateway.answering import messages
 from marquee_services.gateway.answering.degradation import degraded_reasons
 from marquee_services.gateway.answering.item_bytes import serialized_items
+from marquee_services.gateway.answering.item_metadata import serialized_metadata
 from marquee_services.gateway.answering.page_scorer import PageScorer, ScoredPage
 from marquee_services.gateway.answering.reasons import Explainer
 from marquee_services.gateway.answering.resolved_request import ResolvedRequest, resolve_request
@@ -28,8 +29,8 @@ from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.serving import Releases
 
-# Metadata is added to this many items, in about 2 ms, before other tasks get a turn.
-_SLICE = 100
+# Longer pages are assembled in slices of this many items, between which other tasks get a turn.
+_SLICE = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Recommender:
             releases: The releases that a request may name.
             routing: Selects the release that answers a request.
             page_scorer: Scores the candidates and cuts the page.
-            explainer: Adds reasons to the items on request.
+            explainer: Finds the reasons for the items on request.
             answer_cache: Caches the first pages of known users.
             fresh: The feedback of users since the release was trained.
             metrics: Counts the answers and their items.
@@ -135,18 +136,24 @@ class Recommender:
         stars = scored.stars if release.predicts_stars else None
         failures: Sequence[BackendError] = (*ranked.failures, *scored.failures)
         leave_out_reasons &= options.include_reasons
+        details = None
         if options.include_metadata or options.include_reasons:
-            items, more_failures = await self._detailed_items(
-                resolved, scored_page, stars, options, deadline, leave_out_reasons
+            details, more_failures = await self._details(
+                resolved, scored_page, shown, options, deadline, leave_out_reasons
             )
             failures = (*failures, *more_failures)
-        else:
-            items = serialized_items(
-                release.catalogue.items.encoded_ids(shown),
-                ranked.scores[page.positions],
-                stars,
-                ranked.proposers(page.positions),
-                resolved.offset + 1,
+        items, proposers = b"", ranked.proposers(page.positions)
+        for start in range(0, len(shown), _SLICE):
+            if start:
+                await asyncio.sleep(0)
+            part = slice(start, start + _SLICE)
+            items += serialized_items(
+                release.catalogue.items.encoded_ids(shown[part]),
+                ranked.scores[page.positions[part]],
+                None if stars is None else stars[part],
+                proposers[part],
+                resolved.offset + 1 + start,
+                None if details is None else details[part],
             )
         degraded_by = degraded_reasons(failures, leave_out_reasons, bool(left_out))
         source = messages.serialized_source(
@@ -186,40 +193,30 @@ class Recommender:
             )
         return ComputedAnswer(answer, resolved.list_id, next_token, degraded_by)
 
-    async def _detailed_items(
+    async def _details(
         self,
         resolved: ResolvedRequest,
         scored_page: ScoredPage,
-        stars: Float64 | None,
+        shown: Int32,
         options: pb.RecommendOptions,
         deadline: Deadline,
         leave_out_reasons: bool,
-    ) -> tuple[bytes, list[BackendError]]:
-        """Builds the items of a page with the metadata and reasons that the options request.
+    ) -> tuple[list[bytes], list[BackendError]]:
+        """Finds the metadata and the reasons that the options request for the items of a page.
 
         Returns:
-            The serialised field `items` of a response, and the failures of backends that did not
-            return evidence for the reasons.
+            The serialised fields `metadata` and `reasons` of each item, and the failures of
+            backends that did not return evidence for the reasons.
         """
-        release, ranked, page = resolved.release, scored_page.ranked, scored_page.page
-        items = messages.recommended_items(
-            release.catalogue.items.ids(ranked.item_indexes(page.positions)),
-            ranked.scores[page.positions],
-            stars,
-            ranked.proposers(page.positions),
-            resolved.offset + 1,
-        )
+        details, failures = [b""] * len(shown), list[BackendError]()
         if options.include_metadata:
-            for start in range(0, len(items), _SLICE):
-                messages.add_metadata(release, items[start : start + _SLICE])
-                if len(items) > _SLICE:
-                    await asyncio.sleep(0)
-        failures = []
+            details = await serialized_metadata(resolved.release, shown)
         if options.include_reasons and not leave_out_reasons:
-            failures = await self._explainer.add_reasons(
-                items, release, resolved.subject, scored_page, deadline
+            reasons, failures = await self._explainer.reasons(
+                resolved.release, resolved.subject, scored_page, deadline
             )
-        return pb.RecommendResponse(items=items).SerializeToString(), failures
+            details = [metadata + why for metadata, why in zip(details, reasons, strict=True)]
+        return details, failures
 
     def check_options(self, options: pb.RecommendOptions) -> None:
         """Checks the release and the model that options name.

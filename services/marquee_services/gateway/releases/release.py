@@ -224,6 +224,11 @@ class GatewayRelease:
         return LRUCache(_FILTER_BYTES, getsizeof=lambda mask: mask.nbytes)
 
     @cached_property
+    def metadata_bytes(self) -> dict[int, bytes]:
+        """The serialised metadata of recommended items, by the item's index, as far as known."""
+        return {}
+
+    @cached_property
     def stars_models(self) -> frozenset[str]:
         """The names of the rating predictors."""
         return frozenset(m.name for m in self.manifest.models if m.output is Output.STARS)

@@ -268,6 +268,12 @@ class ObservedCall:
         sending.exception()
 
     @property
+    def peer(self) -> str:
+        """The peer, as gRPC names it."""
+        peer: str = self._context.peer()
+        return peer
+
+    @property
     def seconds(self) -> float:
         """Seconds since the call arrived."""
         return time.perf_counter() - self._start

@@ -48,11 +48,25 @@ def priority_of(metadata: Sequence[tuple[str, Any]]) -> Priority:
     return Priority.INTERACTIVE
 
 
+# Runs the interactive work that waits for the current thread, if that thread does batch work.
+_INTERRUPT: ContextVar[Callable[[], None] | None] = ContextVar("interrupt", default=None)
+
+
+def give_way() -> None:
+    """Runs the interactive work that is queued behind the batch work of the current thread.
+
+    To be called between two steps of work that may belong to a batch; does nothing elsewhere.
+    """
+    interrupt = _INTERRUPT.get()
+    if interrupt is not None:
+        interrupt()
+
+
 class PriorityExecutor(Executor):
     """A single thread that runs the work with the highest priority first.
 
-    Work whose future has been cancelled, because its caller has gone or its deadline has passed, is
-    not started.
+    Interactive work also runs in the middle of batch work that calls `give_way`. Work whose future
+    has been cancelled, because its caller has gone or its deadline has passed, is not started.
     """
 
     def __init__(self, name: str) -> None:
@@ -78,13 +92,35 @@ class PriorityExecutor(Executor):
         self._thread.shutdown(wait, cancel_futures=cancel_futures)
 
     def _run_next(self) -> None:
-        # Some queue has work: `submit` adds one piece of work for each run of this method.
-        future, work = next(queue for queue in self._queues.values() if queue).popleft()
-        if not future.set_running_or_notify_cancel():
-            return
+        """Runs a piece of work, if it has not run already in the middle of another."""
+        for priority, queue in self._queues.items():
+            if queue:
+                interrupt = self._run_interactive if priority is Priority.BATCH else None
+                token = _INTERRUPT.set(interrupt)
+                try:
+                    _run(*queue.popleft())
+                finally:
+                    _INTERRUPT.reset(token)
+                return
+
+    def _run_interactive(self) -> None:
+        """Runs the interactive work that is queued now."""
+        queue = self._queues[Priority.INTERACTIVE]
+        token = _INTERRUPT.set(None)
         try:
-            result = work()
-        except BaseException as error:
-            future.set_exception(error)
-        else:
-            future.set_result(result)
+            for _ in range(len(queue)):
+                _run(*queue.popleft())
+        finally:
+            _INTERRUPT.reset(token)
+
+
+def _run(future: Future[_T], work: Callable[[], _T]) -> None:
+    """Runs work unless it was cancelled, and settles its future."""
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as error:
+        future.set_exception(error)
+    else:
+        future.set_result(result)

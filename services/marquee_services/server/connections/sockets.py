@@ -1,4 +1,4 @@
-"""Closes or mutes individual TCP connections of this process, for which gRPC has no API."""
+"""Closes or mutes connections of this process, and listeners, for which gRPC has no API."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def end(peers: Mapping[str, bool]) -> None:
             connections are closed immediately.
     """
     by_address = {_address_of(peer): mute for peer, mute in peers.items()}
-    for connection in _tcp_sockets():
+    for connection in _stream_sockets(socket.AF_INET, socket.AF_INET6):
         with connection, suppress(OSError):
             host, port = connection.getpeername()[:2]
             mute = by_address.get((_plain(host), port))
@@ -37,6 +37,31 @@ def end(peers: Mapping[str, bool]) -> None:
                 _drop_input(connection)
             else:
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+def end_accepted(port: int) -> None:
+    """Ends all connections that this process has accepted on a port.
+
+    Args:
+        port: The TCP port of the listeners; 0 for those on Unix sockets. The clients of a Unix
+            socket have no addresses, so that gRPC names all of them alike.
+    """
+    for connection in _bound_to(port):
+        with connection, suppress(OSError):
+            if not _is_listening(connection):
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def stop_listening(port: int) -> None:
+    """Makes the kernel refuse new connections; existing ones are not affected.
+
+    Args:
+        port: The TCP port of the listeners; 0 for those on Unix sockets.
+    """
+    for listener in _bound_to(port):
+        with listener, suppress(OSError):
+            if _is_listening(listener):
+                listener.shutdown(socket.SHUT_RDWR)
 
 
 def _address_of(peer: str) -> tuple[str, int] | None:
@@ -55,17 +80,33 @@ def _plain(host: str) -> str:
     return str(mapped or address)
 
 
-def _tcp_sockets() -> Iterator[socket.socket]:
-    """Yields duplicates of the open TCP sockets, which gRPC cannot close in the meantime."""
+def _stream_sockets(*families: socket.AddressFamily) -> Iterator[socket.socket]:
+    """Yields duplicates of the open stream sockets, which gRPC cannot close in the meantime."""
     for name in os.listdir(_OPEN_FILES):
         with suppress(OSError):
             if not os.readlink(f"{_OPEN_FILES}/{name}").startswith("socket:"):
                 continue
             copy = socket.socket(fileno=os.dup(int(name)))
-            if copy.family in (socket.AF_INET, socket.AF_INET6) and copy.type == socket.SOCK_STREAM:
+            if copy.family in families and copy.type == socket.SOCK_STREAM:
                 yield copy
             else:
                 copy.close()
+
+
+def _bound_to(port: int) -> Iterator[socket.socket]:
+    """Yields the listeners on a port and the connections that they have accepted."""
+    families = (socket.AF_INET, socket.AF_INET6) if port else (socket.AF_UNIX,)
+    for found in _stream_sockets(*families):
+        # A client's end of a connection through a Unix socket has no name.
+        name = found.getsockname()
+        if (name[1] == port) if port else name:
+            yield found
+        else:
+            found.close()
+
+
+def _is_listening(found: socket.socket) -> bool:
+    return bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def _drop_input(connection: socket.socket) -> None:

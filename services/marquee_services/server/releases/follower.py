@@ -32,7 +32,7 @@ _RETRY_S = 2.0
 # How many releases of the history are tried if the promoted one cannot be loaded.
 _MAX_CANDIDATES = 10
 # The longest turn that a thread may hold the interpreter's lock while a release is loaded.
-_LOADING_SWITCH_INTERVAL_S = 0.0005
+_LOADING_SWITCH_INTERVAL_S = 0.0001
 
 _T = TypeVar("_T")
 

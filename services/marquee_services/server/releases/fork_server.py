@@ -8,7 +8,7 @@ import json
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from marquee_services.server.releases.fork_process import ENDED
@@ -32,18 +32,17 @@ class ForkServer:
         self._lock = asyncio.Lock()
 
     async def request(
-        self, request: dict[str, Any], timeout: float, watch: Callable[[int], Any]
+        self, request: dict[str, Any], watch: Callable[[int], Coroutine[Any, Any, str]]
     ) -> dict[str, Any]:
         """Sends a request to a newly forked process, and returns its answer.
 
         Args:
             request: The request.
-            timeout: Seconds until that process is killed.
             watch: Returns a coroutine that returns when the process with the given id must be
-                killed.
+                killed, with the reason.
 
         Returns:
-            The answer, with `timeout` or `limit` set if the process was killed.
+            The answer; if the process was killed, with the reason as `killed`.
 
         Raises:
             OSError: The fork server does not answer.
@@ -56,11 +55,9 @@ class ForkServer:
             watching = asyncio.create_task(watch(pid))
             killed: dict[str, Any] = {}
             try:
-                done, _ = await asyncio.wait(
-                    (answer, watching), timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-                )
-                if answer not in done:
-                    killed = {"limit": True} if watching in done else {"timeout": True}
+                await asyncio.wait((answer, watching), return_when=asyncio.FIRST_COMPLETED)
+                if not answer.done():
+                    killed["killed"] = watching.result()
             finally:
                 watching.cancel()
                 if not answer.done():

@@ -1,15 +1,23 @@
 """Loads a new release in a separate process on trial, before the server loads it.
 
 A crash, a hang or a memory leak in that process does not affect the server. The process has limits
-on time and memory and a low priority, and ends when the server ends.
+on time and memory, and ends when the server ends.
+
+It first runs with the scheduling policy SCHED_IDLE of Linux, whose tasks give way to all others
+immediately; even with a low priority, calls would wait for the end of its time slice of about three
+milliseconds. On a machine without idle CPUs it would never end, so that it is then started again
+with a low priority.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
+import time
 from contextlib import suppress
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -21,6 +29,10 @@ from marquee_services.server.settings import ServerSettings
 
 _log = structlog.get_logger()
 _CHECK_S = 0.05
+# The most time that a trial may wait for a CPU, as a multiple of its time limit.
+_MAX_WAIT = 9.0
+# The same for one that gives way to everything else.
+_MAX_IDLE_WAIT, _STARVED = 0.05, "had no CPU"
 _MIB = 1024 * 1024
 # Packages that load releases: if the version of one changes, the trial is repeated.
 _PACKAGES = ("marquee-recommender", "numpy", "scipy", "faiss-cpu", "tensorflow-cpu", "protobuf")
@@ -40,6 +52,8 @@ class ReleaseTrial:
         self._service = service
         self._settings = settings
         self._fork_server = fork_server
+        # Found now, because this reads files and would delay calls.
+        self._versions = _versions()
 
     async def run(self, release_id: str, digest: str) -> None:
         """Loads a release in a separate process and executes every kind of request on it once.
@@ -57,23 +71,18 @@ class ReleaseTrial:
             OSError: The process cannot be started, or the store cannot be read.
         """
         marker = self._settings.cache / release_id / f".tried-{self._service}"
-        passed = f"{digest} {_versions()}\n"
+        passed = f"{digest} {self._versions}\n"
         with suppress(OSError, UnicodeDecodeError):
             if marker.read_text() == passed:
                 return
+        request = {"service": self._service, "release_id": release_id}
         answer = await self._fork_server.request(
-            {"service": self._service, "release_id": release_id},
-            self._settings.trial_timeout,
-            self._watch_memory,
+            {**request, "is_idle": True}, partial(self._watch, max_wait=_MAX_IDLE_WAIT)
         )
-        if answer.get("timeout"):
-            raise ArtifactError(
-                f"loading it on trial took longer than {self._settings.trial_timeout:g} s"
-            )
-        if answer.get("limit"):
-            raise ArtifactError(
-                f"loading it on trial needed more than {self._settings.trial_memory_mib} MiB"
-            )
+        if answer.get("killed") == _STARVED:
+            answer = await self._fork_server.request({**request, "is_idle": False}, self._watch)
+        if "killed" in answer:
+            raise ArtifactError(f"loading it on trial {answer['killed']}")
         if answer.get("transient"):
             raise OSError(answer["error"])
         if answer["error"]:
@@ -81,11 +90,27 @@ class ReleaseTrial:
         marker.write_text(passed)
         _log.info("release_tried", release_id=release_id)
 
-    async def _watch_memory(self, pid: int) -> None:
-        """Returns when the process exceeds its limit of private memory."""
-        limit = self._settings.trial_memory_mib * _MIB or sys.maxsize
-        while _own_bytes(pid) <= limit:
+    async def _watch(self, pid: int, max_wait: float = math.inf) -> str:
+        """Returns when a process exceeds a limit, with a description of that limit.
+
+        The time for which the process waits for a CPU does not count, up to a multiple of the time
+        limit: on a busy machine, a good release takes longer. A process that hangs does not wait
+        for a CPU.
+
+        Args:
+            pid: The id of the process.
+            max_wait: How long it may wait for a CPU, as a multiple of its time limit.
+        """
+        memory = self._settings.trial_memory_mib * _MIB or sys.maxsize
+        seconds, start = self._settings.trial_timeout, time.monotonic()
+        while _own_bytes(pid) <= memory:
+            took, waited = time.monotonic() - start, _waited_s(pid)
+            if took - min(waited, _MAX_WAIT * seconds) > seconds:
+                return f"took longer than {seconds:g} s"
+            if waited > max_wait * seconds:
+                return _STARVED
             await asyncio.sleep(_CHECK_S)
+        return f"needed more than {self._settings.trial_memory_mib} MiB"
 
 
 def _versions() -> str:
@@ -104,3 +129,14 @@ def _own_bytes(pid: int) -> int:
     except (OSError, ValueError):
         return 0
     return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _waited_s(pid: int) -> float:
+    """Returns for how long a process was ready to run, but had no CPU, in seconds.
+
+    That of its main thread, which loads the release; 0 if it cannot be read.
+    """
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0

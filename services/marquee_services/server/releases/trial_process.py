@@ -34,15 +34,21 @@ def fork_for_trials(
     """
 
     def prepare_loading() -> Load:
+        os.nice(_PRIORITY)
         loaders = prepare()
-        return lambda request: _load(loaders[request["service"]], request["release_id"])
+
+        def load(request: dict[str, Any]) -> dict[str, Any]:
+            if request["is_idle"] and hasattr(os, "SCHED_IDLE"):
+                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+            return _load(loaders[request["service"]], request["release_id"])
+
+        return load
 
     return fork(prepare_loading)
 
 
 def _load(load: TrialLoader, release_id: str) -> dict[str, Any]:
     """Loads a release, and returns the result of the trial."""
-    os.nice(_PRIORITY)
     with suppress(OSError):
         # If the container runs out of memory, the kernel kills this process, not the server.
         Path("/proc/self/oom_score_adj").write_text("1000")

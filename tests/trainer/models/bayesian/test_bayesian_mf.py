@@ -209,6 +209,9 @@ def test_similarities_are_correlations(
         ).astype(np.float64),
     )
     np.testing.assert_allclose(turned.correlations(3), posterior.correlations(3), atol=1e-4)
+    between = posterior.correlations_between(np.array([3, 0], np.int32), np.array([1, 5], np.int32))
+    expected = [posterior.correlations(item)[[1, 5]] for item in (3, 0)]
+    np.testing.assert_allclose(between, expected, atol=1e-5)
 
 
 def damaged(name: str, posterior: Posterior) -> np.ndarray:
