@@ -25,6 +25,7 @@ from bench.sections import (
     core,
     footprint,
     inference,
+    large,
     lists,
     recommend,
     replicas,
@@ -47,6 +48,7 @@ SECTIONS = (
     "footprint",
     "replicas",
     "tracing",
+    "large",
     "core",
     "retrieval",
     "catalogues",
@@ -101,6 +103,7 @@ def run(
             ("footprint", footprint),
             ("replicas", replicas),
             ("tracing", tracing),
+            ("large", large),
         ):
             if name in sections:
                 tables[name] = section.measure(context)

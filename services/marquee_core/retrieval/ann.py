@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +12,7 @@ import numpy as np
 from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.errors import ArtifactError
 from marquee_core.retrieval.exact import Found
-from marquee_core.retrieval.top import top_indexes
+from marquee_core.retrieval.top import best_unordered, top_indexes
 
 ANN_FILE = "retrieval.faiss"
 # The items that train the centroids are sampled with a probability proportional to this power of
@@ -91,30 +92,52 @@ class AnnIndex:
 
     def search(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Found]:
         """Implements `ItemIndex.search` approximately: it may miss some of the best items."""
+        wanted = count * self.config.expansion
+        items = self._few(wanted, eligible)
+        if items is not None:
+            return [self._rank(vector, items, count) for vector in vectors]
+        found = self._scan(vectors, wanted, eligible)
+        return [
+            self._rank(vector, np.sort(near), count)
+            for vector, near in zip(vectors, found, strict=True)
+        ]
+
+    def candidates(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Int32]:
+        """Implements `ItemIndex.candidates` with the quantised vectors, without exact products."""
+        items = self._few(count * self.config.expansion, eligible)
+        if items is None:
+            return self._scan(vectors, count, eligible)
+        if len(items) <= count:
+            return [items] * len(vectors)
+        return [self._rank(vector, items, count)[0] for vector in vectors]
+
+    def _few(self, wanted: int, eligible: Bool | None) -> Int32 | None:
+        """Returns the eligible items (int32, ascending) if they are too few to scan lists for."""
+        if eligible is None:
+            return None
+        limit = max(wanted, self.config.dense_share * len(eligible))
+        if np.count_nonzero(eligible) > limit:
+            return None
+        return np.flatnonzero(eligible).astype(np.int32)
+
+    def _scan(self, vectors: Float32, wanted: int, eligible: Bool | None) -> list[Int32]:
+        """Finds each user's best eligible items with quantised vectors (int32, without order)."""
         import faiss
 
-        selector = None
-        if eligible is not None:
-            limit = max(count * self.config.expansion, self.config.dense_share * len(eligible))
-            if np.count_nonzero(eligible) <= limit:
-                items = np.flatnonzero(eligible).astype(np.int32)
-                return [self._rank(vector, items, count) for vector in vectors]
-            selector = faiss.IDSelectorBitmap(np.packbits(eligible, bitorder="little"))
-        parameters = faiss.SearchParametersIVF(nprobe=self.config.probes, sel=selector)
         # Faiss selects many items by a heap, which takes several times as long as scanning the
         # lists, so all scanned items are requested, and the best of them are partitioned off.
         bounds, scores, found = self._index.range_search(
-            _padded(vectors, self._index.d), -np.inf, params=parameters
+            _padded(vectors, self._index.d),
+            -np.inf,
+            params=faiss.SearchParametersIVF(nprobe=self.config.probes),
         )
-        wanted = count * self.config.expansion
-        ranked = []
-        for vector, start, end in zip(vectors, bounds[:-1], bounds[1:], strict=True):
+        best = []
+        for start, end in pairwise(bounds.tolist()):
             items, near = found[start:end], scores[start:end]
-            if len(items) > wanted:
-                bound = np.partition(near, len(items) - wanted)[len(items) - wanted]
-                items = items[near >= bound]
-            ranked.append(self._rank(vector, np.sort(items).astype(np.int32), count))
-        return ranked
+            if eligible is not None:
+                near[~eligible[items]] = -np.inf
+            best.append(items[best_unordered(near, wanted)].astype(np.int32))
+        return best
 
     def _rank(self, vector: Float32, items: Int32, count: int) -> Found:
         """Ranks items (int32, ascending) by their exact dot products."""

@@ -99,16 +99,19 @@ def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
 
     Raises:
         InvalidFields: There are no models, a model occurs twice, a weight is missing or not finite,
-            a count is out of range, or the request has a `top_count` with too many models or with
-            candidates.
+            a count is out of range, the request has a `top_count` with too many models or with
+            candidates, or it has a `retrieve_count` without a `top_count`.
     """
     if not request.models:
         raise InvalidFields([FieldViolation("models", "must name at least one model")])
     check_range("best_count", request.best_count, MAX_RETRIEVED, low=0)
     check_range("stars_count", request.stars_count, MAX_RETRIEVED, low=0)
     check_range("top_count", request.top_count, MAX_RETRIEVED, low=0)
+    check_range("retrieve_count", request.retrieve_count, MAX_RETRIEVED, low=0)
     if request.top_count:
         _check_top(request)
+    elif request.retrieve_count:
+        raise InvalidFields([FieldViolation("retrieve_count", "must be 0 without top_count")])
     return RankingPlan(
         _to_weights("models", request.models, "weights", request.weights),
         request.best_count,
@@ -118,6 +121,7 @@ def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
         tuple(dict.fromkeys(request.stars_models)),
         request.stars_count,
         request.top_count,
+        request.retrieve_count,
     )
 
 

@@ -77,6 +77,12 @@ class Engine:
         """The items without training ratings (int64, n)."""
         return np.flatnonzero(self.data.matrix.item_counts == 0)
 
+    @cached_property
+    def known_items(self) -> Bool | None:
+        """Whether each item has training ratings (bool, items); None if all have."""
+        known = self.data.matrix.item_counts > 0
+        return None if known.all() else known
+
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
         """Returns the scorers of some models, by name; of all models if no names are given.
 

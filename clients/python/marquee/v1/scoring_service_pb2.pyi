@@ -186,6 +186,7 @@ class RankItemsRequest(_message.Message):
     STARS_MODELS_FIELD_NUMBER: _builtins.int
     STARS_COUNT_FIELD_NUMBER: _builtins.int
     TOP_COUNT_FIELD_NUMBER: _builtins.int
+    RETRIEVE_COUNT_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that all indexes belong to."""
     best_count: _builtins.int
@@ -195,6 +196,11 @@ class RankItemsRequest(_message.Message):
     top_count: _builtins.int
     """If above 0, the number of each user's best items to return, instead of the sums of all items and
     each model's own best items. 0 to 10,000. Allows at most 31 ranking models.
+    """
+    retrieve_count: _builtins.int
+    """If above 0, only candidates are ranked: the items that `models` and the gateway's own models
+    retrieve, this many each. If some of `models` can search, only those retrieve. 0 to 10,000; 0
+    ranks the whole catalogue. Requires a `top_count`.
     """
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserQuery]:
@@ -236,10 +242,11 @@ class RankItemsRequest(_message.Message):
         stars_models: _abc.Iterable[_builtins.str] | None = ...,
         stars_count: _builtins.int = ...,
         top_count: _builtins.int = ...,
+        retrieve_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_count", b"best_count", "gateway_models", b"gateway_models", "gateway_weights", b"gateway_weights", "models", b"models", "release_id", b"release_id", "stars_count", b"stars_count", "stars_models", b"stars_models", "top_count", b"top_count", "users", b"users", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_count", b"best_count", "gateway_models", b"gateway_models", "gateway_weights", b"gateway_weights", "models", b"models", "release_id", b"release_id", "retrieve_count", b"retrieve_count", "stars_count", b"stars_count", "stars_models", b"stars_models", "top_count", b"top_count", "users", b"users", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -19,6 +19,7 @@ from marquee_services.gateway.ranking.pages import Page, best_positions, cut_pag
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
+from marquee_services.gateway.ranking.shortlists import retrieve_shortlist
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 from marquee_services.server.wire import MAX_RETRIEVED
@@ -124,7 +125,7 @@ class PageScorer:
                 resolved.offset,
                 size,
             )
-            if page.has_more or not _may_have_more(resolved, ranked):
+            if page.has_more or not _may_have_more(resolved, ranked, self._dense_limit):
                 break
             # Further candidates must be ranked by the same backends as the previous ones.
             selection = ModelSelection(
@@ -139,7 +140,7 @@ class PageScorer:
                 # A backend has failed in the meantime: the page stays short, the answer degraded.
                 ranked = _with_failures(ranked, [error])
                 break
-            if ranked.is_shortlist:
+            if ranked.is_shortlist and more.items is None:
                 ranked = ranked.continued(more)
                 continue
             if more.items is None or not len(more.items):
@@ -251,19 +252,25 @@ class PageScorer:
             stars_count: The number of best items whose stars are predicted in the same call.
         """
         release, subject, eligible = resolved.release, resolved.subject, resolved.eligible
+        top_count = 0
+        if stars_count:
+            max_count = max(stars_count, _MAX_SHORTLIST)
+            top_count = min(_SHORTLIST_PAGES * stars_count, max_count) + 1
         if release.item_count <= self._dense_limit:
-            top_count = 0
-            if stars_count:
-                max_count = max(stars_count, _MAX_SHORTLIST)
-                top_count = min(_SHORTLIST_PAGES * stars_count, max_count) + 1
             return await self._router.rank(
                 *(release, subject, None, eligible, best_count, selection, deadline, stars_count),
                 top_count=top_count if top_count < release.item_count else 0,
             )
-        tier = 0
-        if before is not None:
-            tier = 1 if before.tiers is None else int(before.tiers.max()) + 1
-        count = min(self._candidates * _GROWTH**tier, MAX_RETRIEVED)
+        count = min(self._candidates * _GROWTH ** _retrievals(before), MAX_RETRIEVED)
+        if before is None and top_count:
+            shortlist, failed = await retrieve_shortlist(
+                self._router.backends,
+                *(release, subject, eligible, best_count, selection, deadline),
+                *(stars_count, top_count, max(count, top_count)),
+            )
+            if shortlist is not None:
+                return shortlist
+            selection = replace(selection, failed=failed)
         failures: list[BackendError] = []
         if int(eligible.mask.sum()) <= count:
             items = np.flatnonzero(eligible.mask).astype(np.int32)
@@ -279,10 +286,24 @@ class PageScorer:
         return replace(ranked, failures=(*failures, *ranked.failures))
 
 
-def _may_have_more(resolved: ResolvedRequest, ranked: RankedCandidates) -> bool:
+def _retrievals(before: RankedCandidates | None) -> int:
+    """Returns how many times candidates were retrieved, not counting that of a shortlist.
+
+    A shortlist leaves out most of the retrieved candidates, so the next retrieval is of the same
+    size.
+    """
+    if before is None or before.is_shortlist:
+        return 0
+    tiers = 1 if before.tiers is None else int(before.tiers.max()) + 1
+    return tiers - 1 if before.proposing else tiers
+
+
+def _may_have_more(resolved: ResolvedRequest, ranked: RankedCandidates, dense_limit: int) -> bool:
     """Returns whether there are eligible items that are not among the candidates."""
-    if ranked.is_shortlist:
-        return ranked.is_incomplete
+    if ranked.is_incomplete:
+        return True
+    if ranked.is_shortlist and resolved.release.item_count <= dense_limit:
+        return False
     return ranked.items is not None and len(ranked.items) < int(resolved.eligible.mask.sum())
 
 

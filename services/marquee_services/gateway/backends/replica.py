@@ -293,6 +293,7 @@ class Replica:
             stars_models=plan.stars_models,
             stars_count=plan.stars_count,
             top_count=plan.top_count,
+            retrieve_count=plan.retrieve_count,
         )
         add_users(request, queries)
         response = await self._answer("RankItems", request, timeout)

@@ -85,13 +85,21 @@ class RankedCandidates:
         return each * len(self.scores) + 8 * sum(len(items) for items, _ in self.best.values())
 
     def extended(self, more: RankedCandidates) -> RankedCandidates:
-        """Returns these candidates followed by further ones, which rank after all of these."""
+        """Returns these candidates followed by further ones, which rank after all of these.
+
+        The result is not a shortlist, even if these candidates are one.
+        """
         assert self.items is not None  # noqa: S101 - the whole catalogue cannot be extended
         assert more.items is not None  # noqa: S101
         tiers = np.zeros(len(self.items), np.int32) if self.tiers is None else self.tiers
         next_tier = int(tiers.max(initial=-1)) + 1
+        proposers_of = self.proposers_of
+        if proposers_of is not None:
+            proposers_of = np.concatenate([proposers_of, np.zeros(len(more.items), np.int32)])
         extended = replace(
             self,
+            top_count=0,
+            proposers_of=proposers_of,
             items=np.concatenate([self.items, more.items]),
             scores=np.concatenate([self.scores, more.scores]),
             best={

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
-from marquee_core.release.ensemble import BlendPair
 from marquee_core.retrieval.top import union_of
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
@@ -29,9 +25,10 @@ from marquee_services.gateway.ranking.own_models import (
 )
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
+from marquee_services.gateway.ranking.shortlists import plans_of, shortlist_of
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.scoring.plan import MAX_TOP_MODELS, RankingPlan, TopItems
+from marquee_services.scoring.plan import RankingPlan
 
 
 class Router:
@@ -104,7 +101,7 @@ class Router:
         rankings: dict[str, tuple[RankingPlan, BackendRanking]] = {}
         while True:
             available, blends = calls.available, calls.blends
-            plans = _plans(release, calls, best_count, stars_count, top_count)
+            plans = plans_of(release, calls, best_count, stars_count, top_count)
             calls.check(available - plans.keys())
             answers = await calls.gather(
                 {
@@ -126,7 +123,7 @@ class Router:
             raise ModelAbstains(selection.model)
         if len(found) == 1 and found[0].top is not None:
             (plan,) = plans.values()
-            own = _shortlist(release, subject, eligible, best_count, blends, plan, found[0].top)
+            own = shortlist_of(release, subject, eligible, best_count, blends, plan, found[0].top)
         else:
             scores = own_ranking(release, subject, items, blends.ranking, abstaining)
             best = own_best(release, subject, blends.ranking, items, eligible, best_count)
@@ -311,52 +308,3 @@ class Router:
         if model and model not in rows:
             raise ModelAbstains(model)
         return ({model: rows[model]} if model else rows), failures
-
-
-def _plans(
-    release: GatewayRelease,
-    calls: EnsembleCalls,
-    best_count: int,
-    stars_count: int,
-    top_count: int,
-) -> dict[str, RankingPlan]:
-    """Returns the ranking plan of each backend that takes part in the ranking, by its name."""
-    plans = {
-        name: plan
-        for name in calls.available
-        if (plan := release.plan(calls.blends, name, best_count, stars_count)).weights
-    }
-    if top_count and len(plans) == 1:
-        ((name, plan),) = plans.items()
-        if len(plan.weights) <= MAX_TOP_MODELS:
-            plan = release.plan(calls.blends, name, best_count, stars_count, top_count)
-        return {name: plan}
-    return plans
-
-
-def _shortlist(
-    release: GatewayRelease,
-    subject: ResolvedSubject,
-    eligible: EligibleItems,
-    best_count: int,
-    blends: BlendPair,
-    plan: RankingPlan,
-    top: TopItems,
-) -> dict[str, Any]:
-    """Returns the fields of `RankedCandidates` for the best items that a backend found."""
-    subject.set_bias(top.bias)
-    scores = own_ranking(release, subject, top.items, blends.ranking, ())
-    scores += top.scores
-    items, proposers = top.items, top.proposers
-    # The backend's sums are less precise, so the order may differ.
-    if (scores[1:] > scores[:-1]).any():
-        order = np.lexsort((items, -scores))
-        items, scores, proposers = items[order], scores[order], proposers[order]
-    return {
-        "items": items,
-        "scores": scores,
-        "best": own_best(release, subject, blends.ranking, None, eligible, best_count),
-        "top_count": plan.top_count,
-        "proposing": tuple(name for name, _ in plan.weights),
-        "proposers_of": proposers,
-    }

@@ -130,6 +130,7 @@ class GatewayRelease:
         best_count: int,
         stars_count: int,
         top_count: int = 0,
+        retrieve_count: int = 0,
     ) -> RankingPlan:
         """Returns the plan by which a backend ranks.
 
@@ -139,6 +140,8 @@ class GatewayRelease:
             best_count: The maximum number of each model's own best items.
             stars_count: The number of best items that the backend's rating predictors also score.
             top_count: The number of best items to return instead of all scores; 0 for all.
+            retrieve_count: The number of candidates that each model retrieves; 0 to rank every
+                item.
 
         Returns:
             The plan, without weights if none of the backend's models is in the ranking blend.
@@ -153,9 +156,10 @@ class GatewayRelease:
                 tuple(name for name, _ in stars),
                 stars_count if stars else 0,
                 top_count,
+                retrieve_count,
             )
 
-        what = backend, best_count, stars_count, top_count
+        what = backend, best_count, stars_count, top_count, retrieve_count
         return self.cached((blends.rating, blends.ranking), what, compute)
 
     @cached_property
