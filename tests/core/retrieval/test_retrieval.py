@@ -98,6 +98,25 @@ def test_recall_grows_with_the_number_of_lists(
         assert (np.diff(scores) <= 0).all()
 
 
+def test_candidates_are_the_best_items_in_any_order(
+    built: tuple[AnnIndex, Float32, Float32],
+) -> None:
+    """Hardly any of the best items are missing, although their scores are not exact."""
+    index, items, users = built
+    index = index.with_probes(64)
+    for eligible in (None, np.arange(len(items)) % 2 == 0, np.arange(len(items)) < 150):
+        expected = brute_force(users, items, 100, eligible)
+        for one in (index, ExactIndex(items)):
+            found = one.candidates(users, 100, eligible)
+            assert [len(found_items) for found_items in found] == [100] * len(users)
+            shares = [
+                len(np.intersect1d(found_items, best)) / 100
+                for found_items, (best, _) in zip(found, expected, strict=True)
+            ]
+            assert np.mean(shares) >= 0.97
+            assert eligible is None or all(eligible[found_items].all() for found_items in found)
+
+
 @pytest.mark.parametrize("share", [0.5, 0.001, 0.0])
 def test_only_eligible_items_are_found(
     built: tuple[AnnIndex, Float32, Float32], share: float

@@ -8,17 +8,26 @@ import grpc
 import pytest
 
 from gateway.calls import TIMEOUT_S, request_for
+from gateway.ranking.test_router import let_only_cf_rank
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 
 
-@pytest.mark.parametrize("diversity", [0.0, 0.4])
-@pytest.mark.parametrize("dense_limit", [1000, 10])
+@pytest.mark.parametrize(
+    ("dense_limit", "diversity", "shortlists"),
+    [(1000, 0.0, False), (1000, 0.4, False), (10, 0.0, False), (10, 0.4, False), (10, 0.0, True)],
+)
 async def test_pages_neither_repeat_nor_skip_while_releases_change(
-    services: Any, diversity: float, dense_limit: int
+    services: Any,
+    dense_limit: int,
+    diversity: float,
+    shortlists: bool,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """All pages come from the list of the first page, even if another release is promoted."""
     gateway = await services.start_gateway(dense_limit=dense_limit, candidates=20)
     await services.until_full(gateway)
+    if shortlists:
+        let_only_cf_rank(gateway, monkeypatch)
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
         stub: Any = RecommenderServiceStub(channel)
         whole = await stub.Recommend(

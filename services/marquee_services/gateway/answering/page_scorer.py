@@ -261,15 +261,20 @@ class PageScorer:
                 *(release, subject, None, eligible, best_count, selection, deadline, stars_count),
                 top_count=top_count if top_count < release.item_count else 0,
             )
-        count = min(self._candidates * _GROWTH ** _retrievals(before), MAX_RETRIEVED)
-        if before is None and top_count:
+        retrievals = 0 if before is None else before.retrievals
+        count = min(self._candidates * _GROWTH**retrievals, MAX_RETRIEVED)
+        if before is not None and before.is_incomplete:
+            # The same candidates are retrieved and ranked again, but all of them are returned.
+            top_count = MAX_RETRIEVED
+        if top_count:
             shortlist, failed = await retrieve_shortlist(
                 self._router.backends,
                 *(release, subject, eligible, best_count, selection, deadline),
-                *(stars_count, top_count, max(count, top_count)),
+                *(stars_count, top_count, count),
             )
             if shortlist is not None:
-                return shortlist
+                shortlist = replace(shortlist, retrievals=0 if shortlist.is_incomplete else 1)
+                return shortlist if before is None else shortlist.without(before)
             selection = replace(selection, failed=failed)
         failures: list[BackendError] = []
         if int(eligible.mask.sum()) <= count:
@@ -283,19 +288,8 @@ class PageScorer:
         ranked = await self._router.rank(
             release, subject, items, eligible, best_count, selection, deadline, stars_count
         )
-        return replace(ranked, failures=(*failures, *ranked.failures))
-
-
-def _retrievals(before: RankedCandidates | None) -> int:
-    """Returns how many times candidates were retrieved, not counting that of a shortlist.
-
-    A shortlist leaves out most of the retrieved candidates, so the next retrieval is of the same
-    size.
-    """
-    if before is None or before.is_shortlist:
-        return 0
-    tiers = 1 if before.tiers is None else int(before.tiers.max()) + 1
-    return tiers - 1 if before.proposing else tiers
+        failures += ranked.failures
+        return replace(ranked, failures=tuple(failures), retrievals=retrievals + 1)
 
 
 def _may_have_more(resolved: ResolvedRequest, ranked: RankedCandidates, dense_limit: int) -> bool:
