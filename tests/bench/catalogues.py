@@ -150,9 +150,11 @@ def make_tail(items: int, core: int, random: np.random.Generator) -> TailWeights
 
 
 def make_data(items: int, random: np.random.Generator) -> ReleaseData:
-    """Makes ratings of some users, most of them for popular items."""
-    users = np.repeat(np.arange(_USERS, dtype=np.int32), _RATINGS)
-    rated = popular(random, min(items, EASEConfig.max_items), len(users))
+    """Makes ratings of some users, most of them for popular items; every item has a rating."""
+    each = np.arange(items, dtype=np.int32)
+    users = np.concatenate([np.repeat(np.arange(_USERS, dtype=np.int32), _RATINGS), each % _USERS])
+    count = len(users) - items
+    rated = np.concatenate([popular(random, min(items, EASEConfig.max_items), count), each])
     keys = np.unique(users.astype(np.int64) * items + rated)
     stars = random.integers(1, 6, len(keys)).astype(np.float32)
     matrix = RatingsMatrix.of(
@@ -195,10 +197,8 @@ def visitors(engine: Engine, seed: int) -> list[Query]:
     for _ in range(_VISITORS):
         items = np.unique(popular(random, min(count, EASEConfig.max_items), 3 * _VISITOR_RATINGS))
         items = random.permutation(items)[:_VISITOR_RATINGS].astype(np.int32)
-        eligible = np.ones(count, dtype=np.bool_)
-        eligible[items] = False
         stars = random.integers(1, 6, len(items)).astype(np.float32)
-        found.append(Query(-1, items, stars, None, eligible))
+        found.append(Query(-1, items, stars, None, new_only=True))
     return found
 
 

@@ -42,14 +42,18 @@ from marquee_trainer.publishing.retrieval import choose_retrieval
 _RELEASE_ID = "20260101T000000Z-00000000"
 # The noise of copied factors, relative to the standard deviation of each factor.
 _NOISE = 0.1
+_WRITTEN_WITH_OTHERS = {"neighbours.npy", "similarities.npy", "sketch_basis.npy"}
 _TAIL_SOURCES = 16
+# The n-th copy of an item has n^−2 times as many ratings, and a model's parameters of it differ
+# n^−1/2 times as much from the mean, as those of items with fewer ratings do.
+_POPULARITY_POWER, _SHRINKAGE_POWER = 2.0, 0.5
 _MAX_RATINGS = 30
 _YEARS = 1950, 2025
 NARROW_YEAR = 1949
 """The year of one item in a thousand; no item is older."""
 _HALF_LIFE_DAYS = 30.0
 # The files with one row for each item whose values are vectors, by name.
-_FACTORS = {"item_factors.npy", "factors.npy", "item_vectors.npy", "sketch_basis.npy"}
+_FACTORS = {"item_factors.npy", "factors.npy", "item_vectors.npy"}
 # The shapes of a Bayesian MF's files have the number of samples in this dimension.
 _SAMPLES_AXIS = {
     **dict.fromkeys(("item_factors", "item_biases", "item_noise", "links"), 1),
@@ -131,7 +135,7 @@ def scale_release(
     names = Vocabulary.of(f"u{n:07d}" for n in range(users.count))
     vectors = _copied(np.load(trained / "data/item_vectors.npy"), items, random)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
-    ensemble = Ensemble.load(trained / "ensemble.json")
+    ensemble = Ensemble.load(trained / "ensemble.json", manifest)
     save_data(made, names, catalogue, data, vectors, ensemble)
     rankers = {name for pair in ensemble.by_backends.values() for name in pair.ranking.weights}
     models = []
@@ -176,8 +180,8 @@ def _data(
     first = random.integers(0, 1 << 30, users.count)[rows]
     picked = old.indptr[users.source[rows]] + (first + position * (width // counts[rows])) % width
     rated = old.items[picked]
-    copies = len(items.target)
-    copy = np.minimum(random.exponential(copies / 4, len(rows)).astype(np.int64), copies - 1)
+    share = (1.0 + np.arange(len(items.target))) ** -_POPULARITY_POWER
+    copy = random.choice(len(share), len(rows), p=share / share.sum())
     found = items.target[copy, rated]
     found = np.where(found < 0, items.target[0, rated], found)
     order = np.lexsort((found, rows))
@@ -223,7 +227,7 @@ def _scale_model(
         if path.name in ("config.json", "fold_in.json", "scalars.json", "neighbour_weight.json"):
             new.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, new)
-        if path.suffix != ".npy" or path.name in ("neighbours.npy", "similarities.npy"):
+        if path.suffix != ".npy" or path.name in _WRITTEN_WITH_OTHERS:
             continue
         new.parent.mkdir(parents=True, exist_ok=True)
         array = np.load(path, mmap_mode="r")
@@ -244,6 +248,7 @@ def _scale_model(
     if model.name == "bayesian_mf":
         config = json.loads((source / "config.json").read_text())
         (target / "config.json").write_text(json.dumps({**config, "samples": scale.samples}))
+        _scale_sketch(source, target, scale.samples)
     if leaves_out_users:
         mark_folds_on_request(target)
     return replace(model, retrieval={"kind": "exact"})
@@ -259,20 +264,42 @@ def _with_samples(name: str, array: NDArray[Any], samples: int) -> NDArray[Any]:
     return array[: samples * 16] if name == "sketch_projection" else array
 
 
+def _scale_sketch(source: Path, target: Path, samples: int) -> None:
+    """Makes the sketch's vectors of all items from their factors.
+
+    They are the least-squares approximation of the known users' scores.
+    """
+    users = _with_samples("users", np.load(source / "users.npy"), samples)[:, :-1]
+    projection = np.load(target / "sketch_projection.npy")
+    weighted = users.T @ (users @ projection)
+    solution = np.linalg.solve((projection.T @ weighted).T, weighted.T).T.astype(np.float32)
+    factors = np.load(target / "item_factors.npy", mmap_mode="r")
+    basis = factors.reshape(len(factors), -1) @ solution
+    save_array(target / "sketch_basis.npy", basis.astype(np.float32))
+
+
 def _copied(
     array: NDArray[Any], copies: _Copies, random: np.random.Generator | None
 ) -> NDArray[Any]:
-    """Copies rows; with a generator, rows of copied items get noise."""
+    """Copies rows; with a generator, rows of copied items are shrunk to the mean and get noise."""
     rows = array[copies.source]
     if random is not None:
         flat = rows.reshape(len(rows), -1)
-        spread = (_NOISE * array.reshape(len(array), -1).std(axis=0)).astype(np.float32)
+        originals = array.reshape(len(array), -1)
+        spread = (_NOISE * originals.std(axis=0)).astype(np.float32)
+        mean = originals.mean(axis=0)
+        shares = _shrinkage(copies.copy)[:, None]
         for first in range(0, len(rows), 10_000):
             part = slice(first, first + 10_000)
             noise = random.standard_normal(flat[part].shape, dtype=np.float32) * spread
             noise[copies.copy[part] == 0] = 0.0
-            flat[part] += noise
+            flat[part] = mean + shares[part] * (flat[part] - mean + noise)
     return rows
+
+
+def _shrinkage(copy: Int32) -> Float32:
+    """Returns by how much the parameters of copies differ from the mean, as a share (float32, n)."""
+    return ((1.0 + copy) ** -_SHRINKAGE_POWER).astype(np.float32)
 
 
 def _scale_neighbours(source: Path, target: Path, copies: _Copies) -> None:
@@ -310,7 +337,9 @@ def _scale_item_weights(
     chosen = items.source[tail]
     noise = 1.0 + _NOISE * random.standard_normal((len(tail), _TAIL_SOURCES), dtype=np.float32)
     indptr = np.arange(0, len(tail) * _TAIL_SOURCES + 1, _TAIL_SOURCES, dtype=np.int64)
-    forward: Float32 = (strongest[chosen] * noise).reshape(-1)
+    forward: Float32 = (strongest[chosen] * noise * _shrinkage(items.copy[tail])[:, None]).reshape(
+        -1
+    )
     weights = ItemWeights(
         core,
         trained,

@@ -63,15 +63,18 @@ def best_unordered(scores: Float32, count: int) -> Int64:
         scores: Scores (float32, n); −∞ is never selected.
         count: Number of indexes to return.
     """
-    near = np.flatnonzero(scores > -np.inf)
-    if count <= 0 or len(near) <= count:
-        return near[: max(0, count)]
-    step = len(scores) // (_SAMPLED * count)
+    if count <= 0:
+        return np.empty(0, np.int64)
+    bound, step = _LOWEST, len(scores) // (_SAMPLED * count)
     if step > 1:
         sample = scores[::step]
         rank = len(sample) - 1 - int(_SAMPLE_SLACK * count / step)
-        above = np.flatnonzero(scores >= max(np.partition(sample, rank)[rank], _LOWEST))
-        near = above if len(above) >= count else near
+        bound = max(np.partition(sample, rank)[rank], _LOWEST)
+    near = np.flatnonzero(scores >= bound)
+    if len(near) < count and bound > _LOWEST:
+        near = np.flatnonzero(scores >= _LOWEST)
+    if len(near) <= count:
+        return near
     values = scores[near]
     chosen = np.argpartition(values, len(values) - count)[len(values) - count :]
     return np.sort(near[chosen])
