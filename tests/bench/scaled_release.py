@@ -47,7 +47,6 @@ _TAIL_SOURCES = 16
 # The n-th copy of an item has n^−2 times as many ratings, and a model's parameters of it differ
 # n^−1/2 times as much from the mean, as those of items with fewer ratings do.
 _POPULARITY_POWER, _SHRINKAGE_POWER = 2.0, 0.5
-_MAX_RATINGS = 30
 _YEARS = 1950, 2025
 NARROW_YEAR = 1949
 """The year of one item in a thousand; no item is older."""
@@ -68,12 +67,14 @@ class Scale:
     Attributes:
         items: Number of items.
         users: Number of users.
+        ratings: The most ratings of a user to keep.
         samples: The posterior samples of Bayesian MF to keep, which determine its size.
         fold_on_request: Whether to leave out the data of known users that a model can compute.
     """
 
     items: int
     users: int
+    ratings: int
     samples: int
     fold_on_request: bool = False
 
@@ -130,7 +131,7 @@ def scale_release(
     items = _Copies.of(manifest.data.item_count, scale.items, random)
     users = _Copies.of(manifest.data.user_count, scale.users, None)
     made = folder / "made"
-    data = _data(files.data, items, users, random)
+    data = _data(files.data, items, users, scale.ratings, random)
     catalogue = _catalogue(items.count, manifest.data.genres, random)
     names = Vocabulary.of(f"u{n:07d}" for n in range(users.count))
     vectors = _copied(np.load(trained / "data/item_vectors.npy"), items, random)
@@ -150,14 +151,14 @@ def scale_release(
         else:
             models.append(model)
     hashes = hash_folder(made)
-    entry = replace(
+    numbers = replace(
         manifest.data,
         user_count=users.count,
         item_count=items.count,
         rating_count=data.matrix.rating_count,
     )
     scaled = replace(
-        manifest, release_id=_RELEASE_ID, data=entry, models=tuple(models), files=hashes
+        manifest, release_id=_RELEASE_ID, data=numbers, models=tuple(models), files=hashes
     )
     new_store = ReleaseStore(str(folder / "store"))
     new_store.publish(made, scaled)
@@ -167,11 +168,15 @@ def scale_release(
 
 
 def _data(
-    trained: ReleaseData, items: _Copies, users: _Copies, random: np.random.Generator
+    trained: ReleaseData,
+    items: _Copies,
+    users: _Copies,
+    limit: int,
+    random: np.random.Generator,
 ) -> ReleaseData:
     """Copies the ratings, of users with many ratings only some, and fits the baseline."""
     old = trained.matrix
-    counts = np.minimum(np.diff(old.indptr), _MAX_RATINGS)[users.source]
+    counts = np.minimum(np.diff(old.indptr), limit)[users.source]
     rows = np.repeat(np.arange(users.count, dtype=np.int32), counts)
     starts = np.cumsum(counts) - counts
     position = np.arange(len(rows)) - np.repeat(starts, counts)
@@ -298,7 +303,7 @@ def _copied(
 
 
 def _shrinkage(copy: Int32) -> Float32:
-    """Returns by how much the parameters of copies differ from the mean, as a share (float32, n)."""
+    """Returns the share of the difference from the mean that copies keep (float32, n)."""
     return ((1.0 + copy) ** -_SHRINKAGE_POWER).astype(np.float32)
 
 
@@ -329,12 +334,13 @@ def _scale_item_weights(
     """Makes weights with the original items as the core and their copies as the tail."""
     trained = np.load(source / "weights.npy")
     core = items.target[0]
-    tail = np.flatnonzero(items.copy > 0).astype(np.int32)
+    tail: Int32 = np.flatnonzero(items.copy > 0).astype(np.int32)
     # The largest weights to each original item, ascending by their source.
     sources = np.argpartition(-np.abs(trained), _TAIL_SOURCES, axis=0)[:_TAIL_SOURCES]
     sources = np.sort(sources, axis=0).T.astype(np.int32)
     strongest = np.take_along_axis(trained.T, sources, axis=1)
     chosen = items.source[tail]
+    tail_sources: Int32 = sources[chosen].reshape(-1)
     noise = 1.0 + _NOISE * random.standard_normal((len(tail), _TAIL_SOURCES), dtype=np.float32)
     indptr = np.arange(0, len(tail) * _TAIL_SOURCES + 1, _TAIL_SOURCES, dtype=np.int64)
     forward: Float32 = (strongest[chosen] * noise * _shrinkage(items.copy[tail])[:, None]).reshape(
@@ -344,9 +350,7 @@ def _scale_item_weights(
         core,
         trained,
         items.count,
-        TailWeights(
-            tail, indptr, sources[chosen].reshape(-1), forward, np.zeros_like(forward), len(core)
-        ),
+        TailWeights(tail, indptr, tail_sources, forward, np.zeros_like(forward), len(core)),
     )
     if model.name == "ease":
         precisions = np.load(source / "precisions.npy")

@@ -48,7 +48,7 @@ class RetrievalConfig:
     """
 
     kind: str = AUTO
-    ann_items: int = 200_000
+    ann_items: int = 50_000
     target_recall: float = 0.95
     users: int = 256
     training_items_per_list: int = 40

@@ -123,6 +123,7 @@ class RankedCandidates:
         """Returns this shortlist without the items of a shorter one of the same list."""
         assert self.items is not None  # noqa: S101 - a shortlist has items
         assert self.proposers_of is not None  # noqa: S101
+        assert before.items is not None  # noqa: S101
         is_new = ~np.isin(self.items, before.items)
         return replace(
             self,
