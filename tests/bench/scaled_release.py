@@ -340,7 +340,7 @@ def _scale_item_weights(
     sources = np.sort(sources, axis=0).T.astype(np.int32)
     strongest = np.take_along_axis(trained.T, sources, axis=1)
     chosen = items.source[tail]
-    tail_sources: Int32 = sources[chosen].reshape(-1)
+    tail_sources: Int32 = sources[chosen].reshape(-1).astype(np.int32)
     noise = 1.0 + _NOISE * random.standard_normal((len(tail), _TAIL_SOURCES), dtype=np.float32)
     indptr = np.arange(0, len(tail) * _TAIL_SOURCES + 1, _TAIL_SOURCES, dtype=np.int64)
     forward: Float32 = (strongest[chosen] * noise * _shrinkage(items.copy[tail])[:, None]).reshape(

@@ -22,6 +22,7 @@ from marquee_services.scoring.plan import (
     TopItems,
 )
 from marquee_services.scoring.ranking import UserRanking
+from marquee_services.scoring.similarities import Comparison, Similarities
 from marquee_services.server.wire import (
     MAX_RETRIEVED,
     pack_floats,
@@ -92,6 +93,24 @@ def to_eligible(data: bytes, item_count: int, user: int | None = None) -> Bool |
         return None
     field = "eligible" if user is None else f"users[{user}].eligible"
     return unpack_bits(field, data, item_count)
+
+
+def to_comparison(request: pb.CompareItemsRequest, item_count: int) -> Comparison:
+    """Returns the comparison that a request asks for.
+
+    Raises:
+        InvalidFields: The count is out of range, an array has the wrong number of bytes, or there
+            are both a count and candidates.
+    """
+    check_range("count", request.count, MAX_RETRIEVED, low=0)
+    if request.count and request.candidates:
+        raise InvalidFields([FieldViolation("candidates", "must be empty with a count")])
+    return Comparison(
+        request.item_index,
+        request.count,
+        to_eligible(request.eligible, item_count),
+        unpack_ints("candidates", request.candidates) if request.candidates else None,
+    )
 
 
 def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
@@ -253,14 +272,19 @@ def retrieve_response(
 
 
 def compare_response(
-    release_id: str, similarities: Mapping[str, Float32]
+    release_id: str, similarities: Mapping[str, Similarities]
 ) -> pb.CompareItemsResponse:
     """Returns a response with each model's similarities."""
     return pb.CompareItemsResponse(
         release_id=release_id,
         models=[
-            pb.CompareItemsResponse.ModelSimilarities(model=name, similarities=pack_floats(row))
-            for name, row in similarities.items()
+            pb.CompareItemsResponse.ModelSimilarities(
+                model=name,
+                similarities=pack_floats(found.values),
+                items=b"" if found.items is None else pack_ints(found.items),
+                highest=found.highest,
+            )
+            for name, found in similarities.items()
         ],
     )
 

@@ -522,19 +522,35 @@ class CompareItemsRequest(_message.Message):
 
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     ITEM_INDEX_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    ELIGIBLE_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that the index belongs to."""
     item_index: _builtins.int
     """The index of the item to compare with all others."""
+    count: _builtins.int
+    """The maximum number of items to return per model. 0 to 10,000; 0 returns the similarity to every
+    item, which needs 4 bytes for each item and model.
+    """
+    eligible: _builtins.bytes
+    """The items that may be returned with a `count`: one bit per item of the catalogue, least
+    significant bit first. Empty allows all.
+    """
+    candidates: _builtins.bytes
+    """The items to compare with instead: int32 indexes. Must be empty with a `count`."""
     def __init__(
         self,
         *,
         release_id: _builtins.str = ...,
         item_index: _builtins.int = ...,
+        count: _builtins.int = ...,
+        eligible: _builtins.bytes = ...,
+        candidates: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_index", b"item_index", "release_id", b"release_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "count", b"count", "eligible", b"eligible", "item_index", b"item_index", "release_id", b"release_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -554,19 +570,31 @@ class CompareItemsResponse(_message.Message):
 
         MODEL_FIELD_NUMBER: _builtins.int
         SIMILARITIES_FIELD_NUMBER: _builtins.int
+        ITEMS_FIELD_NUMBER: _builtins.int
+        HIGHEST_FIELD_NUMBER: _builtins.int
         model: _builtins.str
         """The model's name."""
         similarities: _builtins.bytes
-        """The similarity to each item of the catalogue, from -1 to 1: float32."""
+        """The similarity to each of `items`, of the request's `candidates`, or of the items of the
+        catalogue, from -1 to 1: float32.
+        """
+        items: _builtins.bytes
+        """With a `count`, the most similar items, best first: int32 indexes. An item's similarity counts
+        less if it has few ratings.
+        """
+        highest: _builtins.float
+        """With a `count`, the highest absolute similarity to another item, reduced in the same way."""
         def __init__(
             self,
             *,
             model: _builtins.str = ...,
             similarities: _builtins.bytes = ...,
+            items: _builtins.bytes = ...,
+            highest: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "similarities", b"similarities"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["highest", b"highest", "items", b"items", "model", b"model", "similarities", b"similarities"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

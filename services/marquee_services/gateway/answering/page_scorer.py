@@ -263,18 +263,18 @@ class PageScorer:
             )
         retrievals = 0 if before is None else before.retrievals
         count = min(self._candidates * _GROWTH**retrievals, MAX_RETRIEVED)
-        if before is not None and before.is_incomplete:
-            # The same candidates are retrieved and ranked again, but all of them are returned.
-            top_count = MAX_RETRIEVED
-        if top_count:
+        if not retrievals:
             shortlist, failed = await retrieve_shortlist(
                 self._router.backends,
                 *(release, subject, eligible, best_count, selection, deadline),
-                *(stars_count, top_count, count),
+                *(stars_count, top_count or MAX_RETRIEVED, count),
             )
+            if shortlist is not None and top_count:
+                return replace(shortlist, retrievals=0 if shortlist.is_incomplete else 1)
             if shortlist is not None:
-                shortlist = replace(shortlist, retrievals=0 if shortlist.is_incomplete else 1)
-                return shortlist if before is None else shortlist.without(before)
+                # These are all candidates, from which more than the best may be selected.
+                ranked = replace(shortlist, top_count=0, retrievals=1)
+                return ranked if before is None else ranked.without(before)
             selection = replace(selection, failed=failed)
         failures: list[BackendError] = []
         if int(eligible.mask.sum()) <= count:

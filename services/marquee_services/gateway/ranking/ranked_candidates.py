@@ -120,7 +120,7 @@ class RankedCandidates:
         return extended
 
     def without(self, before: RankedCandidates) -> RankedCandidates:
-        """Returns this shortlist without the items of a shorter one of the same list."""
+        """Returns these candidates without those of a shortlist of the same list."""
         assert self.items is not None  # noqa: S101 - a shortlist has items
         assert self.proposers_of is not None  # noqa: S101
         assert before.items is not None  # noqa: S101

@@ -29,6 +29,7 @@ from marquee_services.gateway.ranking.shortlists import plans_of, shortlist_of
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.similarities import Comparison, Similarities
 
 
 class Router:
@@ -260,19 +261,22 @@ class Router:
         return union_of(found), calls.failures[omitted:]
 
     async def compare(
-        self, release: GatewayRelease, item: int, model: str, deadline: Deadline
-    ) -> tuple[dict[str, Float32], list[BackendError]]:
-        """Computes the similarity of an item to every item of a release.
+        self,
+        release: GatewayRelease,
+        comparison: Comparison,
+        model: str,
+        deadline: Deadline,
+    ) -> tuple[dict[str, Similarities], list[BackendError]]:
+        """Computes the similarities of an item to the items of a release.
 
         Args:
             release: The release of the items.
-            item: The item's index.
+            comparison: The item, and the items to compare it with.
             model: The only model to use; "" for all models that have item similarities.
             deadline: The time that the backends have.
 
         Returns:
-            The similarity to every item by model (float32, items), and the failures of backends
-            that did not answer.
+            The similarities by model, and the failures of backends that did not answer.
 
         Raises:
             ModelNotFound: The release does not have the model.
@@ -286,13 +290,13 @@ class Router:
                 self.backends[name].call(
                     release.release_id,
                     deadline.left(),
-                    lambda replica, left: replica.compare(release.release_id, item, left),
+                    lambda replica, left: replica.compare(release.release_id, comparison, left),
                 )
                 for name in names
             ),
             return_exceptions=True,
         )
-        rows: dict[str, Float32] = {}
+        rows: dict[str, Similarities] = {}
         failures = []
         for result in results:
             if isinstance(result, BackendError):
