@@ -44,8 +44,9 @@ from marquee_services.scoring.plan import RankingPlan
 _T = TypeVar("_T")
 # The most cached results for blends; requests for single models create additional blends.
 _MAX_CACHED = 64
-# Bytes of memory for the masks of filters, with one byte for each item.
-_FILTER_BYTES = 1 << 20
+# Memory for the masks of filters, with one byte for each item: this many bytes, or this many masks
+# if those need more.
+_FILTER_BYTES, _FILTERS = 1 << 20, 16
 
 
 @dataclass(frozen=True)
@@ -225,7 +226,8 @@ class GatewayRelease:
     @cached_property
     def filter_masks(self) -> LRUCache[Hashable, Bool]:
         """The items that filters by genres and years allow, by filter (bool, items)."""
-        return LRUCache(_FILTER_BYTES, getsizeof=lambda mask: mask.nbytes)
+        size = max(_FILTER_BYTES, _FILTERS * self.item_count)
+        return LRUCache(size, getsizeof=lambda mask: mask.nbytes)
 
     @cached_property
     def stars_models(self) -> frozenset[str]:
