@@ -48,11 +48,12 @@ SECTIONS = (
     "footprint",
     "replicas",
     "tracing",
-    "large",
     "core",
     "retrieval",
     "catalogues",
 )
+# Sections that are measured only with `--only`, because they take long and much disk space.
+_ON_REQUEST = ("large",)
 _ALIASES = {"first-pages": "precomputed"}
 
 
@@ -154,7 +155,7 @@ class Steps:
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice([*SECTIONS, *_ALIASES]),
+    type=click.Choice([*SECTIONS, *_ON_REQUEST, *_ALIASES]),
     help="Measure this section only; may be repeated.",
 )
 def main(quick: bool, data: str, folder: str, rounds: int | None, only: tuple[str, ...]) -> None:
