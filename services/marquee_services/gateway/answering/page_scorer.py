@@ -8,7 +8,7 @@ import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.arrays import Bool, Int32
-from marquee_core.release.ensemble import BlendPair
+from marquee_core.release.ensemble import POPULARITY, BlendPair
 from marquee_services.errors import BackendUnavailable
 from marquee_services.gateway.answering.resolved_request import ResolvedRequest
 from marquee_services.gateway.backends.failures import BackendError
@@ -285,6 +285,12 @@ class PageScorer:
             )
         if before is not None and before.items is not None:
             items = np.setdiff1d(items, before.items, assume_unique=True).astype(np.int32)
+            if not len(items):
+                # The models retrieve no further items, so the most popular of the rest follow.
+                order = release.orders[POPULARITY]
+                is_left = eligible.mask.copy()
+                is_left[before.items] = False
+                items = np.sort(order[is_left[order]][:MAX_RETRIEVED])
         ranked = await self._router.rank(
             release, subject, items, eligible, best_count, selection, deadline, stars_count
         )
