@@ -25,6 +25,7 @@ from bench.sections import (
     core,
     footprint,
     inference,
+    large,
     lists,
     recommend,
     replicas,
@@ -51,6 +52,8 @@ SECTIONS = (
     "retrieval",
     "catalogues",
 )
+# Sections that are measured only with `--only`, because they take long and much disk space.
+_ON_REQUEST = ("large",)
 _ALIASES = {"first-pages": "precomputed"}
 
 
@@ -101,6 +104,7 @@ def run(
             ("footprint", footprint),
             ("replicas", replicas),
             ("tracing", tracing),
+            ("large", large),
         ):
             if name in sections:
                 tables[name] = section.measure(context)
@@ -151,7 +155,7 @@ class Steps:
 @click.option(
     "--only",
     multiple=True,
-    type=click.Choice([*SECTIONS, *_ALIASES]),
+    type=click.Choice([*SECTIONS, *_ON_REQUEST, *_ALIASES]),
     help="Measure this section only; may be repeated.",
 )
 def main(quick: bool, data: str, folder: str, rounds: int | None, only: tuple[str, ...]) -> None:

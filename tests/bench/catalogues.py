@@ -11,7 +11,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 
@@ -20,7 +20,6 @@ from marquee_core.arrays import Float32, Int32
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.retrieval.ann import AnnConfig, AnnIndex
 from marquee_core.retrieval.exact import ExactIndex, ItemIndex, item_products
-from marquee_core.retrieval.top import union_of
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.bayesian_mf import BayesianMFConfig, BayesianMFScorer
 from marquee_core.scorers.ease import EASEConfig, EASEScorer
@@ -39,7 +38,7 @@ from marquee_services.scoring.ranking import rank
 _TARGET = Target("<=", 3.0)
 _USERS, _RATINGS = 2_000, 100
 _VISITORS, _VISITOR_RATINGS = 40, 30
-_PAGE = 20
+_PAGE, _SHORTLIST = 20, 81
 # Few samples of Bayesian MF and few sources in the tails of EASE and SLIT, so that a million items
 # fit into memory.
 _SAMPLES, _SKETCH_RANK, _TAIL_SOURCES = 8, 48, 16
@@ -103,15 +102,10 @@ def rank_all(engine: Engine, query: Query) -> None:
 
 def retrieve_and_rank(engine: Engine, query: Query) -> None:
     """Retrieves candidates and ranks them, as the gateway does in a large catalogue."""
-    count = GatewaySettings.candidates
-    names = [name for name, _ in _WEIGHTS]
-    best = engine.retrieve([query], names, count, query.eligible)
-    items = union_of([items for ((items, _),) in best.values()])
-    candidates = Query(query.user, query.items, query.ratings, items)
-    rank(engine, [candidates], _PLAN)
+    rank(engine, [query], replace(_PLAN, retrieve_count=GatewaySettings.candidates))
 
 
-_PLAN = RankingPlan(_WEIGHTS, _PAGE, (), ("bayesian_mf",), _PAGE)
+_PLAN = RankingPlan(_WEIGHTS, _PAGE, (), ("bayesian_mf",), _PAGE, _SHORTLIST)
 
 
 def make_engine(items: int) -> Engine:
@@ -156,9 +150,11 @@ def make_tail(items: int, core: int, random: np.random.Generator) -> TailWeights
 
 
 def make_data(items: int, random: np.random.Generator) -> ReleaseData:
-    """Makes ratings of some users, most of them for popular items."""
-    users = np.repeat(np.arange(_USERS, dtype=np.int32), _RATINGS)
-    rated = popular(random, min(items, EASEConfig.max_items), len(users))
+    """Makes ratings of some users, most of them for popular items; every item has a rating."""
+    each = np.arange(items, dtype=np.int32)
+    users = np.concatenate([np.repeat(np.arange(_USERS, dtype=np.int32), _RATINGS), each % _USERS])
+    count = len(users) - items
+    rated = np.concatenate([popular(random, min(items, EASEConfig.max_items), count), each])
     keys = np.unique(users.astype(np.int64) * items + rated)
     stars = random.integers(1, 6, len(keys)).astype(np.float32)
     matrix = RatingsMatrix.of(
@@ -201,10 +197,8 @@ def visitors(engine: Engine, seed: int) -> list[Query]:
     for _ in range(_VISITORS):
         items = np.unique(popular(random, min(count, EASEConfig.max_items), 3 * _VISITOR_RATINGS))
         items = random.permutation(items)[:_VISITOR_RATINGS].astype(np.int32)
-        eligible = np.ones(count, dtype=np.bool_)
-        eligible[items] = False
         stars = random.integers(1, 6, len(items)).astype(np.float32)
-        found.append(Query(-1, items, stars, None, eligible))
+        found.append(Query(-1, items, stars, None, new_only=True))
     return found
 
 

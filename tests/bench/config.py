@@ -28,6 +28,7 @@ class BenchConfig:
         list_users: Users in the BatchRecommend that `marquee batch --store` is compared with.
         core_items: Items in the catalogue of the scoring core and retrieval.
         catalogue_items: Catalogue sizes for visitors; the first is the reference.
+        large_sizes: Items and users of the scaled releases.
         core_rounds: Rounds for the scoring core and retrieval.
         cf_users: Users for collaborative filtering.
         starts: Number of starts to measure the start-up time.
@@ -49,6 +50,7 @@ class BenchConfig:
     list_users: int = 2000
     core_items: int = 1_000_000
     catalogue_items: tuple[int, ...] = (4_000, 200_000, 1_000_000)
+    large_sizes: tuple[tuple[int, int], ...] = ((100_000, 100_000), (1_000_000, 1_000_000))
     core_rounds: int = 5
     cf_users: int = 200
     starts: int = 1
@@ -67,6 +69,7 @@ QUICK = BenchConfig(
     list_users=200,
     core_items=20_000,
     catalogue_items=(4_000, 30_000),
+    large_sizes=((25_000, 2_000),),
     core_rounds=1,
     cf_users=50,
     starts=1,

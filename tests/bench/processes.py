@@ -30,7 +30,11 @@ class Services(ProcessGroup):
     """
 
     def __init__(
-        self, store: str, logs: Path, gateway_options: Mapping[str, str] | None = None
+        self,
+        store: str,
+        logs: Path,
+        gateway_options: Mapping[str, str | None] | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> None:
         """Starts the services and waits until they serve.
 
@@ -38,6 +42,7 @@ class Services(ProcessGroup):
             store: URL of the release store.
             logs: Folder for the log of each service.
             gateway_options: Additional flags of the gateway, without the leading dashes.
+            options: Additional flags of all services.
 
         Raises:
             RuntimeError: A service ended, or did not serve in time.
@@ -47,17 +52,17 @@ class Services(ProcessGroup):
         self.start_s: dict[str, float] = {}
         try:
             for service in SERVICES:
-                options = {"store": store}
+                flags: dict[str, str | None] = {"store": store, **(options or {})}
                 if service == GATEWAY:
-                    options |= {
+                    flags |= {
                         f"{name}-target": process.address
                         for name, process in self.processes.items()
                     }
                     # High limits, because the benchmark measures the capacity of the servers.
                     limits = {"min-in-flight": "1024", "max-streams": "256"}
-                    options |= limits | dict(gateway_options or {})
+                    flags |= limits | dict(gateway_options or {})
                 start = time.perf_counter()
-                process = ServiceProcess(service, options, logs / f"{service}.log")
+                process = ServiceProcess(service, flags, logs / f"{service}.log")
                 self._started.append(process)
                 process.wait_until_serving()
                 self.start_s[service] = time.perf_counter() - start

@@ -324,3 +324,18 @@ async def test_evidence_and_similarities_cover_all_requested_items(
         row = unpack_floats("similarities", model.similarities)
         assert len(row) == ITEMS
         assert row[5] == pytest.approx(1.0)
+    eligible = np.arange(ITEMS) % 2 == 0
+    few = await stub.CompareItems(
+        pb.CompareItemsRequest(
+            release_id=release, item_index=5, count=7, eligible=pack_bits(eligible)
+        ),
+        timeout=TIMEOUT_S,
+    )
+    rows = {m.model: unpack_floats("similarities", m.similarities) for m in compared.models}
+    for model in few.models:
+        items = unpack_ints("items", model.items)
+        assert len(items) == 7
+        assert eligible[items].all()
+        np.testing.assert_array_equal(
+            unpack_floats("similarities", model.similarities), rows[model.model][items]
+        )

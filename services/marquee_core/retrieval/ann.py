@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,13 +12,15 @@ import numpy as np
 from marquee_core.arrays import Bool, Float32, Int32, Int64
 from marquee_core.errors import ArtifactError
 from marquee_core.retrieval.exact import Found
-from marquee_core.retrieval.top import top_indexes
+from marquee_core.retrieval.top import best_unordered, top_indexes
 
 ANN_FILE = "retrieval.faiss"
 # The items that train the centroids are sampled with a probability proportional to this power of
 # their distance from the mean. Users' best items are far from the mean, so the lists must be small
 # there.
 _DISTANCE_POWER = 3
+# The least second moment of users' vectors in any direction, relative to the largest.
+_MIN_VARIATION = 1e-6
 # Faiss scans quantised vectors several times faster if their length is a multiple of this.
 _LANES = 8
 
@@ -45,28 +48,55 @@ class AnnIndex:
     """An approximate index: a Faiss inverted file over item vectors."""
 
     def __init__(self, index: Any, items: Float32, config: AnnConfig) -> None:
-        """Takes a Faiss index and its item vectors (float32, items × d)."""
-        self._index = index
+        """Takes a Faiss index and its item vectors.
+
+        Args:
+            index: The inverted file, or an `IndexPreTransform` that transforms user vectors for it.
+            items: The item vectors (float32, items × d).
+            config: Parameters of the inverted file.
+        """
+        import faiss
+
+        self._saved = index
         self._items = items
         self.config = config
+        self._lists, self._transform = index, None
+        if isinstance(index, faiss.IndexPreTransform):
+            self._lists = faiss.downcast_index(index.index)
+            matrix = faiss.downcast_VectorTransform(index.chain.at(0))
+            rows = faiss.vector_to_array(matrix.A).reshape(matrix.d_out, matrix.d_in)
+            self._transform = np.ascontiguousarray(rows.T)
 
     @classmethod
-    def build(cls, items: Float32, config: AnnConfig, training_items: int, seed: int) -> Self:
+    def build(
+        cls,
+        items: Float32,
+        config: AnnConfig,
+        training_items: int,
+        seed: int,
+        users: Float32 | None = None,
+    ) -> Self:
         """Builds an index.
+
+        With typical users, the vectors are transformed so that the distance of two items is the
+        root mean square of the difference of their products with the users. Otherwise, components
+        that vary much between items but little between users would determine the lists.
 
         Args:
             items: The item vectors (float32, items × d).
             config: Parameters of the inverted file.
             training_items: Number of items that the centroids are trained on.
             seed: Seed for the sampling of these items and for the clustering.
+            users: Vectors of typical users (float32, n × d); None for no transformation.
 
         Raises:
             ImportError: Faiss is not installed.
         """
         import faiss
 
-        vectors = _padded(items, _padded_width(items.shape[1]))
-        width = vectors.shape[1]
+        width = _padded_width(items.shape[1])
+        transforms = None if users is None else _transforms(users)
+        vectors = _padded(items if transforms is None else items @ transforms[0], width)
         centroids = faiss.IndexFlat(width, faiss.METRIC_L2)
         index = faiss.IndexIVFScalarQuantizer(
             centroids,
@@ -78,43 +108,72 @@ class AnnIndex:
         # By default Faiss normalises centroids for inner products, which ignores vector lengths.
         index.cp.spherical = False
         index.cp.seed = seed
-        index.train(vectors[_training_sample(items, training_items, seed)])
+        index.train(vectors[_training_sample(vectors, training_items, seed)])
         index.add(vectors)
         # Items are assigned to lists by distance, but queries select lists by inner product.
         centroids.metric_type = faiss.METRIC_INNER_PRODUCT
-        return cls(index, items, config)
+        if transforms is None:
+            return cls(index, items, config)
+        matrix = faiss.LinearTransform(items.shape[1], width, False)
+        faiss.copy_array_to_vector(_padded(transforms[1], width).T.ravel(), matrix.A)
+        matrix.is_trained = True
+        return cls(faiss.IndexPreTransform(matrix, index), items, config)
 
     def with_probes(self, probes: int) -> AnnIndex:
         """Returns the same index with a different number of lists to scan."""
         config = AnnConfig(**{**asdict(self.config), "probes": probes})
-        return AnnIndex(self._index, self._items, config)
+        return AnnIndex(self._saved, self._items, config)
 
     def search(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Found]:
         """Implements `ItemIndex.search` approximately: it may miss some of the best items."""
+        wanted = count * self.config.expansion
+        items = self._few(wanted, eligible)
+        if items is not None:
+            return [self._rank(vector, items, count) for vector in vectors]
+        found = self._scan(vectors, wanted, eligible)
+        return [
+            self._rank(vector, np.sort(near), count)
+            for vector, near in zip(vectors, found, strict=True)
+        ]
+
+    def candidates(self, vectors: Float32, count: int, eligible: Bool | None) -> list[Int32]:
+        """Implements `ItemIndex.candidates` with the quantised vectors, without exact products."""
+        items = self._few(count * self.config.expansion, eligible)
+        if items is None:
+            return self._scan(vectors, count, eligible)
+        if len(items) <= count:
+            return [items] * len(vectors)
+        return [self._rank(vector, items, count)[0] for vector in vectors]
+
+    def _few(self, wanted: int, eligible: Bool | None) -> Int32 | None:
+        """Returns the eligible items (int32, ascending) if they are too few to scan lists for."""
+        if eligible is None:
+            return None
+        limit = max(wanted, self.config.dense_share * len(eligible))
+        if np.count_nonzero(eligible) > limit:
+            return None
+        return np.flatnonzero(eligible).astype(np.int32)
+
+    def _scan(self, vectors: Float32, wanted: int, eligible: Bool | None) -> list[Int32]:
+        """Finds each user's best eligible items with quantised vectors (int32, without order)."""
         import faiss
 
-        selector = None
-        if eligible is not None:
-            limit = max(count * self.config.expansion, self.config.dense_share * len(eligible))
-            if np.count_nonzero(eligible) <= limit:
-                items = np.flatnonzero(eligible).astype(np.int32)
-                return [self._rank(vector, items, count) for vector in vectors]
-            selector = faiss.IDSelectorBitmap(np.packbits(eligible, bitorder="little"))
-        parameters = faiss.SearchParametersIVF(nprobe=self.config.probes, sel=selector)
         # Faiss selects many items by a heap, which takes several times as long as scanning the
         # lists, so all scanned items are requested, and the best of them are partitioned off.
-        bounds, scores, found = self._index.range_search(
-            _padded(vectors, self._index.d), -np.inf, params=parameters
+        if self._transform is not None:
+            vectors = vectors @ self._transform
+        bounds, scores, found = self._lists.range_search(
+            _padded(vectors, self._lists.d),
+            -np.inf,
+            params=faiss.SearchParametersIVF(nprobe=self.config.probes),
         )
-        wanted = count * self.config.expansion
-        ranked = []
-        for vector, start, end in zip(vectors, bounds[:-1], bounds[1:], strict=True):
+        best = []
+        for start, end in pairwise(bounds.tolist()):
             items, near = found[start:end], scores[start:end]
-            if len(items) > wanted:
-                bound = np.partition(near, len(items) - wanted)[len(items) - wanted]
-                items = items[near >= bound]
-            ranked.append(self._rank(vector, np.sort(items).astype(np.int32), count))
-        return ranked
+            if eligible is not None:
+                near[~eligible[items]] = -np.inf
+            best.append(items[best_unordered(near, wanted)].astype(np.int32))
+        return best
 
     def _rank(self, vector: Float32, items: Int32, count: int) -> Found:
         """Ranks items (int32, ascending) by their exact dot products."""
@@ -126,7 +185,7 @@ class AnnIndex:
         """Writes the index to a model's folder."""
         import faiss
 
-        faiss.write_index(self._index, str(folder / ANN_FILE))
+        faiss.write_index(self._saved, str(folder / ANN_FILE))
 
     @classmethod
     def load(cls, folder: Path, items: Float32, config: AnnConfig) -> Self:
@@ -151,20 +210,59 @@ class AnnIndex:
             index = faiss.read_index(str(folder / ANN_FILE), faiss.IO_FLAG_MMAP)
         except RuntimeError as error:
             raise ArtifactError(f"{ANN_FILE}: {error}") from error
-        # Releases of older versions have vectors that are not padded.
+        # Releases of older versions have vectors that are neither transformed nor padded.
         widths = items.shape[1], _padded_width(items.shape[1])
         if index.ntotal != len(items) or index.d not in widths:
             raise ArtifactError(
                 f"{ANN_FILE}: the index has {index.ntotal} × {index.d} values, not "
                 f"{items.shape[0]} × {items.shape[1]} as the item vectors have"
             )
-        if not isinstance(index, faiss.IndexIVF) or index.nlist != config.lists:
+        lists = index
+        if isinstance(index, faiss.IndexPreTransform):
+            _check_transform(index, items.shape[1])
+            lists = faiss.downcast_index(index.index)
+        if not isinstance(lists, faiss.IndexIVF) or lists.nlist != config.lists:
             raise ArtifactError(
                 f"{ANN_FILE}: the index must be an inverted file of {config.lists} lists"
             )
         # Starting threads that prefetch lists takes much longer than a search.
-        faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
+        faiss.downcast_InvertedLists(lists.invlists).prefetch_nthread = 0
         return cls(index, items, config)
+
+
+def _check_transform(index: Any, width: int) -> None:
+    """Checks the transformation of user vectors.
+
+    Raises:
+        ArtifactError: It is not a single finite matrix for vectors of this width.
+    """
+    import faiss
+
+    matrix = faiss.downcast_VectorTransform(index.chain.at(0)) if index.chain.size() == 1 else None
+    if (
+        not isinstance(matrix, faiss.LinearTransform)
+        or matrix.have_bias
+        or (matrix.d_in, matrix.d_out) != (width, index.index.d)
+        or matrix.A.size() != matrix.d_in * matrix.d_out
+        or not np.isfinite(faiss.vector_to_array(matrix.A)).all()
+    ):
+        raise ArtifactError(f"{ANN_FILE}: the transformation of vectors must be a finite matrix")
+
+
+def _transforms(users: Float32) -> tuple[Float32, Float32]:
+    """Returns the transformations of items and of users, under which their products are the same.
+
+    They are C^½ and C^−½, where C is the mean of u uᵀ over the users u. Directions in which the
+    users hardly vary are treated as if they varied a little, so that C is invertible.
+
+    Args:
+        users: Vectors of typical users (float32, n × d).
+    """
+    moments = users.astype(np.float64).T @ users / max(1, len(users))
+    values, axes = np.linalg.eigh(moments)
+    roots = np.sqrt(np.maximum(values, max(float(values[-1]), 1e-30) * _MIN_VARIATION))
+    items, inverse = (axes * roots) @ axes.T, (axes / roots) @ axes.T
+    return items.astype(np.float32), inverse.astype(np.float32)
 
 
 def _padded_width(width: int) -> int:

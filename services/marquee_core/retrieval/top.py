@@ -20,6 +20,9 @@ _ROW_BLOCK = 16
 _WIDE = 8
 # The lowest score above −∞.
 _LOWEST = np.finfo(np.float32).min
+# `best_unordered` samples this many times `count` scores, and derives a bound from them above which
+# it expects the second many times `count` scores.
+_SAMPLED, _SAMPLE_SLACK = 8, 1.3
 # With a mask, this many times `count` scores are selected first, and only those are masked.
 _SLACK = 4
 
@@ -48,6 +51,33 @@ def top_indexes(scores: NDArray[Any], count: int, eligible: Bool | None = None) 
     if len(selected) >= count:
         return selected[:count]
     return _best(scores, _usable(scores, eligible), count)
+
+
+def best_unordered(scores: Float32, count: int) -> Int64:
+    """Returns the indexes of the highest scores in ascending order, at most `count` of them.
+
+    Among equal scores it is undefined which are selected. A sample of the scores yields a bound
+    below which few or none of the highest are, so that only the scores above it are partitioned.
+
+    Args:
+        scores: Scores (float32, n); −∞ is never selected.
+        count: Number of indexes to return.
+    """
+    if count <= 0:
+        return np.empty(0, np.int64)
+    bound, step = _LOWEST, len(scores) // (_SAMPLED * count)
+    if step > 1:
+        sample = scores[::step]
+        rank = len(sample) - 1 - int(_SAMPLE_SLACK * count / step)
+        bound = max(np.partition(sample, rank)[rank], _LOWEST)
+    near = np.flatnonzero(scores >= bound)
+    if len(near) < count and bound > _LOWEST:
+        near = np.flatnonzero(scores >= _LOWEST)
+    if len(near) <= count:
+        return near
+    values = scores[near]
+    chosen = np.argpartition(values, len(values) - count)[len(values) - count :]
+    return np.sort(near[chosen])
 
 
 def union_of(parts: Sequence[Int32]) -> Int32:

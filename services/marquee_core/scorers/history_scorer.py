@@ -65,6 +65,11 @@ class HistoryScorer:
             scores[weights.tail.items] = self.prior @ weights.tail.from_core
         return scores
 
+    @cached_property
+    def _core_prior_scores(self) -> Float32:
+        """x̄·B of the items with dense weights (float32, m)."""
+        return self.prior_scores[self.weights.items]
+
     def score(self, profiles: Profiles, items: Int32 | None = None) -> Float32:
         """Scores items for each of B users (float32, B × C); see `Scorer.score`."""
         values = self._values(profiles)
@@ -81,7 +86,7 @@ class HistoryScorer:
         scores = self._core_scores(profiles)
         if not shares.any():
             return scores
-        return scores + shares[:, None] * self.prior_scores[self.weights.items]
+        return scores + shares[:, None] * self._core_prior_scores
 
     def _values(self, profiles: Profiles) -> Float32:
         """Returns the value of each rating in its user's history (float32, nnz)."""

@@ -162,7 +162,7 @@ async def start(
             releases, routing, page_scorer, Explainer(router), answer_cache, fresh, answer_metrics
         ),
         predictor=Predictor(routing, router, fresh),
-        similar_items=SimilarItemsFinder(releases, router),
+        similar_items=SimilarItemsFinder(releases, router, settings.dense_limit),
         lookups=lookups,
         status=StatusReporter(
             releases,

@@ -14,6 +14,7 @@ from marquee_services.scoring.converters import explain_response
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
+from marquee_services.scoring.similarities import Comparison, Similarities, similarities_of
 
 _T = TypeVar("_T")
 
@@ -135,10 +136,10 @@ class _EngineReplica:
     async def compare(
         self,
         release_id: str,  # noqa: ARG002
-        item: int,
+        comparison: Comparison,
         timeout: float,  # noqa: ARG002
-    ) -> dict[str, Float32]:
-        return self._engine.compare(item)
+    ) -> dict[str, Similarities]:
+        return similarities_of(self._engine, comparison)
 
     async def explain(
         self,

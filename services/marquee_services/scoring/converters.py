@@ -22,6 +22,7 @@ from marquee_services.scoring.plan import (
     TopItems,
 )
 from marquee_services.scoring.ranking import UserRanking
+from marquee_services.scoring.similarities import Comparison, Similarities
 from marquee_services.server.wire import (
     MAX_RETRIEVED,
     pack_floats,
@@ -94,21 +95,42 @@ def to_eligible(data: bytes, item_count: int, user: int | None = None) -> Bool |
     return unpack_bits(field, data, item_count)
 
 
+def to_comparison(request: pb.CompareItemsRequest, item_count: int) -> Comparison:
+    """Returns the comparison that a request asks for.
+
+    Raises:
+        InvalidFields: The count is out of range, an array has the wrong number of bytes, or there
+            are both a count and candidates.
+    """
+    check_range("count", request.count, MAX_RETRIEVED, low=0)
+    if request.count and request.candidates:
+        raise InvalidFields([FieldViolation("candidates", "must be empty with a count")])
+    return Comparison(
+        request.item_index,
+        request.count,
+        to_eligible(request.eligible, item_count),
+        unpack_ints("candidates", request.candidates) if request.candidates else None,
+    )
+
+
 def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
     """Returns the plan of a request; `check_plan` checks its models against the release.
 
     Raises:
         InvalidFields: There are no models, a model occurs twice, a weight is missing or not finite,
-            a count is out of range, or the request has a `top_count` with too many models or with
-            candidates.
+            a count is out of range, the request has a `top_count` with too many models or with
+            candidates, or it has a `retrieve_count` without a `top_count`.
     """
     if not request.models:
         raise InvalidFields([FieldViolation("models", "must name at least one model")])
     check_range("best_count", request.best_count, MAX_RETRIEVED, low=0)
     check_range("stars_count", request.stars_count, MAX_RETRIEVED, low=0)
     check_range("top_count", request.top_count, MAX_RETRIEVED, low=0)
+    check_range("retrieve_count", request.retrieve_count, MAX_RETRIEVED, low=0)
     if request.top_count:
         _check_top(request)
+    elif request.retrieve_count:
+        raise InvalidFields([FieldViolation("retrieve_count", "must be 0 without top_count")])
     return RankingPlan(
         _to_weights("models", request.models, "weights", request.weights),
         request.best_count,
@@ -118,6 +140,7 @@ def to_plan(request: pb.RankItemsRequest) -> RankingPlan:
         tuple(dict.fromkeys(request.stars_models)),
         request.stars_count,
         request.top_count,
+        request.retrieve_count,
     )
 
 
@@ -249,14 +272,19 @@ def retrieve_response(
 
 
 def compare_response(
-    release_id: str, similarities: Mapping[str, Float32]
+    release_id: str, similarities: Mapping[str, Similarities]
 ) -> pb.CompareItemsResponse:
     """Returns a response with each model's similarities."""
     return pb.CompareItemsResponse(
         release_id=release_id,
         models=[
-            pb.CompareItemsResponse.ModelSimilarities(model=name, similarities=pack_floats(row))
-            for name, row in similarities.items()
+            pb.CompareItemsResponse.ModelSimilarities(
+                model=name,
+                similarities=pack_floats(found.values),
+                items=b"" if found.items is None else pack_ints(found.items),
+                highest=found.highest,
+            )
+            for name, found in similarities.items()
         ],
     )
 

@@ -62,6 +62,8 @@ class Engine:
             for all users, by the model's name (float32, items).
         rankers: The cache of `marquee_services.scoring.ranker`, by plan.
         timer: Measures the time of the models.
+        compared: The result of the last `compare`, by the item: a gateway asks for the most similar
+            items first, and then for the similarities of all models to these.
     """
 
     release_id: str
@@ -71,11 +73,23 @@ class Engine:
     gateway_scores: Mapping[str, Float32] = field(default_factory=dict)
     rankers: dict[RankingPlan, Any] = field(default_factory=dict, repr=False)
     timer: Timer = field(default_factory=NoTimer)
+    compared: dict[int, dict[str, Float32]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def rating_counts(self) -> Int64:
+        """The number of training ratings of each item (int64, items)."""
+        return self.data.matrix.item_counts
 
     @cached_property
     def unrated_items(self) -> Int64:
         """The items without training ratings (int64, n)."""
-        return np.flatnonzero(self.data.matrix.item_counts == 0)
+        return np.flatnonzero(self.rating_counts == 0)
+
+    @cached_property
+    def known_items(self) -> Bool | None:
+        """Whether each item has training ratings (bool, items); None if all have."""
+        known = self.rating_counts > 0
+        return None if known.all() else known
 
     def select(self, models: Sequence[str]) -> Mapping[str, Scorer]:
         """Returns the scorers of some models, by name; of all models if no names are given.
@@ -252,11 +266,16 @@ class Engine:
         """
         if not 0 <= item < self.data.matrix.item_count:
             raise InvalidFields([FieldViolation("item_index", "no item has this index")])
-        return {
-            name: self.timer.run(name, "compare", scorer.similarities, item)
-            for name, scorer in self.scorers.items()
-            if isinstance(scorer, ComparesItems)
-        }
+        found = self.compared.get(item)
+        if found is None:
+            found = {
+                name: self.timer.run(name, "compare", scorer.similarities, item)
+                for name, scorer in self.scorers.items()
+                if isinstance(scorer, ComparesItems)
+            }
+            self.compared.clear()
+            self.compared[item] = found
+        return found
 
     def explain(self, query: Query, models: Sequence[str], count: int) -> list[Evidence]:
         """Explains each candidate of a user.

@@ -51,6 +51,8 @@ class RankingPlan:
         stars_count: The number of best items that these models score.
         top_count: The number of each user's best items to return, instead of the sums of all items
             and each model's own best items; 0 to return the latter.
+        retrieve_count: The number of items that each model retrieves from a large catalogue, of
+            which only these candidates are ranked; 0 to rank every item. Requires a `top_count`.
     """
 
     weights: ModelWeights
@@ -59,6 +61,7 @@ class RankingPlan:
     stars_models: tuple[str, ...] = ()
     stars_count: int = 0
     top_count: int = 0
+    retrieve_count: int = 0
 
 
 @dataclass(frozen=True)

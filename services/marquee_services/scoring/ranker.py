@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
 
-from marquee_core.arrays import Float32
+from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.retrieval.top import top_indexes
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import Approximates, Scorer, implements
 from marquee_services.errors import ModelNotFound
@@ -18,6 +20,8 @@ from marquee_services.scoring.plan import RankingPlan
 
 # The most plans whose models are cached; there is about one for each page size in use.
 _MAX_RANKERS = 64
+# This many times `retrieve_count` best items of the gateway's own models are cached for each plan.
+_SHARED = 8
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,26 @@ class Ranker:
     approximating: Mapping[str, Approximates]
     timer: Timer
     baseline: Baseline
+
+    def best_shared(self, count: int, mask: Bool | None) -> Int32:
+        """Returns the best items of the gateway's own models (int32, at most `count`).
+
+        Args:
+            count: The number of items.
+            mask: Whether each item may be returned (bool, items); None for all.
+        """
+        best = self._best_shared
+        if mask is not None:
+            best = best[mask[best]]
+        if len(best) < count and len(self._best_shared) < len(self.shared):
+            # Few of the best items pass the filter, so the whole catalogue is searched.
+            return top_indexes(self.shared, count, mask).astype(np.int32)
+        return best[:count]
+
+    @cached_property
+    def _best_shared(self) -> Int32:
+        """The best items of the gateway's own models, enough for most filters (int32)."""
+        return top_indexes(self.shared, _SHARED * self.plan.retrieve_count).astype(np.int32)
 
 
 def check_plan(engine: Engine, plan: RankingPlan) -> None:

@@ -12,6 +12,7 @@ from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import TopRows, top_rows
 from marquee_core.scorers.scorer import Scorer, score_pairs
+from marquee_services.scoring.candidates import candidates_of
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import BestItems, Query, RankingPlan, TopItems
 from marquee_services.scoring.ranker import Ranker, ranker_for
@@ -70,6 +71,11 @@ def rank(engine: Engine, queries: Sequence[Query], plan: RankingPlan) -> list[Us
     ranker = ranker_for(engine, plan)
     profiles = engine.profiles(queries)
     rankings: list[UserRanking | None] = [None] * len(queries)
+    if plan.retrieve_count:
+        for position, items in enumerate(candidates_of(engine, queries, profiles, ranker)):
+            profile = profiles.single(position)
+            (rankings[position],) = _rank_rows(profile, items, ranker, None)
+        return [ranking for ranking in rankings if ranking is not None]
     whole = [position for position, query in enumerate(queries) if query.candidates is None]
     if whole:
         part = profiles if len(whole) == len(queries) else profiles.take(np.array(whole))
@@ -121,7 +127,7 @@ def _rank_rows(
             all are eligible.
     """
     if items is not None and not len(items):
-        return [_nothing(ranker) for _ in range(len(profiles))]
+        return [_nothing(profiles.single(row), ranker) for row in range(len(profiles))]
     outputs, approximated = _outputs(profiles, items, ranker)
     sums, abstaining = _weighted_sums(outputs, ranker.weights)
     # The scores of each model, followed by those of the whole ranking; −∞ where an item is hidden.
@@ -154,7 +160,8 @@ def _rank_rows(
     if plan.top_count:
         proposers = proposers_of([own[name] for name, _ in plan.weights], sums.shape[1])
         counts = [0 if names else plan.top_count for names in abstaining]
-        tops = top_items(top, counts, sums, proposers, ranker.baseline.user_bias(profiles))
+        biases = ranker.baseline.user_bias(profiles)
+        tops = top_items(top, items, counts, sums, proposers, biases)
         return [
             UserRanking(_NO_SCORES, {}, tuple(names), best_items, found)
             for names, best_items, found in zip(abstaining, stars, tops, strict=True)
@@ -242,11 +249,14 @@ def _items_at(items: Int32 | None, positions: Int32) -> Int32:
     return positions if items is None else items[positions]
 
 
-def _nothing(ranker: Ranker) -> UserRanking:
-    """Returns the ranking of no items."""
+def _nothing(profile: Profiles, ranker: Ranker) -> UserRanking:
+    """Returns the ranking of no items for one user."""
     stars = BestItems(_NONE[0], dict.fromkeys(ranker.stars_scorers, _NO_SCORES))
-    best = dict.fromkeys(ranker.scorers, _NONE)
-    return UserRanking(_NO_SCORES, best, (), stars if ranker.stars_scorers else None, None)
+    top = None
+    if ranker.plan.top_count:
+        top = TopItems(*_NONE, np.empty(0, np.int32), float(ranker.baseline.user_bias(profile)[0]))
+    best = {} if top else dict.fromkeys(ranker.scorers, _NONE)
+    return UserRanking(_NO_SCORES, best, (), stars if ranker.stars_scorers else None, top)
 
 
 def _stars(

@@ -15,6 +15,8 @@ from marquee_core.scorers.scorer import Approximates, Scorer, ScoresCore, implem
 
 # A search by approximate scores finds a quarter more items than requested, plus this many.
 _WIDER_SHARE, _WIDER_BY = 4, 24
+# If less than one in this many items is eligible, only those are scored.
+_FEW_SHARE = 4
 
 
 def search(
@@ -68,16 +70,21 @@ def best_of_all(
 ) -> list[Found]:
     """Returns the best items of a model for each user, found by scoring the whole catalogue.
 
-    If the model can approximate its scores, the approximate ones find the items, which are then
-    scored exactly.
+    If few items are eligible, only these are scored. If the model can approximate its scores, the
+    approximate ones find the items, which are then scored exactly.
     """
+    items = None
+    if eligible is not None and 0 < _FEW_SHARE * np.count_nonzero(eligible) < len(eligible):
+        items = np.flatnonzero(eligible).astype(np.int32)
     approximate = None
     if implements(type(scorer), Approximates):
-        approximate = cast("Approximates", scorer).approximate(profiles)
+        approximate = cast("Approximates", scorer).approximate(profiles, items)
     found: list[Found] = []
-    for row in scorer.score(profiles) if approximate is None else approximate:
-        top = top_indexes(row, count if approximate is None else _wider(count), eligible)
-        found.append((top.astype(np.int32), row[top]))
+    for row in scorer.score(profiles, items) if approximate is None else approximate:
+        wanted = count if approximate is None else _wider(count)
+        top = top_indexes(row, wanted, eligible if items is None else None)
+        best = top.astype(np.int32) if items is None else items[top]
+        found.append((best, row[top]))
     return found if approximate is None else _exactly(scorer, profiles, found, count)
 
 

@@ -21,6 +21,7 @@ from marquee_services.scoring.converters import (
     releases_response,
     retrieve_response,
     score_response,
+    to_comparison,
     to_eligible,
     to_plan,
     to_queries,
@@ -30,6 +31,7 @@ from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranker import check_plan
 from marquee_services.scoring.ranking import rank
 from marquee_services.scoring.settings import ScoringSettings
+from marquee_services.scoring.similarities import similarities_of
 from marquee_services.server.admission.priority import PriorityExecutor
 from marquee_services.server.admission.queue_metrics import QueueMetrics
 from marquee_services.server.interceptor import Context, time_left
@@ -136,7 +138,8 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
     ) -> pb.CompareItemsResponse:
         """Compares an item with all items."""
         engine = self._follower.get(request.release_id)
-        similarities = await self._run(engine, lambda: engine.compare(request.item_index))
+        comparison = to_comparison(request, engine.data.matrix.item_count)
+        similarities = await self._run(engine, lambda: similarities_of(engine, comparison))
         return compare_response(engine.release_id, similarities)
 
     async def ExplainItems(

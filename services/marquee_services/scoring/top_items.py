@@ -42,11 +42,11 @@ def _is_flat(scores: Float32) -> bool:
 def proposers_of(own: Sequence[TopRows], width: int) -> Int32:
     """Returns the models that have each item among their own best items, as bits.
 
-    See `TopItems.proposers` (int32, B × items).
+    See `TopItems.proposers` (int32, B × width).
 
     Args:
         own: The best items of each model, at most `MAX_TOP_MODELS`.
-        width: The number of items of the catalogue.
+        width: The number of ranked items.
     """
     proposers = np.zeros((len(own[0]), width), dtype=np.int32)
     rows = np.arange(len(proposers))[:, None]
@@ -61,21 +61,28 @@ def proposers_of(own: Sequence[TopRows], width: int) -> Int32:
 
 
 def top_items(
-    top: TopRows, limits: Sequence[int], sums: Float32, proposers: Int32, biases: Float32
+    top: TopRows,
+    items: Int32 | None,
+    limits: Sequence[int],
+    sums: Float32,
+    proposers: Int32,
+    biases: Float32,
 ) -> list[TopItems]:
     """Returns the best items of each of B users by the whole ranking.
 
     Args:
-        top: The best items.
+        top: The positions of the best items.
+        items: The ranked items (int32, C); None for the whole catalogue.
         limits: The maximum number of items of each user.
-        sums: The weighted sum of the models' scores of each item (float32, B × items).
-        proposers: From `proposers_of` (int32, B × items).
+        sums: The weighted sum of the models' scores of each item (float32, B × C).
+        proposers: From `proposers_of` (int32, B × C).
         biases: Each user's bias in the baseline, in stars (float32, B).
     """
     rows = np.arange(len(sums))[:, None]
     scores, models = sums[rows, top.indexes], proposers[rows, top.indexes]
+    best = top.indexes if items is None else items[top.indexes]
     counts = np.minimum(top.counts, limits).tolist()
     return [
-        TopItems(top.indexes[row, :count], scores[row, :count], models[row, :count], bias)
+        TopItems(best[row, :count], scores[row, :count], models[row, :count], bias)
         for row, (count, bias) in enumerate(zip(counts, biases.tolist(), strict=True))
     ]

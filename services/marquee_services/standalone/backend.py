@@ -17,6 +17,7 @@ from marquee_services.scoring.converters import explain_response
 from marquee_services.scoring.engine import Engine
 from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.ranking import rank
+from marquee_services.scoring.similarities import Comparison, Similarities, similarities_of
 from marquee_services.server.admission.queue_metrics import QueueMetrics
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
 from marquee_services.server.releases.follower import ReleaseFollower
@@ -203,10 +204,12 @@ class LocalReplica:
         )
         return [items for rows in best.values() for items, _ in rows]
 
-    async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
-        """Returns the similarity of an item to every item of a release; see `Replica.compare`."""
+    async def compare(
+        self, release_id: str, comparison: Comparison, timeout: float
+    ) -> dict[str, Similarities]:
+        """Returns the similarities of an item to the items of a release; see `Replica.compare`."""
         engine = self._engine(release_id)
-        return await self._run(engine, lambda: engine.compare(item), timeout)
+        return await self._run(engine, lambda: similarities_of(engine, comparison), timeout)
 
     async def explain(
         self,

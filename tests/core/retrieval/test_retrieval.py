@@ -98,6 +98,25 @@ def test_recall_grows_with_the_number_of_lists(
         assert (np.diff(scores) <= 0).all()
 
 
+def test_candidates_are_the_best_items_in_any_order(
+    built: tuple[AnnIndex, Float32, Float32],
+) -> None:
+    """Hardly any of the best items are missing, although their scores are not exact."""
+    index, items, users = built
+    index = index.with_probes(64)
+    for eligible in (None, np.arange(len(items)) % 2 == 0, np.arange(len(items)) < 150):
+        expected = brute_force(users, items, 100, eligible)
+        for one in (index, ExactIndex(items)):
+            found = one.candidates(users, 100, eligible)
+            assert [len(found_items) for found_items in found] == [100] * len(users)
+            shares = [
+                len(np.intersect1d(found_items, best)) / 100
+                for found_items, (best, _) in zip(found, expected, strict=True)
+            ]
+            assert np.mean(shares) >= 0.97
+            assert eligible is None or all(eligible[found_items].all() for found_items in found)
+
+
 @pytest.mark.parametrize("share", [0.5, 0.001, 0.0])
 def test_only_eligible_items_are_found(
     built: tuple[AnnIndex, Float32, Float32], share: float
@@ -156,6 +175,56 @@ def test_an_index_of_vectors_that_are_not_padded_is_loaded(
     found = AnnIndex.load(tmp_path, items, config).search(users, 20, None)
     for (best, _), (expected, _) in zip(found, brute_force(users, items, 20, None), strict=True):
         assert best.tolist() == expected.tolist()
+
+
+def test_typical_users_determine_which_items_share_a_list(tmp_path: Path) -> None:
+    """A component that separates items, but hardly matters to users, does not determine the lists.
+
+    The sketch of Bayesian MF has such a component: the biases of the items.
+    """
+    items, users = clustered(4_000, 100)
+    random = np.random.default_rng(5)
+    items = np.hstack([items, 50 * random.standard_normal((len(items), 1), dtype=np.float32)])
+    users = np.hstack([users, np.full((len(users), 1), 1e-3, np.float32)])
+    best = exact_best(items, users[:50])
+    plain = AnnIndex.build(items, CONFIG, 2_560, 0)
+    index = AnnIndex.build(items, CONFIG, 2_560, 0, users[50:])
+    assert recall_of(index, best, users[:50]) > recall_of(plain, best, users[:50]) + 0.2
+    index.save(tmp_path)
+    loaded = AnnIndex.load(tmp_path, items, CONFIG)
+    for one, (found, scores), expected in zip(
+        users, loaded.search(users, 20, None), index.search(users, 20, None), strict=True
+    ):
+        assert found.tolist() == expected[0].tolist()
+        np.testing.assert_allclose(scores, items[found] @ one, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("damage", ["bias", "width", "nan", "two"])
+def test_a_damaged_transformation_is_refused(tmp_path: Path, damage: str) -> None:
+    """A server does not search with vectors of another width or with values that are not finite."""
+    items, users = clustered(600, 20)
+    config = AnnConfig(lists=4, probes=4)
+    AnnIndex.build(items, config, 600, 0, users).save(tmp_path)
+    saved = faiss.read_index(str(tmp_path / ANN_FILE))
+    matrix = faiss.downcast_VectorTransform(saved.chain.at(0))
+    values = faiss.vector_to_array(matrix.A)
+    width = matrix.d_in + 1 if damage == "width" else matrix.d_in
+    changed = faiss.LinearTransform(width, matrix.d_out, damage == "bias")
+    values = np.resize(values, width * matrix.d_out)
+    values[0] = np.nan if damage == "nan" else values[0]
+    faiss.copy_array_to_vector(values, changed.A)
+    if damage == "bias":
+        faiss.copy_array_to_vector(np.ones(matrix.d_out, np.float32), changed.b)
+    changed.is_trained = True
+    damaged = faiss.IndexPreTransform(changed, faiss.downcast_index(saved.index))
+    if damage == "two":
+        first = faiss.RemapDimensionsTransform(matrix.d_in, matrix.d_in, True)
+        damaged.prepend_transform(first)
+    faiss.write_index(damaged, str(tmp_path / "damaged"))
+    (tmp_path / ANN_FILE).unlink()
+    (tmp_path / "damaged").rename(tmp_path / ANN_FILE)
+    with pytest.raises(ArtifactError):
+        AnnIndex.load(tmp_path, items, config)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from marquee_core.retrieval.top import top_indexes, top_rows, union_of
+from marquee_core.retrieval.top import best_unordered, top_indexes, top_rows, union_of
 from marquee_services.gateway.ranking.diversity import diversify
 
 scores = arrays(np.float32, st.integers(0, 60), elements=st.sampled_from([0.0, 1.0, 2.5, np.nan]))
@@ -97,6 +97,22 @@ def test_selecting_rows_together_equals_one_by_one(
         for row in range(rows):
             expected = top_indexes(values[row], count, None if mask is None else mask[row])
             assert found[row].tolist() == expected.tolist()
+
+
+@given(st.integers(0, 3_000), st.integers(0, 60), st.integers(0, 9), st.booleans())
+def test_an_unordered_selection_has_the_highest_scores(
+    size: int, count: int, seed: int, has_ties: bool
+) -> None:
+    """Equal scores are interchangeable, and −∞ is never selected, however it is distributed."""
+    random = np.random.default_rng(seed)
+    scores = random.standard_normal(size).astype(np.float32)
+    if has_ties:
+        scores = np.sort(np.round(scores))
+        scores[: size // 3] = -np.inf
+    found = best_unordered(scores, count)
+    expected = top_indexes(scores, count, scores > -np.inf)
+    assert sorted(scores[found].tolist()) == sorted(scores[expected].tolist())
+    assert (np.diff(found) > 0).all()
 
 
 def test_a_union_has_each_item_once_in_ascending_order() -> None:

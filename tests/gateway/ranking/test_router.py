@@ -58,9 +58,14 @@ def top_items_of(scores: Float32, eligible: Bool) -> set[int]:
 
 @pytest.fixture
 def only_cf_ranks(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Remove the models of the inference service from the ranking blend."""
+    """Let only the CF service rank for the usual gateway."""
+    let_only_cf_rank(services.gateway, monkeypatch)
+
+
+def let_only_cf_rank(gateway: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Remove the models of the inference service from the ranking blend of a gateway."""
     backends = frozenset(("cf", "inference"))
-    blends: Any = services.gateway.releases.serving.ensemble.by_backends
+    blends: Any = gateway.releases.serving.ensemble.by_backends
     weights = {
         name: weight for name, weight in blends[backends].ranking.weights.items() if name != "mf"
     }
@@ -68,23 +73,24 @@ def only_cf_ranks(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(blends, backends, pair)
 
 
-@pytest.fixture(params=["both rank", "only cf ranks"])
-def ranking_backends(request: pytest.FixtureRequest) -> None:
-    """Let both backends rank, or only one of them, which then returns shortlists."""
-    if request.param == "only cf ranks":
-        request.getfixturevalue("only_cf_ranks")
-
-
 @pytest.mark.parametrize("dense_limit", [1000, 10])
-@pytest.mark.usefixtures("ranking_backends")
+@pytest.mark.parametrize("ranking_backends", ["both rank", "only cf ranks"])
 async def test_a_page_equals_that_of_scoring_every_item(
-    services: Services, dense_limit: int
+    services: Services,
+    dense_limit: int,
+    ranking_backends: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Items, scores, stars and proposers are the same, with and without retrieval."""
+    """Items, scores, stars and proposers are the same, with and without retrieval.
+
+    If only one backend ranks, it returns shortlists.
+    """
     gateway = await services.start_gateway(
         dense_limit=dense_limit, candidates=60, answer_cache_mib=0
     )
     await services.until_full(gateway)
+    if ranking_backends == "only cf ranks":
+        let_only_cf_rank(gateway, monkeypatch)
     release = gateway.releases.serving
     blends = release.ensemble.blends(("cf", "inference"))
     async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
@@ -228,3 +234,34 @@ async def test_an_abstaining_model_leaves_no_gap_in_a_shortlist(
     best = np.argsort(-scores, kind="stable")[:20]
     assert [item.item_id for item in answer.items] == release.catalogue.items.ids(best)
     assert "item_cf" in answer.source.abstaining_models
+
+
+async def test_a_page_of_a_large_catalogue_takes_one_call_to_the_ranking_backend(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backend retrieves the candidates itself if no other backend ranks."""
+    called: list[str] = []
+
+    def counted(method: str) -> Any:
+        call = getattr(Replica, method)
+
+        async def count(*arguments: Any) -> Any:
+            called.append(method)
+            return await call(*arguments)
+
+        return count
+
+    for method in ("rank", "retrieve"):
+        monkeypatch.setattr(Replica, method, counted(method))
+    gateway = await services.start_gateway(dense_limit=10, candidates=60, answer_cache_mib=0)
+    await services.until_full(gateway)
+    let_only_cf_rank(gateway, monkeypatch)
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        stub: Any = RecommenderServiceStub(channel)
+        for subject in SUBJECTS:
+            called.clear()
+            request = pb.RecommendRequest(subject=subject)
+            answer = await stub.Recommend(request, timeout=TIMEOUT_S)
+            assert len(answer.items) == 20
+            assert called == ["rank"]
+    await gateway.stop(0.5)

@@ -37,7 +37,8 @@ class RetrievalConfig:
             catalogues of at least `ann_items` items.
         ann_items: Smallest catalogue, in items, that `auto` searches approximately.
         target_recall: Recall@100 that the approximate index must reach against exact retrieval.
-        users: Number of random users on whom recall is measured.
+        users: Number of random users on whom recall is measured, and of others whose vectors
+            determine how the index measures distances.
         training_items_per_list: Number of items per inverted list on which the centroids are
             trained.
         initial_probe_share: Share of the lists that the first attempt probes. It doubles until the
@@ -47,7 +48,7 @@ class RetrievalConfig:
     """
 
     kind: str = AUTO
-    ann_items: int = 200_000
+    ann_items: int = 50_000
     target_recall: float = 0.95
     users: int = 256
     training_items_per_list: int = 40

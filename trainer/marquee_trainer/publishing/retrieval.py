@@ -16,6 +16,8 @@ from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_trainer.publishing.config import AUTO, RetrievalConfig
 
 RECALL_DEPTH = 100
+# The number of lists as a multiple of the square root of the number of items.
+_LISTS_FACTOR = 4
 
 
 @dataclass(frozen=True)
@@ -56,24 +58,29 @@ def choose_retrieval(
         return Retrieval()
     assert isinstance(scorer, ScoresByProduct)  # noqa: S101 - it has item products
     random = np.random.default_rng(seed)
-    users = random.permutation(rated)[: config.users]
-    vectors = scorer.user_products(data.matrix.profiles(np.sort(users)))
-    best = exact_best(items, vectors)
-    # About √n lists balance the cost of finding the centroids with that of scanning the lists.
-    lists = max(1, 1 << round(np.log2(np.sqrt(len(items)))))
+    users = random.permutation(rated)[: 2 * config.users]
+    measured, typical = (
+        scorer.user_products(data.matrix.profiles(np.sort(part)))
+        for part in (users[: config.users], users[-config.users :])
+    )
+    best = exact_best(items, measured)
+    # With √n lists, finding the centroids would cost as much as scanning one list. More and smaller
+    # lists reach the same recall with fewer scanned items.
+    lists = max(1, 1 << round(np.log2(_LISTS_FACTOR * np.sqrt(len(items)))))
     initial = AnnConfig(lists, max(1, int(lists * config.initial_probe_share)))
-    index = AnnIndex.build(items, initial, config.training_items_per_list * lists, seed)
-    recall = recall_of(index, best, vectors)
+    training_items = config.training_items_per_list * lists
+    index = AnnIndex.build(items, initial, training_items, seed, typical)
+    recall = recall_of(index, best, measured)
     while (
         recall < config.target_recall and 2 * index.config.probes <= lists * config.max_probe_share
     ):
         index = index.with_probes(2 * index.config.probes)
-        recall = recall_of(index, best, vectors)
+        recall = recall_of(index, best, measured)
     # Bisect between the last number of probes that was too small and the current one.
     too_few = index.config.probes // 2
     for _ in range(config.refinements if recall >= config.target_recall else 0):
         smaller = index.with_probes((too_few + index.config.probes) // 2)
-        smaller_recall = recall_of(smaller, best, vectors)
+        smaller_recall = recall_of(smaller, best, measured)
         if smaller_recall >= config.target_recall:
             index, recall = smaller, smaller_recall
         else:

@@ -186,6 +186,7 @@ class RankItemsRequest(_message.Message):
     STARS_MODELS_FIELD_NUMBER: _builtins.int
     STARS_COUNT_FIELD_NUMBER: _builtins.int
     TOP_COUNT_FIELD_NUMBER: _builtins.int
+    RETRIEVE_COUNT_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that all indexes belong to."""
     best_count: _builtins.int
@@ -195,6 +196,11 @@ class RankItemsRequest(_message.Message):
     top_count: _builtins.int
     """If above 0, the number of each user's best items to return, instead of the sums of all items and
     each model's own best items. 0 to 10,000. Allows at most 31 ranking models.
+    """
+    retrieve_count: _builtins.int
+    """If above 0, only candidates are ranked: the items that `models` and the gateway's own models
+    retrieve, this many each. If some of `models` can search, only those retrieve. 0 to 10,000; 0
+    ranks the whole catalogue. Requires a `top_count`.
     """
     @_builtins.property
     def users(self) -> _containers.RepeatedCompositeFieldContainer[Global___UserQuery]:
@@ -236,10 +242,11 @@ class RankItemsRequest(_message.Message):
         stars_models: _abc.Iterable[_builtins.str] | None = ...,
         stars_count: _builtins.int = ...,
         top_count: _builtins.int = ...,
+        retrieve_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_count", b"best_count", "gateway_models", b"gateway_models", "gateway_weights", b"gateway_weights", "models", b"models", "release_id", b"release_id", "stars_count", b"stars_count", "stars_models", b"stars_models", "top_count", b"top_count", "users", b"users", "weights", b"weights"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["best_count", b"best_count", "gateway_models", b"gateway_models", "gateway_weights", b"gateway_weights", "models", b"models", "release_id", b"release_id", "retrieve_count", b"retrieve_count", "stars_count", b"stars_count", "stars_models", b"stars_models", "top_count", b"top_count", "users", b"users", "weights", b"weights"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -515,19 +522,35 @@ class CompareItemsRequest(_message.Message):
 
     RELEASE_ID_FIELD_NUMBER: _builtins.int
     ITEM_INDEX_FIELD_NUMBER: _builtins.int
+    COUNT_FIELD_NUMBER: _builtins.int
+    ELIGIBLE_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
     release_id: _builtins.str
     """The release that the index belongs to."""
     item_index: _builtins.int
     """The index of the item to compare with all others."""
+    count: _builtins.int
+    """The maximum number of items to return per model. 0 to 10,000; 0 returns the similarity to every
+    item, which needs 4 bytes for each item and model.
+    """
+    eligible: _builtins.bytes
+    """The items that may be returned with a `count`: one bit per item of the catalogue, least
+    significant bit first. Empty allows all.
+    """
+    candidates: _builtins.bytes
+    """The items to compare with instead: int32 indexes. Must be empty with a `count`."""
     def __init__(
         self,
         *,
         release_id: _builtins.str = ...,
         item_index: _builtins.int = ...,
+        count: _builtins.int = ...,
+        eligible: _builtins.bytes = ...,
+        candidates: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["item_index", b"item_index", "release_id", b"release_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidates", b"candidates", "count", b"count", "eligible", b"eligible", "item_index", b"item_index", "release_id", b"release_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -547,19 +570,31 @@ class CompareItemsResponse(_message.Message):
 
         MODEL_FIELD_NUMBER: _builtins.int
         SIMILARITIES_FIELD_NUMBER: _builtins.int
+        ITEMS_FIELD_NUMBER: _builtins.int
+        HIGHEST_FIELD_NUMBER: _builtins.int
         model: _builtins.str
         """The model's name."""
         similarities: _builtins.bytes
-        """The similarity to each item of the catalogue, from -1 to 1: float32."""
+        """The similarity to each of `items`, of the request's `candidates`, or of the items of the
+        catalogue, from -1 to 1: float32.
+        """
+        items: _builtins.bytes
+        """With a `count`, the most similar items, best first: int32 indexes. An item's similarity counts
+        less if it has few ratings.
+        """
+        highest: _builtins.float
+        """With a `count`, the highest absolute similarity to another item, reduced in the same way."""
         def __init__(
             self,
             *,
             model: _builtins.str = ...,
             similarities: _builtins.bytes = ...,
+            items: _builtins.bytes = ...,
+            highest: _builtins.float = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["model", b"model", "similarities", b"similarities"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["highest", b"highest", "items", b"items", "model", b"model", "similarities", b"similarities"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

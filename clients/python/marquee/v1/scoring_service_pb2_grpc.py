@@ -109,8 +109,8 @@ class ScoringServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CompareItems(self, request, context):
-        """Returns the similarity of one item to every item of the catalogue, for each model that compares
-        items.
+        """Returns the similarity of one item to every item of the catalogue, or to the most similar ones,
+        for each model that compares items.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -63,8 +63,8 @@ class ScoringServiceStub:
     Errors: MODEL_NOT_FOUND.
     """
     CompareItems: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.CompareItemsRequest, _scoring_service_pb2.CompareItemsResponse]
-    """Returns the similarity of one item to every item of the catalogue, for each model that compares
-    items.
+    """Returns the similarity of one item to every item of the catalogue, or to the most similar ones,
+    for each model that compares items.
     """
     ExplainItems: _grpc.UnaryUnaryMultiCallable[_scoring_service_pb2.ExplainItemsRequest, _scoring_service_pb2.ExplainItemsResponse]
     """Returns the ratings of a user, and of similar users, that explain the scores of given items.
@@ -103,8 +103,8 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     Errors: MODEL_NOT_FOUND.
     """
     CompareItems: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.CompareItemsRequest, _scoring_service_pb2.CompareItemsResponse]  # type: ignore[assignment]
-    """Returns the similarity of one item to every item of the catalogue, for each model that compares
-    items.
+    """Returns the similarity of one item to every item of the catalogue, or to the most similar ones,
+    for each model that compares items.
     """
     ExplainItems: _aio.UnaryUnaryMultiCallable[_scoring_service_pb2.ExplainItemsRequest, _scoring_service_pb2.ExplainItemsResponse]  # type: ignore[assignment]
     """Returns the ratings of a user, and of similar users, that explain the scores of given items.
@@ -164,8 +164,8 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _scoring_service_pb2.CompareItemsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_service_pb2.CompareItemsResponse, _abc.Awaitable[_scoring_service_pb2.CompareItemsResponse]]:
-        """Returns the similarity of one item to every item of the catalogue, for each model that compares
-        items.
+        """Returns the similarity of one item to every item of the catalogue, or to the most similar ones,
+        for each model that compares items.
         """
 
     @_abc_1.abstractmethod

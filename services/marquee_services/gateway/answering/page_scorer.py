@@ -8,7 +8,7 @@ import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee_core.arrays import Bool, Int32
-from marquee_core.release.ensemble import BlendPair
+from marquee_core.release.ensemble import POPULARITY, BlendPair
 from marquee_services.errors import BackendUnavailable
 from marquee_services.gateway.answering.resolved_request import ResolvedRequest
 from marquee_services.gateway.backends.failures import BackendError
@@ -19,6 +19,7 @@ from marquee_services.gateway.ranking.pages import Page, best_positions, cut_pag
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
+from marquee_services.gateway.ranking.shortlists import retrieve_shortlist
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 from marquee_services.server.wire import MAX_RETRIEVED
@@ -126,7 +127,7 @@ class PageScorer:
                 resolved.offset,
                 size,
             )
-            if page.has_more or not _may_have_more(resolved, ranked):
+            if page.has_more or not _may_have_more(resolved, ranked, self._dense_limit):
                 break
             # Further candidates must be ranked by the same backends as the previous ones.
             selection = ModelSelection(
@@ -141,7 +142,7 @@ class PageScorer:
                 # A backend has failed in the meantime: the page stays short, the answer degraded.
                 ranked = _with_failures(ranked, [error])
                 break
-            if ranked.is_shortlist:
+            if ranked.is_shortlist and more.items is None:
                 ranked = ranked.continued(more)
                 continue
             if more.items is None or not len(more.items):
@@ -251,19 +252,30 @@ class PageScorer:
             stars_count: The number of best items whose stars are predicted in the same call.
         """
         release, subject, eligible = resolved.release, resolved.subject, resolved.eligible
+        top_count = 0
+        if stars_count:
+            max_count = max(stars_count, _MAX_SHORTLIST)
+            top_count = min(_SHORTLIST_PAGES * stars_count, max_count) + 1
         if release.item_count <= self._dense_limit:
-            top_count = 0
-            if stars_count:
-                max_count = max(stars_count, _MAX_SHORTLIST)
-                top_count = min(_SHORTLIST_PAGES * stars_count, max_count) + 1
             return await self._router.rank(
                 *(release, subject, None, eligible, best_count, selection, deadline, stars_count),
                 top_count=top_count if top_count < release.item_count else 0,
             )
-        tier = 0
-        if before is not None:
-            tier = 1 if before.tiers is None else int(before.tiers.max()) + 1
-        count = min(self._candidates * _GROWTH**tier, MAX_RETRIEVED)
+        retrievals = 0 if before is None else before.retrievals
+        count = min(self._candidates * _GROWTH**retrievals, MAX_RETRIEVED)
+        if not retrievals:
+            shortlist, failed = await retrieve_shortlist(
+                self._router.backends,
+                *(release, subject, eligible, best_count, selection, deadline),
+                *(stars_count, top_count or MAX_RETRIEVED, count),
+            )
+            if shortlist is not None and top_count:
+                return replace(shortlist, retrievals=0 if shortlist.is_incomplete else 1)
+            if shortlist is not None:
+                # These are all candidates, from which more than the best may be selected.
+                ranked = replace(shortlist, top_count=0, retrievals=1)
+                return ranked if before is None else ranked.without(before)
+            selection = replace(selection, failed=failed)
         failures: list[BackendError] = []
         if int(eligible.mask.sum()) <= count:
             items = np.flatnonzero(eligible.mask).astype(np.int32)
@@ -273,16 +285,25 @@ class PageScorer:
             )
         if before is not None and before.items is not None:
             items = np.setdiff1d(items, before.items, assume_unique=True).astype(np.int32)
+            if not len(items):
+                # The models retrieve no further items, so the most popular of the rest follow.
+                order = release.orders[POPULARITY]
+                is_left = eligible.mask.copy()
+                is_left[before.items] = False
+                items = np.sort(order[is_left[order]][:MAX_RETRIEVED])
         ranked = await self._router.rank(
             release, subject, items, eligible, best_count, selection, deadline, stars_count
         )
-        return replace(ranked, failures=(*failures, *ranked.failures))
+        failures += ranked.failures
+        return replace(ranked, failures=tuple(failures), retrievals=retrievals + 1)
 
 
-def _may_have_more(resolved: ResolvedRequest, ranked: RankedCandidates) -> bool:
+def _may_have_more(resolved: ResolvedRequest, ranked: RankedCandidates, dense_limit: int) -> bool:
     """Returns whether there are eligible items that are not among the candidates."""
-    if ranked.is_shortlist:
-        return ranked.is_incomplete
+    if ranked.is_incomplete:
+        return True
+    if ranked.is_shortlist and resolved.release.item_count <= dense_limit:
+        return False
     return ranked.items is not None and len(ranked.items) < int(resolved.eligible.mask.sum())
 
 

@@ -10,6 +10,7 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.gateway.backends.failures import BackendError, LastError
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.scoring.plan import Query, RankingPlan
+from marquee_services.scoring.similarities import Comparison, Similarities
 
 _T = TypeVar("_T")
 
@@ -42,8 +43,10 @@ class AnyReplica(Protocol):
     ) -> list[Int32]:
         """Retrieves each model's best eligible items."""
 
-    async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
-        """Returns the similarity of an item to every item of a release, by model."""
+    async def compare(
+        self, release_id: str, comparison: Comparison, timeout: float
+    ) -> dict[str, Similarities]:
+        """Returns the similarities of an item to the items of a release, by model."""
 
     async def explain(
         self,

@@ -21,10 +21,11 @@ from marquee_services.gateway.backends.queries import add_users, user_message
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.scoring.plan import Query, RankingPlan
+from marquee_services.scoring.similarities import Comparison, Similarities
 from marquee_services.server.admission.priority import PRIORITY, Priority
 from marquee_services.server.identity.certificates import Certificates
 from marquee_services.server.micro_batcher import MicroBatcher, QueueFullError
-from marquee_services.server.wire import pack_bits, unpack_floats, unpack_ints
+from marquee_services.server.wire import pack_bits, pack_ints, unpack_floats, unpack_ints
 
 _log = structlog.get_logger()
 
@@ -180,24 +181,37 @@ class Replica:
         response = await self._answer("RetrieveItems", request, self._limited(timeout))
         return [unpack_ints("items", model.items) for model in response.models]
 
-    async def compare(self, release_id: str, item: int, timeout: float) -> dict[str, Float32]:
-        """Returns the similarity of an item to every item of a release.
+    async def compare(
+        self, release_id: str, comparison: Comparison, timeout: float
+    ) -> dict[str, Similarities]:
+        """Returns the similarities of an item to the items of a release.
 
         Args:
-            release_id: The release to which the item index refers.
-            item: The item's index.
+            release_id: The release to which the indexes refer.
+            comparison: The item, and the items to compare it with.
             timeout: Seconds to wait for the similarities.
 
         Returns:
-            The similarity of each item by model (float32, items, read-only).
+            The similarities by model.
 
         Raises:
             BackendError: The server did not answer in time, or failed.
         """
-        request = pb.CompareItemsRequest(release_id=release_id, item_index=item)
+        request = pb.CompareItemsRequest(
+            release_id=release_id,
+            item_index=comparison.item,
+            count=comparison.count,
+            eligible=b"" if comparison.eligible is None else pack_bits(comparison.eligible),
+            candidates=b"" if comparison.candidates is None else pack_ints(comparison.candidates),
+        )
+        candidates = comparison.candidates
         response = await self._answer("CompareItems", request, self._limited(timeout))
         return {
-            model.model: unpack_floats("similarities", model.similarities)
+            model.model: Similarities(
+                unpack_ints("items", model.items) if comparison.count else candidates,
+                unpack_floats("similarities", model.similarities),
+                model.highest,
+            )
             for model in response.models
         }
 
@@ -292,6 +306,7 @@ class Replica:
             stars_models=plan.stars_models,
             stars_count=plan.stars_count,
             top_count=plan.top_count,
+            retrieve_count=plan.retrieve_count,
         )
         add_users(request, queries)
         response = await self._answer("RankItems", request, timeout)

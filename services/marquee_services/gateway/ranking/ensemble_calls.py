@@ -34,12 +34,14 @@ class ModelSelection:
             of the release.
         required: Whether all of `backends` must answer.
         left_out: The models of the ensemble that are left out because they are slow.
+        failed: Backends that have already failed for the same request and are not called again.
     """
 
     model: str = ""
     backends: frozenset[str] | None = None
     required: bool = False
     left_out: frozenset[str] = frozenset()
+    failed: tuple[BackendError, ...] = ()
 
 
 class EnsembleCalls:
@@ -80,8 +82,8 @@ class EnsembleCalls:
         self._selection = selection
         self._deadline = deadline
         whole = _backends_to_call(release, subject, selection.model)
-        self.available = whole
-        self.failures: list[BackendError] = []
+        self.available = whole - {failure.backend for failure in selection.failed}
+        self.failures = list(selection.failed)
         if selection.backends is not None and not selection.model:
             self.available = whole & selection.backends
             self.failures = [

@@ -36,8 +36,11 @@ class RankedCandidates:
         tiers: The retrieval round in which each candidate was found, starting at 0 (int32, C); None
             if there was only one. Candidates of earlier rounds rank first, so that a further
             retrieval appends to the list without reordering it.
+        retrievals: The number of completed retrievals from a large catalogue. The rest of a
+            shortlist that leaves out candidates must be retrieved again.
         top_count: The maximum length of a shortlist, which holds the best items of the whole
-            catalogue in their order; 0 if the candidates are not a shortlist.
+            catalogue or of the retrieved candidates in their order; 0 if the candidates are not a
+            shortlist.
         proposing: For a shortlist, the models whose own best items are recorded in `proposers_of`
             instead of `best`.
         proposers_of: For a shortlist, the models that have each candidate among their own best
@@ -55,6 +58,7 @@ class RankedCandidates:
     replicas: Mapping[str, AnyReplica] = field(default_factory=dict)
     scored: tuple[BestItems, ...] = ()
     tiers: Int32 | None = None
+    retrievals: int = 0
     top_count: int = 0
     proposing: tuple[str, ...] = ()
     proposers_of: Int32 | None = None
@@ -85,13 +89,24 @@ class RankedCandidates:
         return each * len(self.scores) + 8 * sum(len(items) for items, _ in self.best.values())
 
     def extended(self, more: RankedCandidates) -> RankedCandidates:
-        """Returns these candidates followed by further ones, which rank after all of these."""
+        """Returns these candidates followed by further ones, which rank after all of these.
+
+        The result is not a shortlist, even if these candidates are one.
+        """
         assert self.items is not None  # noqa: S101 - the whole catalogue cannot be extended
         assert more.items is not None  # noqa: S101
         tiers = np.zeros(len(self.items), np.int32) if self.tiers is None else self.tiers
         next_tier = int(tiers.max(initial=-1)) + 1
+        proposers_of = self.proposers_of
+        if proposers_of is not None:
+            others = more.proposers_of
+            others = np.zeros(len(more.items), np.int32) if others is None else others
+            proposers_of = np.concatenate([proposers_of, others])
         extended = replace(
             self,
+            top_count=0,
+            proposers_of=proposers_of,
+            retrievals=more.retrievals,
             items=np.concatenate([self.items, more.items]),
             scores=np.concatenate([self.scores, more.scores]),
             best={
@@ -103,6 +118,19 @@ class RankedCandidates:
         if "stars" in self.__dict__:
             extended.stars[: len(self.stars)] = self.stars
         return extended
+
+    def without(self, before: RankedCandidates) -> RankedCandidates:
+        """Returns these candidates without those of a shortlist of the same list."""
+        assert self.items is not None  # noqa: S101 - a shortlist has items
+        assert self.proposers_of is not None  # noqa: S101
+        assert before.items is not None  # noqa: S101
+        is_new = ~np.isin(self.items, before.items)
+        return replace(
+            self,
+            items=self.items[is_new],
+            scores=self.scores[is_new],
+            proposers_of=self.proposers_of[is_new],
+        )
 
     def continued(self, whole: RankedCandidates) -> RankedCandidates:
         """Returns this shortlist followed by the other items of the catalogue.

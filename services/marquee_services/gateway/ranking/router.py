@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
-
-import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
-from marquee_core.release.ensemble import BlendPair
 from marquee_core.retrieval.top import union_of
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
@@ -29,9 +25,11 @@ from marquee_services.gateway.ranking.own_models import (
 )
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
+from marquee_services.gateway.ranking.shortlists import plans_of, shortlist_of
 from marquee_services.gateway.ranking.subjects import ResolvedSubject
 from marquee_services.gateway.releases.release import GatewayRelease
-from marquee_services.scoring.plan import MAX_TOP_MODELS, RankingPlan, TopItems
+from marquee_services.scoring.plan import RankingPlan
+from marquee_services.scoring.similarities import Comparison, Similarities
 
 
 class Router:
@@ -104,7 +102,7 @@ class Router:
         rankings: dict[str, tuple[RankingPlan, BackendRanking]] = {}
         while True:
             available, blends = calls.available, calls.blends
-            plans = _plans(release, calls, best_count, stars_count, top_count)
+            plans = plans_of(release, calls, best_count, stars_count, top_count)
             calls.check(available - plans.keys())
             answers = await calls.gather(
                 {
@@ -126,7 +124,7 @@ class Router:
             raise ModelAbstains(selection.model)
         if len(found) == 1 and found[0].top is not None:
             (plan,) = plans.values()
-            own = _shortlist(release, subject, eligible, best_count, blends, plan, found[0].top)
+            own = shortlist_of(release, subject, eligible, best_count, blends, plan, found[0].top)
         else:
             scores = own_ranking(release, subject, items, blends.ranking, abstaining)
             best = own_best(release, subject, blends.ranking, items, eligible, best_count)
@@ -259,19 +257,22 @@ class Router:
         return union_of(found), calls.failures[omitted:]
 
     async def compare(
-        self, release: GatewayRelease, item: int, model: str, deadline: Deadline
-    ) -> tuple[dict[str, Float32], list[BackendError]]:
-        """Computes the similarity of an item to every item of a release.
+        self,
+        release: GatewayRelease,
+        comparison: Comparison,
+        model: str,
+        deadline: Deadline,
+    ) -> tuple[dict[str, Similarities], list[BackendError]]:
+        """Computes the similarities of an item to the items of a release.
 
         Args:
             release: The release of the items.
-            item: The item's index.
+            comparison: The item, and the items to compare it with.
             model: The only model to use; "" for all models that have item similarities.
             deadline: The time that the backends have.
 
         Returns:
-            The similarity to every item by model (float32, items), and the failures of backends
-            that did not answer.
+            The similarities by model, and the failures of backends that did not answer.
 
         Raises:
             ModelNotFound: The release does not have the model.
@@ -285,13 +286,13 @@ class Router:
                 self.backends[name].call(
                     release.release_id,
                     deadline.left(),
-                    lambda replica, left: replica.compare(release.release_id, item, left),
+                    lambda replica, left: replica.compare(release.release_id, comparison, left),
                 )
                 for name in names
             ),
             return_exceptions=True,
         )
-        rows: dict[str, Float32] = {}
+        rows: dict[str, Similarities] = {}
         failures = []
         for result in results:
             if isinstance(result, BackendError):
@@ -307,58 +308,3 @@ class Router:
         if model and model not in rows:
             raise ModelAbstains(model)
         return ({model: rows[model]} if model else rows), failures
-
-
-def _plans(
-    release: GatewayRelease,
-    calls: EnsembleCalls,
-    best_count: int,
-    stars_count: int,
-    top_count: int,
-) -> dict[str, RankingPlan]:
-    """Returns the ranking plan of each backend that takes part in the ranking, by its name."""
-    blends, available = calls.blends, calls.available
-
-    def compute() -> dict[str, RankingPlan]:
-        plans = {
-            name: plan
-            for name in available
-            if (plan := release.plan(blends, name, best_count, stars_count)).weights
-        }
-        if top_count and len(plans) == 1:
-            ((name, plan),) = plans.items()
-            if len(plan.weights) <= MAX_TOP_MODELS:
-                plan = release.plan(blends, name, best_count, stars_count, top_count)
-            return {name: plan}
-        return plans
-
-    what = "plans", available, best_count, stars_count, top_count
-    return release.cached((blends.rating, blends.ranking), what, compute)
-
-
-def _shortlist(
-    release: GatewayRelease,
-    subject: ResolvedSubject,
-    eligible: EligibleItems,
-    best_count: int,
-    blends: BlendPair,
-    plan: RankingPlan,
-    top: TopItems,
-) -> dict[str, Any]:
-    """Returns the fields of `RankedCandidates` for the best items that a backend found."""
-    subject.set_bias(top.bias)
-    scores = own_ranking(release, subject, top.items, blends.ranking, ())
-    scores += top.scores
-    items, proposers = top.items, top.proposers
-    # The backend's sums are less precise, so the order may differ.
-    if (scores[1:] > scores[:-1]).any():
-        order = np.lexsort((items, -scores))
-        items, scores, proposers = items[order], scores[order], proposers[order]
-    return {
-        "items": items,
-        "scores": scores,
-        "best": own_best(release, subject, blends.ranking, None, eligible, best_count),
-        "top_count": plan.top_count,
-        "proposing": tuple(name for name, _ in plan.weights),
-        "proposers_of": proposers,
-    }

@@ -9,13 +9,11 @@ import numpy as np
 from marquee_core.arrays import Float32
 from marquee_core.release.ensemble import Blend, BlendPair
 from marquee_services.gateway.releases.release import GatewayRelease
-
-# Shrinks the similarity of an item with n ratings to similarity · n / (n + _SHRINKAGE).
-_SHRINKAGE = 20.0
+from marquee_services.scoring.similarities import Similarities, shrinkage
 
 
 def blend_similarities(
-    rows: Mapping[str, Float32], item: int, release: GatewayRelease
+    rows: Mapping[str, Similarities], item: int, release: GatewayRelease
 ) -> tuple[Float32, dict[str, Float32]]:
     """Averages the models' similarities, after scaling each model's highest similarity to 1.
 
@@ -24,19 +22,24 @@ def blend_similarities(
     because the factors of such items are mostly noise.
 
     Args:
-        rows: The similarity of the item to every item, by model (float32, items).
+        rows: The similarities of the item, by model. Other items count as dissimilar.
         item: The item's index; its similarity to itself is not used for scaling.
         release: The release of the items.
 
     Returns:
         The blend (float32, items), and the scaled similarities by model.
     """
-    shrinkage = (release.rating_counts / (release.rating_counts + _SHRINKAGE)).astype(np.float32)
+    factors = shrinkage(release.rating_counts)
     scaled: dict[str, Float32] = {}
-    for name, row in rows.items():
-        shrunk = row * shrinkage
-        others = np.delete(np.abs(shrunk), item)
-        highest = float(others.max()) if len(others) else 0.0
+    for name, found in rows.items():
+        if found.items is None:
+            shrunk = found.values * factors
+            others = np.delete(np.abs(shrunk), item)
+            highest = float(others.max()) if len(others) else 0.0
+        else:
+            shrunk = np.zeros(release.item_count, dtype=np.float32)
+            shrunk[found.items] = found.values * factors[found.items]
+            highest = found.highest
         scaled[name] = (
             np.clip(shrunk / highest, -1.0, 1.0) if highest > 0 else np.zeros_like(shrunk)
         )

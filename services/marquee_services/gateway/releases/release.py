@@ -44,8 +44,9 @@ from marquee_services.scoring.plan import RankingPlan
 _T = TypeVar("_T")
 # The most cached results for blends; requests for single models create additional blends.
 _MAX_CACHED = 64
-# Bytes of memory for the masks of filters, with one byte for each item.
-_FILTER_BYTES = 1 << 20
+# Memory for the masks of filters, with one byte for each item: this many bytes, or this many masks
+# if those need more.
+_FILTER_BYTES, _FILTERS = 1 << 20, 16
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class GatewayRelease:
         best_count: int,
         stars_count: int,
         top_count: int = 0,
+        retrieve_count: int = 0,
     ) -> RankingPlan:
         """Returns the plan by which a backend ranks.
 
@@ -139,6 +141,8 @@ class GatewayRelease:
             best_count: The maximum number of each model's own best items.
             stars_count: The number of best items that the backend's rating predictors also score.
             top_count: The number of best items to return instead of all scores; 0 for all.
+            retrieve_count: The number of candidates that each model retrieves; 0 to rank every
+                item.
 
         Returns:
             The plan, without weights if none of the backend's models is in the ranking blend.
@@ -153,9 +157,10 @@ class GatewayRelease:
                 tuple(name for name, _ in stars),
                 stars_count if stars else 0,
                 top_count,
+                retrieve_count,
             )
 
-        what = backend, best_count, stars_count, top_count
+        what = backend, best_count, stars_count, top_count, retrieve_count
         return self.cached((blends.rating, blends.ranking), what, compute)
 
     @cached_property
@@ -221,7 +226,8 @@ class GatewayRelease:
     @cached_property
     def filter_masks(self) -> LRUCache[Hashable, Bool]:
         """The items that filters by genres and years allow, by filter (bool, items)."""
-        return LRUCache(_FILTER_BYTES, getsizeof=lambda mask: mask.nbytes)
+        size = max(_FILTER_BYTES, _FILTERS * self.item_count)
+        return LRUCache(size, getsizeof=lambda mask: mask.nbytes)
 
     @cached_property
     def metadata_bytes(self) -> dict[int, bytes]:
