@@ -145,7 +145,7 @@ async def main():
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
     assert not children.read_text()
     for request in ({}, {"kill": True}, {}):
-        answer = await server.request(request, 60, forever)
+        answer = await server.request(request, forever)
         print(answer.get("error"), answer.get("transient"), flush=True)
         while children.read_text():
             await asyncio.sleep(0.01)
