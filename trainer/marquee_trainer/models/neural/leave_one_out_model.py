@@ -193,7 +193,7 @@ class _Loop:
         network, config = self._network, self._config
         shape = (self._matrix.item_count, config.factors)
         noise = tf.random.stateless_normal(shape, seed)
-        uniform = tf.random.stateless_uniform((self._matrix.rating_count,), seed)
+        uniform = tf.random.stateless_uniform(tf.shape(network.rater_scales), seed)
         rating_weights = tf.cast(uniform >= config.audience_dropout, tf.float32)
         rating_weights /= 1.0 - config.audience_dropout
         with tf.GradientTape() as tape:
