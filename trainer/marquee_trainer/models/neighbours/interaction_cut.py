@@ -19,7 +19,7 @@ from marquee_core.scorers.sparse import csr_matrix
 
 # Up to this many co-ratings, all ratings are used; MovieLens 1M has a sixth of them.
 _ALL_CO_RATINGS = 1 << 31
-_MOST_PER_USER = 750
+_MOST_PER_USER = 500
 _SEED = 0
 
 
