@@ -17,7 +17,7 @@ from marquee_core.ratings import RatingsMatrix
 from marquee_core.scorers.neighbours import CoRatings
 from marquee_core.scorers.sparse import csr_matrix
 
-# Up to this many co-ratings, all ratings are used; MovieLens 1M has a sixth of them.
+# Up to this many co-ratings, all ratings are used; MovieLens 1M has less than a fifth of them.
 _ALL_CO_RATINGS = 1 << 31
 _MOST_PER_USER = 500
 _SEED = 0
