@@ -3,92 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
-from bench_scale.growth import expected_cost, table
-from bench_scale.ratings import SIZES, SyntheticRatings
-from bench_scale.subjects import POLARS, READING, SEED, SUBJECTS
-from marquee.cli.table import render
+from bench_scale.growth import expected_cost
+from bench_scale.limited import NotMeasuredError, run_module
+from bench_scale.ratings import SIZES
+from bench_scale.results import Results
+from bench_scale.subjects import SUBJECTS
 
-# Target: maximum ratio of the CPU time for reading ratings to that of Polars.
-_MAX_RATIO_TO_POLARS = 1.5
 # Estimated elapsed time of a measurement per second of CPU time, and the time for its preparation.
 _WALL_PER_CPU = 1.5
 _PREPARATION_S = 20.0
-
-
-@dataclass
-class Results:
-    """The measurements so far, stored in a file so that a later run can resume.
-
-    Attributes:
-        path: The file.
-        found: The measurements by subject and size.
-    """
-
-    path: Path
-    found: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, path: Path) -> Results:
-        """Reads the file if it exists."""
-        return cls(path, json.loads(path.read_text()) if path.exists() else {})
-
-    def add(self, subject: str, size: str, measured: dict[str, float]) -> None:
-        """Adds a measurement and writes the file."""
-        self.found.setdefault(subject, {})[size] = measured
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.found, indent=1))
-        temporary.replace(self.path)
-
-    def costs(self, figure: str) -> dict[str, dict[int, float]]:
-        """Returns a figure of all measurements, by subject and number of ratings."""
-        return {
-            subject: {
-                SIZES[size].ratings: self.found[subject][size][figure]
-                for size in SIZES
-                if size in self.found[subject]
-            }
-            for subject in SUBJECTS
-            if subject in self.found
-        }
-
-    def text(self, sizes: list[str]) -> str:
-        """Formats the tables.
-
-        Args:
-            sizes: The sizes of the columns, in millions of ratings.
-        """
-        counts = [SIZES[size].ratings for size in sizes]
-        headers, rows = table(self.costs("cpu_s"), counts, "core-seconds")
-        times = render(headers, rows, "l" + "r" * (len(sizes) + 2) + "l")
-        peaks = self.costs("peak_gb")
-        rows = [
-            [subject, *(f"{by_size[count]:.2f}" if count in by_size else "" for count in counts)]
-            for subject, by_size in peaks.items()
-        ]
-        memory = render(
-            ["peak memory, GB", *headers[1 : len(sizes) + 1]], rows, "l" + "r" * len(sizes)
-        )
-        return "\n".join([times, "", memory, *self._reading(sizes)])
-
-    def _reading(self, sizes: list[str]) -> list[str]:
-        """Compares reading with Polars at the largest size measured for both."""
-        own, other = self.found.get(READING, {}), self.found.get(POLARS, {})
-        both = [size for size in sizes if size in own and size in other]
-        if not both:
-            return []
-        ratio = own[both[-1]]["cpu_s"] / other[both[-1]]["cpu_s"]
-        outcome = "met" if ratio <= _MAX_RATIO_TO_POLARS else "missed"
-        target = f"target <= {_MAX_RATIO_TO_POLARS:g}"
-        return ["", f"Reading takes {ratio:.2f} times as long as Polars ({target}: {outcome})."]
+# A measurement is stopped after this multiple of its estimated time, but not before these seconds.
+_PATIENCE = 4.0
+_PATIENCE_S = 600.0
 
 
 @click.command()
@@ -96,16 +27,41 @@ class Results:
 @click.option("--minutes", type=click.FloatRange(min=0.0), default=60.0, show_default=True)
 @click.option("--subjects", default="", help="What to measure; default: everything.")
 @click.option(
+    "--row-minutes",
+    type=click.FloatRange(min=0.0),
+    default=60.0,
+    show_default=True,
+    help="Time limit of a measurement of which no smaller size has been measured.",
+)
+@click.option(
+    "--memory-gb",
+    type=click.FloatRange(min=0.0),
+    default=12.0,
+    show_default=True,
+    help="Limit of the resident memory of a measurement.",
+)
+@click.option(
     "--folder",
     type=click.Path(path_type=Path),
     default=Path("build/bench-scale"),
     show_default=True,
     help="Folder for measurements and ratings, which later runs reuse.",
 )
-def main(sizes: str, minutes: float, subjects: str, folder: Path) -> None:
+@click.pass_context
+def main(
+    context: click.Context,
+    sizes: str,
+    minutes: float,
+    subjects: str,
+    row_minutes: float,
+    memory_gb: float,
+    folder: Path,
+) -> None:
     """Measures how training costs grow with the number of ratings, in separate processes.
 
-    Small sizes are measured first. Measurements that exceed the time are left for another run.
+    Small sizes are measured first. A measurement that fails or exceeds a limit does not end the
+    run; the last lines name every measurement that is missing, and why. Another run makes up for
+    them. The exit code is 1 if a measurement failed.
     """
     chosen = [name.strip() for name in sizes.split(",")]
     names = [name.strip() for name in subjects.split(",") if name.strip()] or list(SUBJECTS)
@@ -122,41 +78,46 @@ def main(sizes: str, minutes: float, subjects: str, folder: Path) -> None:
         for subject in names
         if size not in results.found.get(subject, {})
     ]
+    missing: dict[str, str] = {}
+    failed = False
     for number, (subject, size) in enumerate(pending, start=1):
         left = end - time.monotonic()
-        cost = expected_cost(results.costs("cpu_s").get(subject, {}), SIZES[size].ratings)
-        seconds = None if cost is None else _WALL_PER_CPU * cost + _PREPARATION_S
+        seconds = _expected_s(results, subject, size)
         about = "" if seconds is None else f", about {seconds / 60:.1f} min"
-        step = f"[{number}/{len(pending)}] {subject} at {size} M{about}"
+        row = f"{subject} at {size} M"
+        click.echo(f"[{number}/{len(pending)}] {row}{about}; {left / 60:.0f} min left", err=True)
         if left <= 0 or (seconds is not None and seconds > left):
-            click.echo(f"{step}: skipped, only {max(left, 0) / 60:.1f} min left", err=True)
+            missing[row] = f"skipped{about}, {max(left, 0.0) / 60:.1f} min were left"
             continue
-        click.echo(f"{step}; {left / 60:.0f} min left", err=True)
-        measured = _measure(subject, size, folder, left)
-        if measured is None:
-            click.echo("  not finished in time", err=True)
-        else:
-            results.add(subject, size, measured)
-    click.echo(results.text(chosen))
+        limit = 60 * row_minutes if seconds is None else max(_PATIENCE_S, _PATIENCE * seconds)
+        try:
+            results.add(subject, size, _measure(subject, size, folder, min(limit, left), memory_gb))
+        except NotMeasuredError as error:
+            missing[row] = str(error)
+            # At the end of the time for all measurements, being stopped is no failure.
+            failed |= limit <= left
+            click.echo(f"  {error}", err=True)
+    click.echo(results.text(chosen, names))
+    for row, reason in missing.items():
+        click.echo(f"not measured: {row}: {reason}")
+    context.exit(int(failed))
 
 
-def _measure(subject: str, size: str, folder: Path, timeout: float) -> dict[str, float] | None:
-    """Measures a subject in a subprocess; returns None if it exceeds the timeout."""
+def _expected_s(results: Results, subject: str, size: str) -> float | None:
+    """The expected elapsed time of a measurement in seconds; None if no smaller one is known."""
+    cost = expected_cost(results.of(subject, "cpu_s"), SIZES[size].ratings)
+    return None if cost is None else _WALL_PER_CPU * cost + _PREPARATION_S
+
+
+def _measure(
+    subject: str, size: str, folder: Path, seconds: float, memory_gb: float
+) -> dict[str, float]:
+    """Measures a subject in another process; see `run_module` for limits and errors."""
     file = folder / f"ratings-{size}.npy"
     if not file.exists():
-        temporary = file.with_suffix(".tmp")
-        SyntheticRatings.draw(SIZES[size], SEED).save(temporary)
-        temporary.replace(file)
-    command = [sys.executable, "-m", "bench_scale.subjects", subject, size, str(file)]
-    paths = [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    try:
-        done = subprocess.run(
-            command, check=True, stdout=subprocess.PIPE, timeout=timeout, env=environment
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        run_module(["bench_scale.ratings", size, str(file)], seconds, memory_gb)
+    output = run_module(["bench_scale.subjects", subject, size, str(file)], seconds, memory_gb)
+    measured: dict[str, float] = json.loads(output.splitlines()[-1])
     return measured
 
 

@@ -1,7 +1,11 @@
-"""Synthetic ratings shaped like MovieLens, drawn in time proportional to their number."""
+"""Synthetic ratings shaped like MovieLens, drawn in time proportional to their number.
+
+`python -m bench_scale.ratings SIZE FILE` draws the ratings of a size and writes them to a file.
+"""
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +19,8 @@ _USER, _ITEM, _TASTE, _NOISE = 0.4, 0.45, 0.6, 0.75
 _MEAN = 3.4
 _ACTIVITY = 1.0  # standard deviation of the logarithm of a user's number of ratings
 _DAY_S = 86_400
+SEED = 0
+"""The seed of the measured ratings."""
 
 
 @dataclass(frozen=True)
@@ -106,10 +112,12 @@ class SyntheticRatings:
         )
 
     def save(self, path: Path) -> None:
-        """Writes the ratings to a file."""
-        with path.open("wb") as file:
+        """Writes the ratings to a file, which appears only when it is complete."""
+        temporary = path.with_suffix(".tmp")
+        with temporary.open("wb") as file:
             for array in (self.users, self.items, self.stars, self.times):
                 np.save(file, array, allow_pickle=False)
+        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path, size: Size) -> SyntheticRatings:
@@ -123,3 +131,8 @@ def _choose(weights: np.ndarray, count: int, random: np.random.Generator) -> np.
     ends = np.cumsum(weights / weights.sum())
     drawn = np.searchsorted(ends, random.random(count), side="right")
     return np.minimum(drawn, len(weights) - 1)
+
+
+if __name__ == "__main__":
+    name, target = sys.argv[1:]
+    SyntheticRatings.draw(SIZES[name], SEED).save(Path(target))

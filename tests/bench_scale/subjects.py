@@ -17,7 +17,7 @@ import click
 import numpy as np
 import polars as pl
 
-from bench_scale.ratings import SIZES, SyntheticRatings
+from bench_scale.ratings import SEED, SIZES, SyntheticRatings
 from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.data.interactions import Interactions
@@ -32,7 +32,6 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import evaluate
 from marquee_trainer.training.train import learn_ensemble_of
 
-SEED = 0
 BLEND, EVALUATION, READING, POLARS = "blend", "evaluation", "reading CSV", "polars: reading CSV"
 SUBJECTS = (*MODELS_BY_NAME, BLEND, EVALUATION, READING, POLARS)
 # The models for the blend and the evaluation, with scorers of different kinds.

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from bench_scale.__main__ import Results, main
+from bench_scale.__main__ import main
 from bench_scale.growth import expected_cost, exponent, table, verdict
+from bench_scale.limited import NotMeasuredError, run_module
 from bench_scale.ratings import SIZES, SyntheticRatings
+from bench_scale.results import Results
 
 
 @pytest.mark.parametrize("power", [0.8, 1.0, 2.0])
@@ -70,6 +72,33 @@ def test_a_run_measures_what_is_missing_and_prints_the_table(tmp_path: Path) -> 
     assert 0 < found["0.01"]["cpu_s"] < 50
     assert found["0.01"]["peak_gb"] > 0
     again = CliRunner().invoke(main, [*arguments, "--minutes", "0"], catch_exceptions=False)
-    assert again.stdout == first.stdout
+    assert (again.exit_code, again.stdout) == (0, first.stdout)
     row = next(line for line in first.stdout.splitlines() if line.startswith("item_cf"))
     assert row.split()[-1] == "missed"
+
+
+def test_a_run_names_every_measurement_that_is_missing(tmp_path: Path) -> None:
+    """A subject without any measurement has a row too, and a line says why it was not measured."""
+    arguments = ["--sizes", "0.01", "--subjects", "mf", "--folder", str(tmp_path)]
+    run = CliRunner().invoke(main, [*arguments, "--minutes", "0"], catch_exceptions=False)
+    row = next(line for line in run.stdout.splitlines() if line.startswith("mf "))
+    assert row.split()[-2:] == ["not", "measured"]
+    assert "not measured: mf at 0.01 M: skipped, 0.0 min were left" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "seconds", "reason"),
+    [
+        ("raise SystemExit('no such column')", 60.0, "failed with exit code 1: no such column"),
+        ("import time; time.sleep(60)", 0.1, "stopped after 0.0 min"),
+        ("import time; x = b'1' * 200_000_000; time.sleep(60)", 60.0, "above 0.1 GB of memory"),
+    ],
+)
+def test_a_measurement_that_fails_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, seconds: float, reason: str
+) -> None:
+    """Neither an error nor a limit ends the run: it becomes the reason of a missing measurement."""
+    (tmp_path / "measured_module.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(NotMeasuredError, match=reason):
+        run_module(["measured_module"], seconds, 0.1)

@@ -21,7 +21,7 @@ from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import model_factories
 from marquee_trainer.models.costs import measured_slowdown
-from marquee_trainer.models.linear.coverage import partial_coverage
+from marquee_trainer.models.coverage import partial_coverage
 from marquee_trainer.models.model import Model, can_learn_from
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.release import publish_trained
@@ -179,7 +179,8 @@ def train_all(
         trained = train(dataset, split, models, training, progress, budget, checkpoints)
         if refit:
             trained = refit_on_all_ratings(dataset, split, trained, training, progress, checkpoints)
-    for name, coverage in partial_coverage(trained.served_models).items():
+    coverages = partial_coverage(trained.served_models, trained.served_data.matrix)
+    for name, coverage in coverages.items():
         click.echo(f"  {name}: {coverage}", err=True)
     if len(trained.evaluation.tested) < len(split.test):
         click.echo(

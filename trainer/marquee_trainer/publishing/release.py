@@ -37,7 +37,7 @@ from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.item_vectors import item_vectors
 from marquee_trainer.models.baselines import fitted_baselines
-from marquee_trainer.models.linear.coverage import partial_coverage
+from marquee_trainer.models.coverage import partial_coverage
 from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.held_out import HeldOutEvaluation
@@ -119,10 +119,10 @@ def publish_trained(
         "ranked_users": trained.evaluation.ranked_users,
         "training": asdict(config),
         "ensemble_metrics": trained.evaluation.metrics[ENSEMBLE],
-        # Only of models that treat parts of the catalogue differently.
+        # Only of models that do not use all ratings, or treat parts of the catalogue differently.
         "coverage": {
             name: asdict(coverage)
-            for name, coverage in partial_coverage(trained.served_models).items()
+            for name, coverage in partial_coverage(trained.served_models, matrix).items()
         },
     }
     return publish_release(

@@ -10,6 +10,7 @@ from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.split import Split
 from marquee_trainer.metrics.rating_metrics import rating_metrics
 from marquee_trainer.models.configurations import Searches
+from marquee_trainer.models.coverage import partial_coverage
 from marquee_trainer.reporting import plots
 from marquee_trainer.reporting.charts import Chart
 from marquee_trainer.reporting.page import Section, write_report
@@ -90,7 +91,7 @@ def write_evaluation_report(
     if searches is not None:
         is_same = searches.fingerprint == dataset.fingerprint(split.train)
         sections.append(search_section(searches, is_same))
-    sections.append(_protocol_section(dataset, split, len(evaluation.tested), config))
+    sections.append(_protocol_section(dataset, split, trained, config))
     summary = summarise(dataset, split, trained, squared, test.users, config, searches)
     return write_report(folder, f"Evaluation on {dataset.source}", summary, sections)
 
@@ -105,14 +106,16 @@ def _curves_section(curves: Sequence[Chart]) -> Section:
 
 
 def _protocol_section(
-    dataset: RatingsDataset, split: Split, tested: int, config: TrainingConfig
+    dataset: RatingsDataset, split: Split, trained: TrainingResult, config: TrainingConfig
 ) -> Section:
-    sampled = ""
+    sampled, tested = "", len(trained.evaluation.tested)
     if tested < len(split.test):
         sampled = (
             f"Scoring all items for all users would cost too much, so {tested:,} test ratings of a "
             "random sample of the users were evaluated. "
         )
+    parts = partial_coverage(trained.models, trained.data.matrix)
+    partial = "".join(f" {name}: {part}." for name, part in parts.items())
     return Section(
         "Protocol",
         f"{dataset.source}: {len(split.train):,} training and {len(split.test):,} test ratings "
@@ -125,5 +128,6 @@ def _protocol_section(
             f"relevant if the user rated it {config.relevant_stars:g} or more in the test."
             if dataset.feedback is Feedback.EXPLICIT
             else "relevant if the user interacted with it in the test."
-        ),
+        )
+        + partial,
     )

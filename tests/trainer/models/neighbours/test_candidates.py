@@ -83,10 +83,11 @@ def test_candidates_are_distinct_and_include_the_row_itself(
     """Each row has the configured number of candidates in ascending order, including itself."""
     monkeypatch.setattr(candidates, "_GROUP_ROWS", group)
     monkeypatch.setattr(candidates, "_PROBED_ROWS", 50)
-    found = candidate_rows(ratings, 30)
+    found, order = candidate_rows(ratings, 30)
     assert found.shape == (USERS, 30)
     assert (np.diff(found, axis=1) > 0).all()
     assert (found == np.arange(USERS)[:, None]).any(axis=1).all()
+    np.testing.assert_array_equal(np.sort(order), np.arange(USERS))
 
 
 def test_small_data_is_compared_completely(

@@ -7,11 +7,14 @@ which one matrix product compares thousands of rows. The best candidates are the
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.scorers.neighbours import CommonSums, CoRatings
+from marquee_core.scorers.packed_sums import OwnSquares
 from marquee_core.scorers.sparse import RowMatrix
 from marquee_trainer.threads import blas_threads, map_blocks
 
@@ -27,7 +30,21 @@ _COMPARED_ROWS = 64
 _SEED = 0
 
 
-def candidate_rows(ratings: CoRatings, count: int) -> Int32:
+class Candidates(NamedTuple):
+    """The candidates of all rows.
+
+    Attributes:
+        of_rows: Distinct candidates of each row, including the row itself, ascending (int32,
+            rows × n).
+        order: All rows; those with similar vectors, which share many candidates, follow one another
+            (int32, rows). In this order, most candidates of a row are still in the cache.
+    """
+
+    of_rows: Int32
+    order: Int32
+
+
+def candidate_rows(ratings: CoRatings, count: int) -> Candidates:
     """Finds the rows with the most similar vectors for each row.
 
     The cost is proportional to the numbers of ratings and of rows, because each row is compared
@@ -37,9 +54,6 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
         ratings: The residual matrix.
         count: The number of candidates of each row, limited by the number of rows it is compared
             with.
-
-    Returns:
-        Distinct candidates of each row, including the row itself, ascending (int32, rows × n).
     """
     vectors = row_vectors(ratings.rows)
     rows = len(vectors)
@@ -76,7 +90,7 @@ def candidate_rows(ratings: CoRatings, count: int) -> Int32:
             found[part] = probed[_greatest(closeness, kept)]
 
     map_blocks(search, centre_count, 1)
-    return found
+    return Candidates(found, members)
 
 
 def _greatest(values: Float32, count: int) -> Int64:
@@ -125,42 +139,43 @@ def row_vectors(rows: RowMatrix) -> Float32:
 
 
 def candidate_sums(
-    ratings: CoRatings, candidates: Int32, first: int, last: int
+    ratings: CoRatings, rows: Int32, candidates: Int32
 ) -> tuple[list[int], Int32, CommonSums]:
-    """Computes the sums over common columns of the rows `first` to `last` with their candidates.
+    """Computes the sums over common columns of some rows with their candidates.
 
     They are bit-identical to those of a comparison with all rows.
 
     Args:
         ratings: The residual matrix.
-        candidates: The candidates of each row of the block, ascending (int32, rows × n).
-        first: The first row of the block.
-        last: The end of the block.
+        rows: The rows (int32, B).
+        candidates: The candidates of each of them, ascending (int32, B × n).
 
     Returns:
         The start of each row's sums, then the end of the last row's; the owning row of each sum
         (int32, n); and the sums.
     """
     matrix = ratings.rows
+    own = matrix[rows]
+    counts = np.diff(own.indptr)
     size = candidates.size
     others = np.empty(size + 1, dtype=np.int32)
     sums = np.empty((4, size + 1), dtype=np.float32)
-    ends = np.zeros(last - first + 1, dtype=np.int64)
+    ends = np.zeros(len(rows) + 1, dtype=np.int64)
     workspace = np.zeros((matrix.shape[1], 4), dtype=np.float32)
     _compare(
         matrix.indptr,
         matrix.indices,
         matrix.data,
         ratings.row_squares,
-        ratings.own_squares(first, last),
+        OwnSquares.of(own.data, counts).rounded(counts),
+        rows,
         candidates,
-        first,
         workspace,
         others,
         sums,
         ends,
     )
-    owners = np.repeat(np.arange(first, last, dtype=np.int32), np.diff(ends))
+    owners = np.repeat(rows, np.diff(ends))
     end = int(ends[-1])
     return ends.tolist(), owners, CommonSums(others[:end], *sums[:, :end])
 
@@ -192,8 +207,8 @@ def _compare(
     values: Float32,
     squares: Float32,
     own_squares: Float32,
+    rows: Int32,
     candidates: Int32,
-    first: int,
     workspace: Float32,
     others: Int32,
     sums: Float32,
@@ -207,9 +222,9 @@ def _compare(
         columns: The columns of each row (of the type of `indptr`, nnz).
         values: The residuals (float32, nnz).
         squares: y², rounded as when serving (float32, nnz).
-        own_squares: x² of the rows of the block, rounded as when serving (float32, n).
-        candidates: The candidates of each row of the block (int32, B × n).
-        first: The first row of the block.
+        own_squares: x² of the rows, one after another, rounded as when serving (float32, n).
+        rows: The rows (int32, B).
+        candidates: The candidates of each of them (int32, B × n).
         workspace: Zeros; working memory that is zero again afterwards (float32, columns × 4).
         others: The candidates with a positive Σ x y (int32, at least B · n + 1); written.
         sums: Their sums (float32, 4 × the length of `others`); written.
@@ -217,13 +232,14 @@ def _compare(
     """
     # Ratings are added from the last column to the first, in the same order as in the sums with all
     # rows.
-    end = 0
-    for row in range(len(candidates)):
-        start, stop = indptr[first + row], indptr[first + row + 1]
+    end = position = 0
+    for row in range(len(rows)):
+        start, stop = indptr[rows[row]], indptr[rows[row] + 1]
         for cell in range(start, stop):
             workspace[columns[cell], 0] = values[cell]
             workspace[columns[cell], 1] = 1.0
-            workspace[columns[cell], 2] = own_squares[cell - indptr[first]]
+            workspace[columns[cell], 2] = own_squares[position]
+            position += 1
         count = candidates.shape[1]
         # Two candidates at a time, because additions to the same sum depend on each other.
         for number in range(0, count, 2):

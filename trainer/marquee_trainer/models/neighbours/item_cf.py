@@ -7,17 +7,24 @@ from marquee_core.scorers.item_cf import ItemCFConfig, ItemCFScorer, item_residu
 from marquee_core.scorers.neighbours import CommonSums, Neighbours
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.cf_model import OnePassModel
+from marquee_trainer.models.neighbours.interaction_cut import InteractionCut, cut_columns
 from marquee_trainer.models.neighbours.neighbourhoods import all_neighbours
 
 
 def item_neighbours(data: ReleaseData, config: ItemCFConfig) -> Neighbours:
     """Finds the nearest neighbours of each item; an item is not a neighbour of itself.
 
+    On large data, similarities are computed from a sample of each user's ratings; see
+    `InteractionCut`.
+
     Args:
         data: The training ratings and their baseline.
         config: The configuration with K and the parameters of the similarity.
     """
     ratings = item_residuals(data)
+    cut = InteractionCut.of(data.matrix)
+    if cut is not None:
+        ratings = cut_columns(ratings, cut.most_per_user)
 
     def similarities(owners: Int32, sums: CommonSums) -> Float32:
         values = ratings.similarities(ratings.counts[owners], sums, config)

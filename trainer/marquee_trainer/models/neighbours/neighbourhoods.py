@@ -21,7 +21,11 @@ from numba import njit
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.cores import usable_cores
 from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours, nearest
-from marquee_trainer.models.neighbours.candidates import candidate_rows, candidate_sums
+from marquee_trainer.models.neighbours.candidates import (
+    Candidates,
+    candidate_rows,
+    candidate_sums,
+)
 from marquee_trainer.threads import map_blocks
 
 # Number of pairs of rows in a block. Threads synchronise only between blocks. A block takes about
@@ -57,11 +61,11 @@ def all_neighbours(
     """
     rows = len(ratings.counts)
     candidate_count = min(rows, _CANDIDATES_PER_NEIGHBOUR * count)
-    candidates: Int32 | None = None
+    candidates: Candidates | None = None
     compared = rows
     if all_pairs(ratings) > max(_EXACT_PAIRS, candidate_pairs(ratings, candidate_count)):
         candidates = candidate_rows(ratings, candidate_count)
-        compared = candidates.shape[1]
+        compared = candidates.of_rows.shape[1]
     largest = -(-rows // (_BLOCKS_PER_CORE * usable_cores()))
     size = max(1, min(largest, _BLOCK_CELLS // max(1, compared)))
 
@@ -69,13 +73,17 @@ def all_neighbours(
         if candidates is None:
             ends, owners, sums = _block_sums(ratings, first, last)
         else:
-            ends, owners, sums = candidate_sums(ratings, candidates[first:last], first, last)
+            part = candidates.order[first:last]
+            ends, owners, sums = candidate_sums(ratings, part, candidates.of_rows[part])
         values = similarities(owners, sums)
         return [
             nearest(sums.rows[start:end], values[start:end], count) for start, end in pairwise(ends)
         ]
 
-    return Neighbours.of(chain.from_iterable(map_blocks(block, rows, size)))
+    found = list(chain.from_iterable(map_blocks(block, rows, size)))
+    if candidates is not None:
+        found = [found[place] for place in np.argsort(candidates.order).tolist()]
+    return Neighbours.of(found)
 
 
 def all_pairs(ratings: CoRatings) -> int:

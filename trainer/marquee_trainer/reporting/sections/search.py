@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from marquee_trainer.models.configurations import Searches, SearchRecord
-from marquee_trainer.models.linear.coverage import partial_coverage
 from marquee_trainer.models.linear.implicit_feedback import ImplicitFeedbackModel
 from marquee_trainer.models.model import Model
 from marquee_trainer.reporting.page import Section
@@ -23,12 +22,10 @@ def chosen_section(models: Sequence[Model]) -> Section:
         for model in models
         if isinstance(model, ImplicitFeedbackModel)
     ]
-    covered = [f" {name}: {row}." for name, row in partial_coverage(models).items()]
     return Section(
         "Hyperparameters of implicit-feedback models",
         "Chosen by NDCG@10 on the validation ratings of this evaluation, starting from the "
-        "configured values. The best values depend on how the test ratings were chosen."
-        + "".join(covered),
+        "configured values. The best values depend on how the test ratings were chosen.",
         ("model", "hyperparameters"),
         rows,
     )
