@@ -116,7 +116,9 @@ class RecommenderServicer(recommender_service_pb2_grpc.RecommenderServiceService
         self._stored_share -= _SHARE_STEP * self._stored_share
         # Reasons cost about as much as the ranking, so they are left out first.
         without_reasons = self._computing.has_refused
-        without_slow_models = self._computing.is_exhausted
+        without_slow_models = (
+            self._computing.is_exhausted and self._recommender.is_limited_by_models()
+        )
         name = "RecommendWithReasons" if request.options.include_reasons else "Recommend"
         async with self._admitted(
             context, name, subject_cost(request), is_complete=not without_slow_models

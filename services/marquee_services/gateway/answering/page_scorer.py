@@ -75,6 +75,10 @@ class PageScorer:
         """Caches the ranking of a list for its further pages."""
         self._list_cache.put(list_id, ranked)
 
+    def is_limited_by_models(self) -> bool:
+        """Returns whether leaving out models makes answers faster; see `ModelLoad`."""
+        return self._router.is_limited_by_models()
+
     def slowest_models(self, release: GatewayRelease) -> frozenset[str]:
         """Returns the models to leave out under overload; see `Router.slowest_models`."""
         return self._router.slowest_models(release)

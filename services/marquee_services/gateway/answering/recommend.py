@@ -218,6 +218,10 @@ class Recommender:
             details = [metadata + why for metadata, why in zip(details, reasons, strict=True)]
         return details, failures
 
+    def is_limited_by_models(self) -> bool:
+        """Returns whether leaving out models makes answers faster; see `ModelLoad`."""
+        return self._page_scorer.is_limited_by_models()
+
     def check_options(self, options: pb.RecommendOptions) -> None:
         """Checks the release and the model that options name.
 

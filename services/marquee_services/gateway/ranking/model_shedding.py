@@ -1,4 +1,4 @@
-"""Leaves out the slowest models while the gateway is overloaded.
+"""Leaves out the slowest models while the gateway is overloaded and models are what limits it.
 
 A model that is left out is treated like one that abstains: a ranker adds nothing to the ranking,
 and a rating predictor is replaced by the baseline.
@@ -6,7 +6,8 @@ and a rating predictor is replaced by the baseline.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from marquee_core.release.ensemble import BASELINE, Blend, BlendPair
 from marquee_core.service_names import GATEWAY
@@ -14,6 +15,41 @@ from marquee_services.gateway.releases.release import GatewayRelease
 
 # The remaining models take at most this share of the time of all models.
 _SHARE_KEPT = 0.5
+# Models limit a backend that computes with them for at least this share of the time, which is
+# measured over periods of this many seconds.
+_BUSY_SHARE, _PERIOD_S = 0.8, 2.0
+
+
+class ModelLoad:
+    """Measures the share of the time for which backends compute with models.
+
+    If it is small, leaving models out would make answers incomplete, but hardly faster: handing
+    over calls and refusing them is then what takes the time.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Creates the measurement; `clock` returns the time in seconds."""
+        self._clock = clock
+        self._start = -_PERIOD_S
+        self._totals: Mapping[str, float] = {}
+        self._is_high = False
+
+    def is_high(self, totals: Mapping[str, float]) -> bool:
+        """Returns whether models limited a backend in the last whole period.
+
+        Args:
+            totals: By backend, the seconds for which it has computed with models so far.
+        """
+        now = self._clock()
+        elapsed_s = now - self._start
+        if elapsed_s >= _PERIOD_S:
+            # A measurement that was not continued at once says nothing about now.
+            self._is_high = elapsed_s < 2 * _PERIOD_S and any(
+                total - self._totals.get(name, total) >= _BUSY_SHARE * elapsed_s
+                for name, total in totals.items()
+            )
+            self._start, self._totals = now, totals
+        return self._is_high
 
 
 def slowest_models(

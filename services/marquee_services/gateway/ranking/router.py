@@ -15,7 +15,7 @@ from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.ensemble_calls import EnsembleCalls, ModelSelection
 from marquee_services.gateway.ranking.filters import EligibleItems
-from marquee_services.gateway.ranking.model_shedding import slowest_models
+from marquee_services.gateway.ranking.model_shedding import ModelLoad, slowest_models
 from marquee_services.gateway.ranking.own_models import (
     best_in_order,
     own_best,
@@ -38,10 +38,17 @@ class Router:
     def __init__(self, backends: Mapping[str, AnyBackend]) -> None:
         """Creates a router to the given backends, keyed by name."""
         self.backends = backends
+        self._model_load = ModelLoad()
 
     def can_use_full_ensemble(self, release: GatewayRelease) -> bool:
         """Returns whether every backend of a release is healthy and has loaded it."""
         return all(self.backends[name].serves(release.release_id) for name in release.backends)
+
+    def is_limited_by_models(self) -> bool:
+        """Returns whether a backend computes with models most of the time; see `ModelLoad`."""
+        return self._model_load.is_high(
+            {name: sum(b.model_seconds.values()) for name, b in self.backends.items()}
+        )
 
     def slowest_models(self, release: GatewayRelease) -> frozenset[str]:
         """Returns the models of a release's full ensemble to leave out under overload.
