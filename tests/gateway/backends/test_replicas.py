@@ -254,7 +254,7 @@ async def test_a_replica_that_is_late_repeatedly_is_avoided(
     # if both were late, neither would be avoided.
     monkeypatch.setattr(first.latency, "value", lambda _now: 0.0)
     monkeypatch.setattr(second.latency, "value", lambda _now: TIMEOUT_S)
-    monkeypatch.setattr(second.circuit, "record", lambda *_: None)
+    monkeypatch.setattr(second.circuit, "record", lambda **_: None)
     while not first.circuit.is_open:
         assert not (await stub.Recommend(REQUEST, timeout=TIMEOUT_S)).source.degraded
     assert backend.open_circuits() == [first.address]
