@@ -92,6 +92,20 @@ def report(rows: Sequence[Row]) -> int:
     return int(any(row.problems for row in rows))
 
 
+def report_details(rows: Sequence[Row]) -> int:
+    """Prints a table whose rows have their details in place of figures.
+
+    Args:
+        rows: The rows.
+
+    Returns:
+        The exit status, as of `report`.
+    """
+    table = [[row.fault, row.details, "; ".join(row.problems) or "survived"] for row in rows]
+    sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
+    return int(any(row.problems for row in rows))
+
+
 def _figures(row: Row) -> list[str]:
     recovery = "" if row.recovery_s is None else f"{row.recovery_s:.1f}"
     calls = row.calls

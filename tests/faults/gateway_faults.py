@@ -26,10 +26,9 @@ from bench.context import RECOMMEND_PATH
 from bench.load import LoadPlan
 from bench.open_loop import OpenPlan
 from faults.callers import CALL_TIMEOUT_S
-from faults.fault_table import Row
+from faults.fault_table import Row, report_details
 from faults.gateway_pair import Calls, call_from_tasks, call_from_threads, target_of, two_gateways
 from faults.load_process import run_load
-from marquee.cli.table import render
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
@@ -242,9 +241,7 @@ def main() -> int:
             unwatched_gateway(folder / "2"),
             overloaded_gateway(folder / "3"),
         ]
-    table = [[row.fault, row.details, "; ".join(row.problems) or "survived"] for row in rows]
-    sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
-    return int(any(row.problems for row in rows))
+    return report_details(rows)
 
 
 if __name__ == "__main__":

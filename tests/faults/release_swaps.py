@@ -21,9 +21,8 @@ import marquee
 from bench.computed_requests import computed_requests
 from bench.context import RECOMMEND_PATH
 from bench.open_loop import OpenPlan
-from faults.fault_table import Row
+from faults.fault_table import Row, report_details
 from faults.load_process import Result, run_load
-from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_services.processes import ServiceGroup
 from termination import interrupt_on_sigterm
@@ -141,9 +140,7 @@ def main() -> int:
             trained = ReleaseStore(store)
             trained.promote(trained.ids()[0])
         row = swapped(ReleaseStore(store), folder, arguments.seconds)
-    table = [[row.fault, row.details, "; ".join(row.problems) or "survived"]]
-    sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
-    return int(bool(row.problems))
+    return report_details([row])
 
 
 if __name__ == "__main__":

@@ -25,9 +25,8 @@ from bench.computed_requests import computed_requests
 from bench.context import RECOMMEND_PATH, pick_users
 from bench.open_loop import OpenPlan
 from faults.chaos_proxy import ChaosProxy
-from faults.fault_table import Row
+from faults.fault_table import Row, report_details
 from faults.load_process import Result, run_load
-from marquee.cli.table import render
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
 from marquee_services.processes import ServiceProcess
@@ -245,9 +244,7 @@ def main() -> int:
                 halting_replica(system, arguments.seconds),
                 batch_beside_calls(system, known_users(store), arguments.seconds),
             ]
-    table = [[row.fault, row.details, "; ".join(row.problems) or "survived"] for row in rows]
-    sys.stdout.write(render(["fault", "what happened", "verdict"], table, "lll") + "\n")
-    return int(any(row.problems for row in rows))
+    return report_details(rows)
 
 
 if __name__ == "__main__":

@@ -49,10 +49,7 @@ class OwnSquares:
         squares = np.square(values)
         vectors = np.repeat(np.arange(len(counts)), counts)
         units = square_units(squares, vectors, len(counts), _OWN_BITS)
-        packed = count_units(squares, units[vectors]).astype(np.uint64)
-        packed <<= _FIRST
-        packed |= 1
-        return cls(packed, units)
+        return cls(_pack(count_units(squares, units[vectors]), _FIRST), units)
 
     def vector(self, index: int, part: slice) -> OwnSquares:
         """Selects a vector.
@@ -122,8 +119,13 @@ def pack_other(counts: Float32) -> UInt64:
     Args:
         counts: The number of units in each y² (float32, n).
     """
+    return _pack(counts, _SECOND)
+
+
+def _pack(counts: Float32, first_bit: int) -> UInt64:
+    """Returns 1 and numbers of units, which begin at a bit, as one integer (uint64, n)."""
     packed = counts.astype(np.uint64)
-    packed <<= _SECOND
+    packed <<= first_bit
     packed |= 1
     return packed
 

@@ -186,9 +186,7 @@ class AdaptiveLimit:
             Draining: The server is shutting down.
         """
         slot = _Slot()
-        if self._queue.try_to_enter(slot.cost):
-            self._overload.record_start()
-        else:
+        if not self._try_to_enter(slot.cost):
             await self._wait(name, slot.cost)
         _SLOT.set(slot)
         timer = asyncio.get_running_loop().call_later(_READ_TIMEOUT_S, self._abandon, slot)
@@ -231,9 +229,7 @@ class AdaptiveLimit:
         if slot is not None and not slot.is_used:
             slot.is_used = True
             self._queue.change_cost(slot.cost, cost)
-        elif self._queue.try_to_enter(cost):
-            self._overload.record_start()
-        else:
+        elif not self._try_to_enter(cost):
             await self._wait(name, cost)
             has_refused = self.has_refused
         self._most_in_progress = max(self._most_in_progress, self._queue.in_progress)
@@ -269,6 +265,13 @@ class AdaptiveLimit:
         Under overload this ends all calls, so that they reach another server soon.
         """
         self._queue.close()
+
+    def _try_to_enter(self, cost: float) -> bool:
+        """Returns whether a call could start immediately, and then counts it as in progress."""
+        if not self._queue.try_to_enter(cost):
+            return False
+        self._overload.record_start()
+        return True
 
     async def _wait(self, name: str, cost: float) -> None:
         """Waits until a call that cannot start immediately is admitted."""
