@@ -122,6 +122,7 @@ def read_options(settings: ReadSettings) -> ReadOptions:
         query=settings.query,
         scale=RatingScale.parse(settings.scale) if settings.scale else None,
         on_repeat=settings.on_repeat,
+        on_missing=settings.on_missing,
         items=settings.items,
         genre_separator=settings.genre_separator,
         allow_untitled=settings.allow_untitled,

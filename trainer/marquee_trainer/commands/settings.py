@@ -10,8 +10,9 @@ from marquee_core.feedback.location import check_log_setting
 from marquee_services.server.settings import ServerSettings, Settings, setting
 from marquee_trainer.publishing.config import AUTO, RETRIEVAL_KINDS, PrecomputeConfig
 
-# As in `data/repeats.py`, which is not imported because it imports NumPy.
+# As in `data/repeats.py` and `data/missing.py`, which are not imported because of their imports.
 ON_REPEAT = ("auto", "last", "mean", "max", "sum", "error")
+ON_MISSING = ("error", "skip")
 AUTO_SPLIT = "auto"
 SPLITS = ("random", "temporal", "user-random", "user-last")
 _CONFIG_HELP = (
@@ -58,6 +59,12 @@ class ReadSettings(Settings):
         "`mean`, `max` and `sum` combine all of them, and `error` rejects them. `auto` is `sum` "
         "for implicit feedback and `last` otherwise.",
         choices=ON_REPEAT,
+    )
+    on_missing: str = setting(
+        "error",
+        "What happens to rows of a table that have no rating or count (empty, NaN, NA, null): "
+        "`error` rejects them, `skip` leaves them out.",
+        choices=ON_MISSING,
     )
     items: str = setting(
         "",

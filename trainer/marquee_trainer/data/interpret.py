@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,7 @@ from marquee_trainer.data.files import DataFile, find_files, short_name, without
 from marquee_trainer.data.ids import IdColumn, id_problem
 from marquee_trainer.data.item_metadata import MetadataById
 from marquee_trainer.data.items import read_items
+from marquee_trainer.data.missing import ON_MISSING, is_missing, without_missing
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.scale import Feedback
@@ -131,24 +132,40 @@ def load_table(
     Raises:
         RatingsError: The columns are not recognised, or values are malformed; the first few are
             reported with file, line and column.
+        ValueError: `options.on_missing` is none of `ON_MISSING`.
     """
+    if options.on_missing not in ON_MISSING:
+        raise ValueError(f"on_missing={options.on_missing!r}: must be one of {ON_MISSING}")
     choice = _columns(table, name, options)
-    rows, times = _rows(table, name, choice)
+    rows, times, skipped = _rows(table, name, choice, options.on_missing)
     feedback = None if RATING in choice.positions else Feedback.IMPLICIT
     dataset, notes = assemble(
         rows, metadata, source, options, feedback=feedback, keep_unrated=bool(metadata)
     )
-    columns_notes = filter(None, (f"columns: {choice}", choice.unused_note()))
+    columns_notes = filter(None, (f"columns: {choice}", choice.unused_note(), skipped))
     return dataset, Interpretation(choice.names, times, (*columns_notes, *notes))
 
 
-def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
-    """Converts a table to rows; also returns the format of its times, empty if it has none.
+def _rows(table: Table, name: str, choice: ColumnChoice, on_missing: str) -> tuple[Rows, str, str]:
+    """Converts a table to rows.
+
+    Returns:
+        The rows, the format of their times (empty if there are none), and a note on rows that were
+        left out (empty if there are none).
 
     Raises:
         RatingsError: Values are malformed.
     """
-    frame = _read(table, choice)
+    frame, skipped = _read(table, choice), ""
+    where: Callable[[int], str] = table.where
+    strength = RATING if RATING in choice.positions else COUNT
+    if on_missing == "skip" and strength in choice.positions:
+        every = len(frame)
+        position = list(choice.positions).index(strength)
+        frame, where = without_missing(frame, str(position), where)
+        if len(frame) < every:
+            lacking = every - len(frame)
+            skipped = f"{lacking:,} of {every:,} rows have no {strength} and are left out"
     columns = {role: frame[str(position)] for position, role in enumerate(choice.positions)}
     for role, column in columns.items():
         if column.dtype.is_nested():
@@ -160,7 +177,6 @@ def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
             columns[role] = as_text(column)
     users, items = (_ids(columns[role]) for role in (USER, ITEM))
     bad: dict[str, Bool | None] = {USER: users.invalid(), ITEM: items.invalid()}
-    strength = RATING if RATING in columns else COUNT
     if strength in columns:
         ratings, bad[strength] = parse_rating_column(columns[strength])
         if strength == COUNT and ratings.distinct().min(initial=0.0) < 0:
@@ -172,10 +188,10 @@ def _rows(table: Table, name: str, choice: ColumnChoice) -> tuple[Rows, str]:
         bad[TIME] = times.bad
     found = {role: mask for role, mask in bad.items() if mask is not None}
     if found:
-        raise _malformed(table, columns, choice, found)
+        raise _malformed(table, where, columns, choice, found)
     if times is None:
-        return Rows(users, items, ratings, None, table.where), ""
-    return Rows(users, items, ratings, times.values, table.where), times.form
+        return Rows(users, items, ratings, None, where), "", skipped
+    return Rows(users, items, ratings, times.values, where), times.form, skipped
 
 
 def _read(table: Table, choice: ColumnChoice) -> pl.DataFrame:
@@ -208,7 +224,11 @@ def _metadata(file: DataFile, options: ReadOptions) -> tuple[MetadataById, tuple
 
 
 def _malformed(
-    table: Table, columns: Mapping[str, pl.Series], choice: ColumnChoice, bad: Mapping[str, Bool]
+    table: Table,
+    where: Callable[[int], str],
+    columns: Mapping[str, pl.Series],
+    choice: ColumnChoice,
+    bad: Mapping[str, Bool],
 ) -> RatingsError:
     """Creates the error that lists malformed rows with file, line and column."""
     wrong = np.flatnonzero(np.logical_or.reduce(list(bad.values())))
@@ -220,7 +240,7 @@ def _malformed(
         text = value.hex() if isinstance(value, bytes) else str(value)
         shown = repr(_cut("" if value is None else text))
         problems.append(
-            f"{table.where(row)}: column {choice.names[role]}: {shown} is not {_WHAT[role]}"
+            f"{where(row)}: column {choice.names[role]}: {shown} is not {_WHAT[role]}"
             + (f": {reason}" if reason else "")
         )
     wholly = [choice.names[role] for role, mask in bad.items() if len(mask) > 1 and mask.all()]
@@ -228,6 +248,8 @@ def _malformed(
     if wholly:
         hint = f"No value of {' and of '.join(wholly)} can be read: --columns names other columns"
         hint += f"{_other_columns(table, choice)}."
+    elif any(is_missing(columns[role]).any() for role in bad if role in (RATING, COUNT)):
+        hint = "--on-missing skip leaves out the rows without a rating."
     return RatingsError.listing("malformed rows", problems, len(wrong), hint)
 
 

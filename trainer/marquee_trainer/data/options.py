@@ -18,6 +18,8 @@ class ReadOptions:
         query: The SQL query whose rows are the ratings, for a database.
         scale: The rating scale; None to detect it from the ratings.
         on_repeat: How repeated ratings of an item by a user are merged: one of `ON_REPEAT`.
+        on_missing: Whether rows of a table that lack a rating are an error or left out: one of
+            `ON_MISSING`.
         items: A file of item metadata; empty to use a file next to the ratings, if there is one.
         genre_separator: The separator between genres; empty to detect it.
         allow_untitled: Whether more than a fifth of the rated items may lack metadata.
@@ -27,6 +29,7 @@ class ReadOptions:
     query: str = ""
     scale: RatingScale | None = None
     on_repeat: str = "auto"
+    on_missing: str = "error"
     items: str = ""
     genre_separator: str = ""
     allow_untitled: bool = False
