@@ -14,25 +14,11 @@ import pytest
 from marquee_core.errors import ArtifactError
 from marquee_core.experiments.experiment import Arm
 from marquee_core.experiments.store import ExperimentStore
-from marquee_core.release.manifest import Manifest, hash_folder
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import BACKENDS
 from marquee_services.standalone.verification import verify_release
 from toy.release import ITEMS, TOY_LOADERS, publish_toy
-
-
-def rewrite(store: ReleaseStore, manifest: Manifest, change: Callable[[Path], None]) -> None:
-    """Change files of a release, and their digests in its manifest."""
-    folder = Path(store.url) / "releases" / manifest.release_id
-    change(folder)
-    raw = json.loads((folder / "manifest.json").read_text())
-    files = hash_folder(folder)
-    raw["files"] = {
-        path: {"sha256": entry.sha256, "size": entry.size}
-        for path, entry in files.items()
-        if path != "manifest.json"
-    }
-    (folder / "manifest.json").write_text(json.dumps(raw))
+from toy.rewriting import rewrite
 
 
 @pytest.fixture

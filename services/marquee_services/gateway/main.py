@@ -155,6 +155,7 @@ async def start(
             answer_cache,
             settings.precomputed_pages,
             settings.dense_limit,
+            settings.candidates,
             fresh,
             answer_metrics,
         ),

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from marquee_core.feedback.location import check_log_setting, log_url
 from marquee_services.server.settings import ServerSettings, setting
 
+MIN_CANDIDATES = 20
+"""The fewest candidates that each model may retrieve: those of a page of the default size."""
+
 
 @dataclass(frozen=True)
 class GatewaySettings(ServerSettings):
@@ -59,7 +62,9 @@ class GatewaySettings(ServerSettings):
         low=0,
     )
     candidates: int = setting(
-        500, "Candidates that each model retrieves from a catalogue above --dense-limit.", low=20
+        500,
+        "Candidates that each model retrieves from a catalogue above --dense-limit.",
+        low=MIN_CANDIDATES,
     )
     list_cache_mib: int = setting(
         16,

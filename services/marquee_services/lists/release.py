@@ -6,10 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from marquee_services.gateway.releases.release import GatewayRelease, load_gateway_release
-from marquee_services.lists.request import ListRequest
+from marquee_core.release.contents import read_release
+from marquee_core.release.manifest import Manifest
+from marquee_core.service_names import GATEWAY
+from marquee_services.gateway.releases.release import (
+    GatewayRelease,
+    gateway_release,
+    load_gateway_release,
+)
+from marquee_services.lists.request import ListRequest, Loaders
 from marquee_services.scoring.engine import Engine
-from marquee_services.scoring.loading import load_engine
+from marquee_services.scoring.loading import engine_of, load_engine
 from marquee_services.server.settings import open_store
 
 
@@ -42,5 +49,33 @@ def load_release(request: ListRequest) -> LoadedRelease:
         {
             name: load_engine(store, request.release_id, name, loaders[name], cache)
             for name in sorted(gateway.backends)
+        },
+    )
+
+
+def release_in_folder(manifest: Manifest, folder: Path, loaders: Loaders) -> LoadedRelease:
+    """Loads a release from a folder of files that this process has just written itself.
+
+    Only models that the full ensemble uses are loaded.
+
+    Args:
+        manifest: The manifest.
+        folder: The folder of the files, which are not verified again.
+        loaders: The loaders of the models.
+
+    Raises:
+        ArtifactError: A file is missing or damaged, or a model is unknown.
+    """
+    files = read_release(manifest, folder)
+    names: dict[str, list[str]] = {}
+    for model in manifest.models:
+        names.setdefault(model.backend, []).append(model.name)
+    gateway = gateway_release(files, names[GATEWAY])
+    used = gateway.ensemble.by_backends[gateway.backends].models()
+    return LoadedRelease(
+        gateway,
+        {
+            backend: engine_of(files, [n for n in names[backend] if n in used], loaders[backend])
+            for backend in sorted(gateway.backends)
         },
     )

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,16 +10,12 @@ from typing import Any
 import numpy as np
 
 from marquee_core.tasks.task import Report
-from marquee_services.lists.blocks import BlockRanker
+from marquee_services.lists.computer import ListComputer
 from marquee_services.lists.output import ListFiles
 from marquee_services.lists.release import LoadedRelease, load_release
 from marquee_services.lists.request import ListRequest
-from marquee_services.lists.single import SingleLists
 from marquee_services.lists.table import errors_as_json, read_metadata, source, to_parquet
 from marquee_services.lists.user_list import UserError, UserList
-
-# The number of users that `single.py` handles between reports of progress.
-_SINGLE_USERS = 16
 
 
 @dataclass(frozen=True)
@@ -115,44 +109,12 @@ class ListWorker:
         return load_release(self.request)
 
     @cached_property
-    def _single(self) -> SingleLists:
-        return SingleLists(self._loaded, self.request)
-
-    @cached_property
-    def _blocks(self) -> BlockRanker | None:
-        if not BlockRanker.can_rank(self._loaded, self.request):
-            return None
-        return BlockRanker(self._loaded, self.request)
+    def _computer(self) -> ListComputer:
+        return ListComputer(self._loaded, self.request)
 
     def _answers(self, part: Part, report: Report) -> list[UserList | UserError]:
         """Returns the answers for the users of a part, in their order."""
-        release = self._loaded.gateway
         if part.user_ids is None:
             users = np.arange(part.first, part.end, dtype=np.int32)
-            user_ids: Sequence[str] = release.users.ids(users)
-        else:
-            user_ids = part.user_ids
-            users = release.users.indexes(user_ids)
-        answers: dict[int, UserList | UserError] = {}
-        if self._blocks is not None:
-            indptr = release.data.matrix.indptr
-            known = np.maximum(users, 0)
-            rated = np.flatnonzero((users >= 0) & (indptr[known + 1] > indptr[known]))
-            for start in range(0, len(rated), self._blocks.block_users):
-                positions = rated[start : start + self._blocks.block_users]
-                found = self._blocks.rank(users[positions])
-                done = {
-                    position: one
-                    for position, one in zip(positions.tolist(), found, strict=True)
-                    if one is not None
-                }
-                answers |= done
-                report(len(done))
-        left = [position for position in range(len(user_ids)) if position not in answers]
-        with asyncio.Runner() as runner:
-            for start in range(0, len(left), _SINGLE_USERS):
-                batch = left[start : start + _SINGLE_USERS]
-                single = runner.run(self._single.lists([user_ids[position] for position in batch]))
-                answers |= zip(batch, single, strict=True)
-                report(len(batch))
-        return [answers[position] for position in range(len(user_ids))]
+            return self._computer.of_users(users, report)
+        return self._computer.of_ids(part.user_ids, report)

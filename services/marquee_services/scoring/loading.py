@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32
 from marquee_core.errors import ArtifactError, reason_of
-from marquee_core.release.contents import gateway_scores, open_release
+from marquee_core.release.contents import ReleaseFiles, gateway_scores, open_release
 from marquee_core.release.manifest import ANN, EXACT
 from marquee_core.release.store import ReleaseStore
 from marquee_core.retrieval.ann import AnnConfig, AnnIndex
@@ -51,6 +51,26 @@ def load_engine(
             to this service that it does not know.
     """
     files, names = open_release(store, release_id, backend, cache)
+    return engine_of(files, names, loaders, timer)
+
+
+def engine_of(
+    files: ReleaseFiles,
+    names: Sequence[str],
+    loaders: Mapping[str, LoadScorer],
+    timer: Timer = _NO_TIMER,
+) -> Engine:
+    """Loads models from the files of a release, and warms them up.
+
+    Args:
+        files: The files.
+        names: The models.
+        loaders: The functions that load the models of a service, by the model's name.
+        timer: Measures the time of the models.
+
+    Raises:
+        ArtifactError: A file is missing or damaged, or one of the models is unknown.
+    """
     entries = {model.name: model for model in files.manifest.models}
     scorers, indexes = {}, {}
     for name in names:
@@ -61,6 +81,7 @@ def load_engine(
         index = load_index(folder, scorers[name], entries[name].retrieval)
         if index is not None:
             indexes[name] = index
+    release_id = files.manifest.release_id
     engine = Engine(release_id, files.data, scorers, indexes, gateway_scores(files))
     warm_up(engine)
     engine = replace(engine, timer=timer)

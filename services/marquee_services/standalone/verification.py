@@ -14,20 +14,26 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import grpc
 import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import recommender_service_pb2_grpc, types_pb2
+from marquee_core.arrays import Int64
 from marquee_core.errors import ArtifactError
+from marquee_core.release.manifest import Manifest
 from marquee_core.release.pointer import PROMOTE, Change, Production, ProductionPointer
 from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import LoadScorer
+from marquee_services.gateway.releases.precomputed import PAGE_RANKING, candidates_of_pages
 from marquee_services.gateway.releases.release import GatewayRelease
+from marquee_services.gateway.settings import GatewaySettings
 from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
 
+# Of all users, and of those with a precomputed page, this many are checked.
 _USERS = 24
 _PAGE = 20
 _TIMEOUT_S = 120.0
@@ -53,6 +59,19 @@ class Verification:
     files: int
     answers: int
     precomputed: int
+
+
+def _spread(users: Int64, counts: Int64) -> list[int]:
+    """Chooses users, from those with the fewest ratings to those with the most.
+
+    Args:
+        users: The users to choose from (int64, n).
+        counts: The number of ratings of each user of the release (int64, users).
+    """
+    order = users[np.argsort(counts[users], kind="stable")]
+    positions = np.unique(np.linspace(0, len(order) - 1, min(_USERS, len(order))).astype(int))
+    chosen: list[int] = order[positions].tolist()
+    return chosen
 
 
 class _FixedPointer(ProductionPointer):
@@ -85,9 +104,13 @@ async def verify_release(
     store = copy.copy(store)
     store.pointer = _FixedPointer(store, release_id)
     with tempfile.TemporaryDirectory(prefix="marquee-verify-") as name:
+        cache = Path(name) / "cache"
+        dense_limit, candidates = _limits_of_pages(store, manifest, cache)
         settings = StandaloneSettings(
             listen=f"unix:{name}/socket",
-            cache_dir=f"{name}/cache",
+            cache_dir=str(cache),
+            dense_limit=dense_limit,
+            candidates=candidates,
             precomputed_pages=False,
             backend_timeout=_TIMEOUT_S,
             answer_cache_mib=0,
@@ -118,6 +141,20 @@ async def verify_release(
     return Verification(release_id, len(manifest.files), checks.answers, checks.precomputed)
 
 
+def _limits_of_pages(store: ReleaseStore, manifest: Manifest, cache: Path) -> tuple[int, int]:
+    """Returns the settings `dense_limit` and `candidates` that precomputed pages were ranked with.
+
+    Raises:
+        ArtifactError: The file that holds them is damaged.
+    """
+    limit = GatewaySettings.dense_limit
+    folder = store.open(manifest, lambda path: path == PAGE_RANKING, cache)
+    candidates = candidates_of_pages(folder, manifest)
+    if not candidates:
+        return limit, GatewaySettings.candidates
+    return min(limit, manifest.data.item_count - 1), candidates
+
+
 class _Checks:
     """Sends every kind of request to a server, and checks the answers."""
 
@@ -145,12 +182,14 @@ class _Checks:
     async def _known_users(self) -> None:
         release = self._release
         counts = np.diff(release.data.matrix.indptr)
-        rated = np.flatnonzero(counts)
-        # From the users with the fewest ratings to those with the most.
-        order = rated[np.argsort(counts[rated], kind="stable")]
-        positions = np.unique(np.linspace(0, len(order) - 1, min(_USERS, len(order))).astype(int))
+        has_page = np.diff(release.precomputed_pages.offsets) > 0
+        # Few users of a large release have a page, so they are also chosen separately.
+        users = [
+            *_spread(np.flatnonzero(counts), counts),
+            *_spread(np.flatnonzero(has_page), counts),
+        ]
         overlaps = []
-        for user in order[positions].tolist():
+        for user in dict.fromkeys(users):
             answer = await self._recommend(
                 types_pb2.Subject(user_id=release.users.id(user)),
                 may_be_empty=counts[user] >= self._ranked_items,

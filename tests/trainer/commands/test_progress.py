@@ -51,6 +51,17 @@ def test_the_run_and_the_current_step_each_have_a_bar(monkeypatch: pytest.Monkey
     assert re.search(r"step 2 of 2 .*0:00 elapsed, at most 0:0\d left", shown)
 
 
+def test_a_step_that_handles_users_shows_their_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Precomputing the pages of many users may take minutes, without epochs."""
+    stream = terminal(monkeypatch)
+    with ProgressBar() as bar:
+        progress = bar.progress()
+        progress.on_step("publish", 0)
+        progress.on_users(1_500, 50_000)
+        bar.refresh()
+    assert "1,500 of 50,000 users" in stream.getvalue()
+
+
 def test_the_elapsed_time_is_updated_without_reports(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -71,7 +71,7 @@ class ProgressBar:
 
     def progress(self) -> Progress:
         """Returns the callbacks that drive the bars."""
-        return Progress(self._start_step, self._count_epoch)
+        return Progress(self._start_step, self._count_epoch, self._show_users)
 
     def refresh(self) -> None:
         """Draws the bars now; otherwise they are drawn a few times per second."""
@@ -101,6 +101,11 @@ class ProgressBar:
                 self._step, advance=1, note=f"epoch {self._epochs}{most}, {self._error}"
             )
             self._show_overall()
+
+    def _show_users(self, done: int, total: int) -> None:
+        if self._step is not None:
+            note = f"{done:,} of {total:,} users"
+            self._bars.update(self._step, completed=done, total=total, note=note)
 
     def _show_overall(self) -> None:
         if self._overall is None:

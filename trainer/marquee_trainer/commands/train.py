@@ -100,6 +100,7 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
             PrecomputeConfig(settings.precomputed_users),
             loaded.mark,
             judge,
+            progress.on_users,
         )
     checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")

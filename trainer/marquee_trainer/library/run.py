@@ -114,7 +114,7 @@ def publish(
         promote: Whether to put the release in production.
         refit: Whether to refit the models on all ratings; otherwise the release serves the models
             as they were evaluated.
-        progress: Callbacks that report the progress of the refit; None for none.
+        progress: Callbacks that report the progress; None for none.
 
     Returns:
         The release's manifest; `release_id` identifies it.
@@ -125,12 +125,13 @@ def publish(
         OSError: The store cannot be written to.
     """
     store = ReleaseStore(store) if isinstance(store, str) else store
-    trained = run.trained
+    trained, progress = run.trained, progress or Progress()
     if refit and trained.refit is None:
-        trained = refit_on_all_ratings(
-            run.dataset, run.split, trained, run.config, progress or Progress()
-        )
-    manifest = publish_trained(store, run.dataset, run.split, trained, run.config)
+        trained = refit_on_all_ratings(run.dataset, run.split, trained, run.config, progress)
+    progress.on_step("publish", 0)
+    manifest = publish_trained(
+        store, run.dataset, run.split, trained, run.config, on_users=progress.on_users
+    )
     if promote:
         store.promote(manifest.release_id)
     return manifest

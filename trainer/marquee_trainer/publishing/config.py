@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marquee_core.release.manifest import ANN, EXACT
-from marquee_services.gateway.settings import GatewaySettings
+from marquee_services.gateway.settings import MIN_CANDIDATES, GatewaySettings
 
 AUTO = "auto"
 RETRIEVAL_KINDS = (AUTO, EXACT, ANN)
@@ -18,14 +18,19 @@ class PrecomputeConfig:
     Attributes:
         users: Number of users whose first page is precomputed: those with the most ratings. A
             page takes about 1,200 bytes.
-        max_items: Largest catalogue, in items, for which pages are precomputed. For larger ones,
-            the gateway's own answers would differ, because it retrieves candidates.
-        block_scores: Number of scores of each model in memory at a time.
+        dense_limit: Largest catalogue, in items, that is ranked completely. Gateways use the pages
+            only if they have the same setting with this name.
+        candidates: The number of candidates that each model retrieves from a larger catalogue; also
+            a setting of gateways.
     """
 
     users: int = 50_000
-    max_items: int = GatewaySettings.dense_limit
-    block_scores: int = 1_000_000
+    dense_limit: int = GatewaySettings.dense_limit
+    candidates: int = GatewaySettings.candidates
+
+    def __post_init__(self) -> None:
+        if self.candidates < MIN_CANDIDATES:
+            raise ValueError(f"candidates: less than {MIN_CANDIDATES}")
 
 
 @dataclass(frozen=True)

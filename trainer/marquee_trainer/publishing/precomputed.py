@@ -1,120 +1,95 @@
-"""Precomputes the first pages of a release, with the gateway's own ranking code."""
+"""Precomputes the first pages of a release, with the code and the engines of the servers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
-from marquee_core.arrays import Bool, Float32
+from marquee_core.arrays import Int32
 from marquee_core.catalogue import Vocabulary
-from marquee_core.release.ensemble import BASELINE, BlendPair, Ensemble
-from marquee_core.retrieval.exact import Found
-from marquee_core.retrieval.top import top_indexes
-from marquee_core.scorers.scorer import ReleaseData
-from marquee_core.service_names import GATEWAY
+from marquee_core.ratings import RatingsMatrix
+from marquee_core.release.manifest import Manifest
 from marquee_services.gateway.answering.item_bytes import serialized_items
-from marquee_services.gateway.ranking.pages import cut_page
-from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
-from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
 from marquee_services.gateway.releases.precomputed import PrecomputedPages
-from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
-from marquee_trainer.models.model import Model
+from marquee_services.lists.computer import ListComputer
+from marquee_services.lists.release import release_in_folder
+from marquee_services.lists.request import ListRequest, serving_loaders
+from marquee_services.lists.user_list import UserError, UserList
 from marquee_trainer.publishing.config import PrecomputeConfig
+
+OnUsers: TypeAlias = Callable[[int, int], None]
+"""Called with the number of users whose pages have been computed, and that of all such users."""
+
+# Users whose lists are in memory at a time.
+_BLOCK_USERS = 1_024
 
 
 def precompute_pages(
-    data: ReleaseData,
-    items: Vocabulary,
-    models: Sequence[Model],
-    ensemble: Ensemble,
-    scale: tuple[float, float],
+    manifest: Manifest,
+    folder: Path,
     config: PrecomputeConfig,
+    on_users: OnUsers = lambda _, __: None,
 ) -> PrecomputedPages:
-    """Ranks the unseen items of the most active users with the full ensemble.
+    """Computes the first pages of the most active users, as a gateway answers Recommend.
 
-    A user for whom any model abstains gets no page; the gateway computes that page on request.
+    Small catalogues are ranked completely. In large ones, models retrieve candidates with the
+    indexes of the release. The models are loaded from the files of the release, so they take memory
+    in addition to those that were trained; the pages take about 1,200 bytes each, and the lists of
+    a block of users a few megabytes.
 
-    Args:
-        data: The ratings that the models were fitted on.
-        items: The item ids.
-        models: All models of the release in the manifest's order, including those of the gateway.
-        ensemble: The blends of the models.
-        scale: The lowest and highest rating, in stars.
-        config: The number of users and the largest catalogue for which pages are precomputed.
-    """
-    counts = np.diff(data.matrix.indptr)
-    most_active = np.argsort(-counts, kind="stable")[: config.users]
-    users = np.sort(most_active[counts[most_active] > 0]).astype(np.int32)
-    if data.matrix.item_count > config.max_items or not len(users):
-        return PrecomputedPages.none(data.matrix.user_count)
-    backends = frozenset(model.backend for model in models) - {GATEWAY}
-    blends = ensemble.blends(sorted(backends))
-    pages = [b""] * data.matrix.user_count
-    block_users = max(1, config.block_scores // data.matrix.item_count)
-    for first in range(0, len(users), block_users):
-        block = users[first : first + block_users]
-        profiles = data.matrix.profiles(block)
-        outputs = {
-            model.name: model.scorer.score(profiles)
-            for model in models
-            if model.name in blends.models() or model.name == BASELINE
-        }
-        for row, user in enumerate(block.tolist()):
-            user_outputs = {name: scores[row] for name, scores in outputs.items()}
-            pages[user] = _page(user, user_outputs, blends, scale, data, items)
-    return PrecomputedPages.of(pages)
-
-
-def _page(
-    user: int,
-    outputs: Mapping[str, Float32],
-    blends: BlendPair,
-    scale: tuple[float, float],
-    data: ReleaseData,
-    items: Vocabulary,
-) -> bytes:
-    """Serialises one user's first page; empty if a model abstains.
+    A user for whom a model abstains gets no page; gateways compute that page on request.
 
     Args:
-        user: The user's index.
-        outputs: The scores of each model by name (float32, items).
-        blends: The blends of the whole ensemble.
-        scale: The lowest and highest rating, in stars.
-        data: The ratings that the models were fitted on.
-        items: The item ids.
+        manifest: The manifest of the release, without pages.
+        folder: The folder of its files.
+        config: The number of users, and how catalogues are ranked.
+        on_users: Reports the progress.
+
+    Raises:
+        ArtifactError: A model returns scores that are not finite.
     """
-    if any(np.isnan(scores[0]) for scores in outputs.values()):
-        return b""
-    eligible = data.matrix.item_counts > 0
-    eligible[data.matrix.seen(user)] = False
-    ranked = RankedCandidates(
-        None,
-        blends.ranking.apply(outputs),
-        {name: _best(outputs[name], eligible) for name in blends.ranking.weights},
-        DEFAULT_PAGE_SIZE,
-        blends,
-        frozenset(),
+    matrix = RatingsMatrix.load(folder / "data", manifest.data.user_count, manifest.data.item_count)
+    users = _most_active(matrix, config.users)
+    if not len(users):
+        return PrecomputedPages.none(matrix.user_count)
+    loaded = release_in_folder(manifest, folder, serving_loaders())
+    request = ListRequest(
+        "", manifest.release_id, dense_limit=config.dense_limit, candidates=config.candidates
     )
-    # Item vectors are used for diversification only, which plain requests do not use.
-    no_vectors: Float32 = np.empty((0, 0), np.float32)
-    page = cut_page(ranked, eligible, 0.0, no_vectors, 0, DEFAULT_PAGE_SIZE)
-    shown = {name: scores[page.positions] for name, scores in outputs.items()}
+    computer = ListComputer(loaded, request)
+    done = 0
+
+    def report(count: int) -> None:
+        nonlocal done
+        done += count
+        on_users(done, len(users))
+
+    pages = [b""] * matrix.user_count
+    for first in range(0, len(users), _BLOCK_USERS):
+        block = users[first : first + _BLOCK_USERS]
+        for user, found in zip(block.tolist(), computer.of_users(block, report), strict=True):
+            pages[user] = _page(found, loaded.gateway.catalogue.items)
+    is_small = loaded.gateway.item_count <= config.dense_limit
+    return PrecomputedPages.of(pages, 0 if is_small else config.candidates)
+
+
+def _most_active(matrix: RatingsMatrix, count: int) -> Int32:
+    """Returns the users with the most ratings, without users who have none (int32, ascending)."""
+    counts = np.diff(matrix.indptr)
+    most_active = np.argsort(-counts, kind="stable")[:count]
+    return np.sort(most_active[counts[most_active] > 0]).astype(np.int32)
+
+
+def _page(found: UserList | UserError, items: Vocabulary) -> bytes:
+    """Serialises a user's first page; empty if a model abstains or Recommend refuses the id."""
+    if isinstance(found, UserError) or found.abstaining:
+        return b""
     kind = pb.RecommendResponse(subject_kind=types_pb2.SUBJECT_KIND_KNOWN)
     return kind.SerializeToString() + serialized_items(
-        items.encoded_ids(page.positions),
-        ranked.scores[page.positions],
-        ScoredCandidates(shown, blends, scale, (), ()).stars if blends.rating.weights else None,
-        ranked.proposers(page.positions),
-        1,
+        items.encoded_ids(found.items), found.scores, found.stars, found.proposed_by, 1
     )
-
-
-def _best(scores: Float32, eligible: Bool) -> Found:
-    """A single model's best items; none if it gives all eligible items the same score."""
-    pool = scores[eligible]
-    is_flat = not len(pool) or pool.min() == pool.max()
-    top = top_indexes(scores, 0 if is_flat else DEFAULT_PAGE_SIZE, eligible)
-    return top.astype(np.int32), scores[top]

@@ -16,7 +16,7 @@ from marquee_core.arrays import Int32
 from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.feedback.events import Mark
-from marquee_core.release.contents import model_folder, save_data
+from marquee_core.release.contents import PRECOMPUTED, model_folder, save_data
 from marquee_core.release.ensemble import BASELINE, POPULARITY, RECENT_POPULARITY, Ensemble
 from marquee_core.release.manifest import (
     EXACT,
@@ -41,7 +41,7 @@ from marquee_trainer.models.coverage import partial_coverage
 from marquee_trainer.models.model import Model
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.held_out import HeldOutEvaluation
-from marquee_trainer.publishing.precomputed import precompute_pages
+from marquee_trainer.publishing.precomputed import OnUsers, precompute_pages
 from marquee_trainer.publishing.retrieval import Retrieval, choose_retrieval
 from marquee_trainer.threads import blas_threads
 from marquee_trainer.training.config import TrainingConfig
@@ -69,6 +69,7 @@ def publish_trained(
     precompute: PrecomputeConfig | None = None,
     mark: Mark | None = None,
     judge: Judge | None = None,
+    on_users: OnUsers = lambda _, __: None,
 ) -> Manifest:
     """Publishes the result of training as a release, without promoting it.
 
@@ -86,12 +87,14 @@ def publish_trained(
         mark: The position in the feedback log up to which events are among the ratings; None
             without a log.
         judge: The gate, whose verdict becomes part of the manifest; None for no verdict.
+        on_users: Reports the progress of precomputing pages.
 
     Returns:
         The release's manifest.
 
     Raises:
         ArrayError: A model's parameters are not finite.
+        ArtifactError: A model's scores are not finite.
         OSError: The store cannot be written to.
     """
     served = trained.served_data
@@ -143,6 +146,7 @@ def publish_trained(
         HeldOutEvaluation.of(dataset, split, trained),
         dataset.modelled_items,
         judge,
+        on_users,
     )
 
 
@@ -165,6 +169,7 @@ def publish_release(
     held_out: HeldOutEvaluation | None = None,
     modelled_items: Int32 | None = None,
     judge: Judge | None = None,
+    on_users: OnUsers = lambda _, __: None,
 ) -> Manifest:
     """Writes the files and the manifest of a release into a store, without promoting it.
 
@@ -188,20 +193,22 @@ def publish_release(
         modelled_items: The items of the catalogue that `data` and the models cover, ascending
             (int32, m); None for all.
         judge: The gate, whose verdict becomes part of the manifest; None for no verdict.
+        on_users: Reports the progress of precomputing pages.
 
     Returns:
         The release's manifest.
 
     Raises:
         ArrayError: A model's parameters are not finite.
+        ArtifactError: A model's scores are not finite.
         ValueError: The attributes of an item exceed the limit of a release.
         OSError: The store cannot be written to.
     """
     packed = Attributes.of(attributes, len(catalogue)) if attributes else None
-    whole, vectors, ids = data, item_vectors(data), catalogue.items
+    whole, vectors = data, item_vectors(data)
     if modelled_items is not None:
         whole = expand_to_catalogue(data, modelled_items, len(catalogue))
-        own, ids = vectors, catalogue.items.take(modelled_items)
+        own = vectors
         vectors = np.zeros((len(catalogue), own.shape[1]), np.float32)
         vectors[modelled_items] = own
     with tempfile.TemporaryDirectory(prefix="marquee-release-") as name:
@@ -221,11 +228,6 @@ def publish_release(
                 chosen.index.save(own_folder)
             retrieval_entries[model.name] = chosen.entry
         all_models = (*models, *fitted_baselines(data, source.feedback == IMPLICIT))
-        scale = source.rating_min, source.rating_max
-        pages = precompute_pages(
-            data, ids, all_models, ensemble, scale, precompute or PrecomputeConfig()
-        )
-        pages.save(folder)
         if held_out is not None:
             held_out.save(folder)
         files = hash_folder(folder)
@@ -253,11 +255,27 @@ def publish_release(
             feedback_position=0 if mark is None else mark.position,
             feedback_mark="" if mark is None else mark.token,
         )
+        manifest = _with_pages(manifest, folder, now, precompute or PrecomputeConfig(), on_users)
         if judge is not None:
             candidates, folder = stage(Path(name) / "staged", folder, manifest)
             manifest = replace(manifest, gate=judge(candidates, manifest.release_id))
         store.publish(folder, manifest)
     return manifest
+
+
+def _with_pages(
+    manifest: Manifest,
+    folder: Path,
+    now: datetime,
+    config: PrecomputeConfig,
+    on_users: OnUsers,
+) -> Manifest:
+    """Adds the precomputed pages to the files of a release, and returns its new manifest."""
+    precompute_pages(manifest, folder, config, on_users).save(folder)
+    added = hash_folder(folder / PRECOMPUTED)
+    files = {**manifest.files, **{f"{PRECOMPUTED}/{path}": added[path] for path in added}}
+    files = dict(sorted(files.items()))
+    return replace(manifest, release_id=new_release_id(files, now), files=files)
 
 
 def _artifacts(name: str) -> str:

@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import NamedTuple
 from weakref import ReferenceType, ref
 
+import structlog
+
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_services.errors import NoRelease, ReleaseNotFound
@@ -28,6 +30,8 @@ from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.releases.precomputed import can_use_precomputed_page
 from marquee_services.gateway.releases.release import GatewayRelease
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+
+_log = structlog.get_logger()
 
 # The most requests whose answers are found without parsing the request, and their largest size and
 # that of an answer in bytes.
@@ -81,6 +85,7 @@ class StoredAnswers:
         answer_cache: AnswerCache,
         use_precomputed: bool,
         dense_limit: int,
+        candidates: int,
         fresh: FreshFeedback,
         metrics: AnswerMetrics,
     ) -> None:
@@ -91,8 +96,10 @@ class StoredAnswers:
             router: Reports whether the full ensemble is available.
             answer_cache: The cached first pages of known users.
             use_precomputed: Whether to use the pages that were precomputed with a release.
-            dense_limit: The largest catalogue, in items, that is scored completely. Precomputed
-                pages are ranked that way, and are not used for larger catalogues.
+            dense_limit: The largest catalogue, in items, that is ranked completely.
+            candidates: The number of items of a larger catalogue that each model retrieves.
+                Precomputed pages are used only if they were ranked with the same settings, because
+                further pages are computed with them.
             fresh: The feedback of users since the release was trained. Precomputed pages do not
                 reflect it, and cached pages reflect one version of it.
             metrics: Counts the answers and their items.
@@ -102,8 +109,11 @@ class StoredAnswers:
         self._cache = answer_cache
         self._use_precomputed = use_precomputed
         self._dense_limit = dense_limit
+        self._candidates = candidates
         self._fresh = fresh
         self._metrics = metrics
+        # The last release whose pages were ranked with other settings, to log it only once.
+        self._mismatched = ""
         # The least recently added request comes first.
         self._repeated: dict[bytes, _Repeated] = {}
 
@@ -254,15 +264,13 @@ class StoredAnswers:
         key: RequestKey,
     ) -> CachedAnswer | None:
         release = route.release
-        if (
-            not self._use_precomputed
-            or release.item_count > self._dense_limit
-            or not can_use_precomputed_page(subject, key.page_size, options)
+        if not self._use_precomputed or not can_use_precomputed_page(
+            subject, key.page_size, options
         ):
             return None
         user = release.users.index(subject.user_id)
         page = release.precomputed_pages.get(user) if user >= 0 else b""
-        if not page:
+        if not page or not self._ranks_like_pages(release):
             return None
         unseen = release.item_count - len(release.data.matrix.seen(user))
         unchanged = key.page_size == DEFAULT_PAGE_SIZE and not options.include_metadata
@@ -276,6 +284,20 @@ class StoredAnswers:
             # An unchanged page is not cached, because the release already holds its bytes.
             self._cache.add(route.cache_key, key, answer)
         return answer
+
+    def _ranks_like_pages(self, release: GatewayRelease) -> bool:
+        """Returns whether this gateway ranks as the precomputed pages were ranked."""
+        own = self._candidates if release.item_count > self._dense_limit else 0
+        pages = release.precomputed_pages.candidates
+        if pages != own and self._mismatched != release.release_id:
+            self._mismatched = release.release_id
+            _log.warning(
+                "precomputed_pages_not_used",
+                release_id=release.release_id,
+                why=f"they were ranked with {pages or 'all items as'} candidates, but the settings "
+                f"dense_limit and candidates require {own or 'all items as'} candidates",
+            )
+        return pages == own
 
 
 def _shorten(release: GatewayRelease, page: bytes, size: int, with_metadata: bool) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,12 +18,16 @@ from marquee.v1 import types_pb2
 from marquee_core.arrays import Int64, load_array, save_array
 from marquee_core.catalogue import Vocabulary
 from marquee_core.errors import ArtifactError
+from marquee_core.json_text import parse_json
 from marquee_core.ratings import RatingsMatrix
 from marquee_core.release.contents import PRECOMPUTED
 from marquee_core.release.manifest import Manifest
+from marquee_services.gateway.settings import MIN_CANDIDATES
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
 
 _ANSWERS, _OFFSETS = f"{PRECOMPUTED}/answers.npy", f"{PRECOMPUTED}/offsets.npy"
+PAGE_RANKING = f"{PRECOMPUTED}/ranking.json"
+"""The file with the number of candidates, present only if the pages are those of candidates."""
 
 
 @dataclass(frozen=True)
@@ -34,21 +39,26 @@ class PrecomputedPages:
             and the items (uint8).
         offsets: The start of each user's page in `answers`, followed by the end of the last one
             (int64, users + 1). Users without a precomputed page have an empty one.
+        candidates: The number of candidates that each model retrieved for a page; 0 if the whole
+            catalogue was ranked. A gateway whose settings differ would compute other pages.
     """
 
     answers: NDArray[np.uint8]
     offsets: Int64
+    candidates: int = 0
 
     @classmethod
-    def of(cls, answers: Sequence[bytes]) -> Self:
+    def of(cls, answers: Sequence[bytes], candidates: int = 0) -> Self:
         """Packs the serialised page of each user, in the order of the user indexes.
 
         Args:
             answers: The pages; an empty one for each user without a precomputed page.
+            candidates: The number of candidates that each model retrieved; 0 for the whole
+                catalogue.
         """
         offsets = np.zeros(len(answers) + 1, np.int64)
         np.cumsum([len(answer) for answer in answers], out=offsets[1:])
-        return cls(np.frombuffer(b"".join(answers), np.uint8), offsets)
+        return cls(np.frombuffer(b"".join(answers), np.uint8), offsets, candidates)
 
     @classmethod
     def none(cls, user_count: int) -> Self:
@@ -60,9 +70,11 @@ class PrecomputedPages:
         return self.answers[self.offsets[user] : self.offsets[user + 1]].tobytes()
 
     def save(self, folder: Path) -> None:
-        """Writes the arrays into a release's folder."""
+        """Writes the files into a release's folder."""
         save_array(folder / _ANSWERS, self.answers)
         save_array(folder / _OFFSETS, self.offsets)
+        if self.candidates:
+            (folder / PAGE_RANKING).write_text(json.dumps({"candidates": self.candidates}) + "\n")
 
     @classmethod
     def load(
@@ -80,7 +92,7 @@ class PrecomputedPages:
             The pages; empty ones if the release has no such files.
 
         Raises:
-            ArtifactError: One of the two files is missing, the offsets do not match the pages, or a
+            ArtifactError: A file is missing or damaged, the offsets do not match the pages, or a
                 page is not valid for this release and user.
         """
         users = manifest.data.user_count
@@ -93,7 +105,7 @@ class PrecomputedPages:
         offsets = load_array(folder / _OFFSETS, np.int64, (users + 1,))
         if offsets[0] or (np.diff(offsets) < 0).any() or offsets[-1] != len(answers):
             raise ArtifactError("the offsets of the precomputed pages do not match their bytes")
-        pages = cls(answers, offsets)
+        pages = cls(answers, offsets, candidates_of_pages(folder, manifest))
         index_of = {name: i for i, name in enumerate(item_ids.ids(np.arange(len(item_ids))))}
         rated_items = int(np.count_nonzero(matrix.item_counts))
         for user in np.flatnonzero(np.diff(offsets)).tolist():
@@ -107,6 +119,25 @@ class PrecomputedPages:
                     "a precomputed page has an item that its user rated: it belongs to another user"
                 )
         return pages
+
+
+def candidates_of_pages(folder: Path, manifest: Manifest) -> int:
+    """Reads the number of candidates for the pages of a release, `PrecomputedPages.candidates`.
+
+    Args:
+        folder: The release's folder.
+        manifest: The release's manifest.
+
+    Raises:
+        ArtifactError: The file is damaged.
+    """
+    if PAGE_RANKING not in manifest.files:
+        return 0  # Only pages of a completely ranked catalogue have no such file.
+    found = parse_json((folder / PAGE_RANKING).read_bytes(), PAGE_RANKING)
+    candidates = found.get("candidates") if isinstance(found, dict) else None
+    if type(candidates) is not int or candidates < MIN_CANDIDATES:
+        raise ArtifactError(f"damaged {PAGE_RANKING}: candidates must be at least {MIN_CANDIDATES}")
+    return candidates
 
 
 def _check_page(page: bytes, index_of: Mapping[str, int]) -> list[int]:
