@@ -81,10 +81,10 @@ class ReleaseTrial:
         )
         if answer.get("killed") == _STARVED:
             answer = await self._fork_server.request({**request, "is_idle": False}, self._watch)
-        if "killed" in answer:
-            raise ArtifactError(f"loading it on trial {answer['killed']}")
         if answer.get("transient"):
             raise OSError(answer["error"])
+        if "killed" in answer:
+            raise ArtifactError(f"loading it on trial {answer['killed']}")
         if answer["error"]:
             raise ArtifactError(answer["error"])
         marker.write_text(passed)
@@ -98,13 +98,14 @@ class ReleaseTrial:
         for a CPU.
 
         Args:
-            pid: The id of the process.
+            pid: The id of the process, or of the host that forks it.
             max_wait: How long it may wait for a CPU, as a multiple of its time limit.
         """
         memory = self._settings.trial_memory_mib * _MIB or sys.maxsize
         seconds, start = self._settings.trial_timeout, time.monotonic()
+        waited_before = _waited_s(pid)
         while _own_bytes(pid) <= memory:
-            took, waited = time.monotonic() - start, _waited_s(pid)
+            took, waited = time.monotonic() - start, _waited_s(pid) - waited_before
             if took - min(waited, _MAX_WAIT * seconds) > seconds:
                 return f"took longer than {seconds:g} s"
             if waited > max_wait * seconds:
