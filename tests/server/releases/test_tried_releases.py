@@ -32,9 +32,11 @@ class PassingTrial(ReleaseTrial):
 
     def __init__(self) -> None:
         """Create the trial, which needs no processes."""
+        self.began_while_serving: list[bool] = []
 
-    async def run(self, release_id: str, digest: str) -> None:
+    async def run(self, release_id: str, digest: str, is_serving: bool) -> None:
         """Pass a release."""
+        self.began_while_serving.append(is_serving)
 
 
 async def test_only_a_release_that_has_passed_its_trial_is_loaded_as_tried(tmp_path: Path) -> None:
@@ -54,6 +56,21 @@ async def test_only_a_release_that_has_passed_its_trial_is_loaded_as_tried(tmp_p
         store.promote(release_id)
         await follower.poll()
         assert follower.newest() == Loaded(release_id, was_tried)
+
+
+async def test_a_trial_gives_way_only_if_the_server_has_a_release(tmp_path: Path) -> None:
+    """A server that starts on a busy machine has no calls to delay, and must be ready soon."""
+    store, trial = ReleaseStore(str(tmp_path / "store")), PassingTrial()
+    for release_id in (FIRST, SECOND):
+        folder = tmp_path / release_id
+        store.publish(folder, make_release(folder, release_id=release_id))
+    for release_id in (FIRST, SECOND):
+        store.promote(release_id)
+    follower = ReleaseFollower(store, lambda name: Loaded(name, True), 0.05, 2, trial=trial)
+    for release_id in (SECOND, FIRST):
+        store.promote(release_id)
+        await follower.poll()
+    assert trial.began_while_serving == [False, True]
 
 
 def test_the_gateway_checks_precomputed_pages_once(

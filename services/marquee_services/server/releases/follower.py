@@ -314,7 +314,7 @@ class ReleaseFollower(Generic[R]):
                 await self._thread.run(self._copies.lock, release_id)
             if self._trial is not None and self._has_alternative:
                 digest = await self._thread.run(self._store.manifest_digest, release_id)
-                await self._trial.run(release_id, digest)
+                await self._trial.run(release_id, digest, is_serving=bool(self._loaded))
                 load = self._load_tried
             release: R = await self._thread.run(_load_in_short_turns, load, release_id)
         except (OSError, MemoryError) as error:
