@@ -12,6 +12,7 @@ import pytest
 from gateway.calls import TIMEOUT_S, request_for
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_services.gateway.answering import recommend
+from marquee_services.gateway.answering.item_bytes import serialized_items
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
 
 
@@ -35,7 +36,7 @@ async def test_no_two_steps_share_a_turn_of_the_event_loop(
         return record
 
     monkeypatch.setattr(recommend, "_SLICE", 10)
-    monkeypatch.setattr(recommend, "serialized_items", recorded(recommend.serialized_items))
+    monkeypatch.setattr(recommend, "serialized_items", recorded(serialized_items))
     monkeypatch.setattr(RankedCandidates, "proposers", recorded(RankedCandidates.proposers))
     monkeypatch.setattr(RankedCandidates, "known_scores", recorded(RankedCandidates.known_scores))
     gateway = await services.start_gateway()
