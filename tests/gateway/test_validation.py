@@ -9,6 +9,8 @@ import pytest
 
 from gateway.calls import TIMEOUT_S, Filter, Rating, Subject, error_of
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee_services.errors import InvalidFields
+from marquee_services.gateway import validation
 
 
 async def test_an_invalid_request_names_each_field(stub: Any) -> None:
@@ -56,3 +58,21 @@ async def test_malformed_bytes_are_an_invalid_argument(channel: grpc.aio.Channel
     call: Any = channel.unary_unary("/marquee.v1.RecommenderService/Recommend")
     code, reason, _ = await error_of(call(b"\xff\xff\xff", timeout=TIMEOUT_S))
     assert (code, reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
+
+
+@pytest.mark.parametrize("too_many", [False, True])
+def test_the_ratings_of_a_batch_are_counted_even_if_they_are_as_small_as_possible(
+    too_many: bool,
+) -> None:
+    """Small requests are not counted, but any with too many ratings is larger than that."""
+    per_subject = validation.MAX_BATCH_RATINGS // 10
+    batch = pb.BatchRecommendRequest()
+    for _ in range(10):
+        batch.subjects.add().liked_item_ids.extend([""] * per_subject)
+    if not too_many:
+        validation.validate(batch)
+        return
+    batch.subjects[0].liked_item_ids.append("")
+    with pytest.raises(InvalidFields) as raised:
+        validation.validate(batch)
+    assert [violation.field for violation in raised.value.violations] == ["subjects"]

@@ -27,7 +27,10 @@ async def until(condition: Callable[[], Any]) -> None:
 
 
 def wait_until(
-    condition: Callable[[], Any], limit_s: float = WAIT_S, what: str = "the condition"
+    condition: Callable[[], Any],
+    limit_s: float = WAIT_S,
+    what: str = "the condition",
+    interval_s: float = _CHECK_INTERVAL_S,
 ) -> None:
     """Wait until a condition holds, and block the thread.
 
@@ -35,6 +38,7 @@ def wait_until(
         condition: The condition.
         limit_s: A limit in seconds that ends a test that hangs.
         what: What is waited for, for the error message.
+        interval_s: Seconds between two checks.
 
     Raises:
         AssertionError: The condition did not hold within the limit.
@@ -42,4 +46,4 @@ def wait_until(
     deadline = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < deadline, f"waited {limit_s:.0f} s in vain for {what}"
-        time.sleep(_CHECK_INTERVAL_S)
+        time.sleep(interval_s)

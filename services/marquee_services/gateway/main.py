@@ -252,6 +252,9 @@ def _follower(
         trial=trial,
         with_experiments=with_experiments,
         poll_log=PollLog(GATEWAY),
+        load_tried=lambda release_id: load_gateway_release(
+            store, release_id, settings.cache, was_tried=True
+        ),
     )
 
 

@@ -169,10 +169,14 @@ def _batch_recommend(check: _Checker, request: pb.BatchRecommendRequest) -> None
     check.count("subjects", len(request.subjects), 1, MAX_BATCH_SUBJECTS)
     if check.violations:
         return  # There may be too many to check.
-    total = sum(len(s.ratings) + len(s.liked_item_ids) for s in request.subjects)
-    check.require(
-        total <= MAX_BATCH_RATINGS, "subjects", f"more than {MAX_BATCH_RATINGS} ratings in total"
-    )
+    # A rating takes two bytes or more. Counting those of ten thousand subjects takes milliseconds.
+    if request.ByteSize() > 2 * MAX_BATCH_RATINGS:
+        total = sum(len(s.ratings) + len(s.liked_item_ids) for s in request.subjects)
+        check.require(
+            total <= MAX_BATCH_RATINGS,
+            "subjects",
+            f"more than {MAX_BATCH_RATINGS} ratings in total",
+        )
     _options(check, request.options, request.page_size)
 
 

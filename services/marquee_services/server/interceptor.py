@@ -34,7 +34,7 @@ from marquee_services.server.admission.early_admission import (
 from marquee_services.server.admission.pending_requests import PendingRequests
 from marquee_services.server.admission.priority import PRIORITY, Priority, priority_of
 from marquee_services.server.admission.refusals import Refusals
-from marquee_services.server.admission.request_limits import RequestLimits
+from marquee_services.server.admission.request_limits import RequestChecks, RequestLimits
 from marquee_services.server.connections.guarded_handlers import guarded
 from marquee_services.server.draining import Drain
 from marquee_services.server.identity.access import AccessControl, caller_name
@@ -119,9 +119,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
         refusals = Refusals(self.calls, metrics)
         self.drain = Drain(self.calls, refusals)
         self._early_handlers = EarlyAdmissionHandlers(self.calls, refusals)
-        # Large requests are checked one after another. A check yields to other calls after a short
-        # turn; many checks at the same time would take as many turns in a row.
-        self._checking = asyncio.Lock()
+        self._request_checks = RequestChecks()
         # Wrapped handlers by method and priority, so that each is wrapped only once.
         self._handlers: dict[tuple[str, Priority], grpc.RpcMethodHandler[Any, Any]] = {}
 
@@ -263,8 +261,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
                     if answer is not None:
                         return answer
                 if not limits.passes(data):
-                    async with self._checking:
-                        await limits.check(data)
+                    await self._request_checks.check(limits, data)
                 return deserialize(data)
             except InvalidFields as error:
                 # The error lives until the next garbage collection, and so would the request if a

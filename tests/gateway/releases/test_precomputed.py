@@ -46,8 +46,10 @@ def manifest_of(folder: Path) -> Manifest:
 
 
 def loaded(folder: Path) -> PrecomputedPages:
-    """Load the precomputed pages in a folder."""
-    return PrecomputedPages.load(folder, manifest_of(folder), ITEMS, MATRIX)
+    """Load and check the precomputed pages in a folder."""
+    pages = PrecomputedPages.load(folder, manifest_of(folder))
+    pages.check(ITEMS, MATRIX)
+    return pages
 
 
 def test_each_user_has_a_page_or_none(tmp_path: Path) -> None:

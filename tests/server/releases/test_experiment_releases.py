@@ -44,7 +44,7 @@ class RefusingTrial(ReleaseTrial):
     def __init__(self) -> None:
         """Create the trial, which needs no processes."""
 
-    async def run(self, release_id: str, digest: str) -> None:
+    async def run(self, release_id: str, digest: str, is_serving: bool) -> None:
         """Refuse a release."""
         raise ArtifactError(f"{release_id} would take the server down")
 

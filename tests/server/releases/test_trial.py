@@ -63,7 +63,7 @@ async def main():
     for name in sys.argv[4:]:
         (cache / name).mkdir(exist_ok=True)
         try:
-            await trial.run(name, sys.argv[3])
+            await trial.run(name, sys.argv[3], is_serving=True)
             print(name, "passed", flush=True)
         except Exception as error:
             print(name, type(error).__name__, error, flush=True)
@@ -128,7 +128,9 @@ fork_process._IDLE_S = 0.05
 prepared = Path(sys.argv[1])
 
 def prepare():
-    prepared.write_text(prepared.read_text() + "x" if prepared.exists() else "x")
+    policy = "idle" if os.sched_getscheduler(0) == os.SCHED_IDLE else "other"
+    with prepared.open("a") as file:
+        print(policy, file=file)
     def load(request):
         if request.get("kill"):
             os.kill(os.getppid(), signal.SIGKILL)
@@ -145,7 +147,7 @@ async def main():
     children = Path(f"/proc/{server.pid}/task/{server.pid}/children")
     assert not children.read_text()
     for request in ({}, {"kill": True}, {}):
-        answer = await server.request(request, forever)
+        answer = await server.request({"is_idle": True, **request}, forever)
         print(answer.get("error"), answer.get("transient"), flush=True)
         while children.read_text():
             await asyncio.sleep(0.01)
@@ -166,7 +168,54 @@ def test_the_host_of_trials_ends_when_it_is_idle(tmp_path: Path) -> None:
         "the process that tries releases has ended True",
         " None",
     ]
-    assert prepared.read_text() == "xxx"
+    assert prepared.read_text() == "idle\n" * 3
+
+
+_POLICIES = """
+import asyncio, os, sys, time
+from pathlib import Path
+from marquee_services.server.releases import fork_process
+from marquee_services.server.releases.fork_server import ForkServer
+
+hangs = Path(sys.argv[1])
+
+def policy():
+    return "idle" if os.sched_getscheduler(0) == os.SCHED_IDLE else "other"
+
+def prepare():
+    imported = policy()
+    if hangs.exists():
+        time.sleep(1000)
+    return lambda request: {"error": "", "policies": f"{imported} {policy()}"}
+
+server = ForkServer(*fork_process.fork(prepare))
+
+async def forever(pid):
+    await asyncio.Event().wait()
+
+async def at_once(pid):
+    return "is slow"
+
+async def main():
+    for is_idle in (True, True, False, True):
+        print((await server.request({"is_idle": is_idle}, forever))["policies"], flush=True)
+    hangs.touch()
+    answer = await server.request({"is_idle": False}, at_once)
+    print(answer["killed"], answer["transient"])
+
+asyncio.run(main())
+"""
+
+
+def test_the_libraries_are_imported_with_the_priority_of_the_trial(tmp_path: Path) -> None:
+    """Imports give way to calls, and are watched: they could take forever on a busy machine."""
+    command = [sys.executable, "-c", _POLICIES, str(tmp_path / "hangs")]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == [
+        *("idle idle", "idle idle", "other other", "idle idle"),
+        "is slow True",
+    ]
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

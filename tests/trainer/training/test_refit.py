@@ -97,9 +97,7 @@ def test_precomputed_pages_contain_no_rated_items(
     store = ReleaseStore(str(tmp_path / "store"))
     manifest = publish_trained(store, small_dataset, small_split, refitted, CONFIG)
     files, _ = open_release(store, manifest.release_id, "gateway", tmp_path / "cache")
-    pages = PrecomputedPages.load(
-        files.folder, manifest, small_dataset.catalogue.items, files.data.matrix
-    )
+    pages = PrecomputedPages.load(files.folder, manifest)
     items = small_dataset.catalogue.items
     shown = 0
     for user in range(len(small_dataset.user_ids)):

@@ -30,7 +30,7 @@ from marquee_services.gateway.rated_items import RatedItems
 from marquee_services.gateway.releases.serving import Releases
 
 # Longer pages are assembled in slices of this many items, between which other tasks get a turn.
-_SLICE = 200
+_SLICE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +133,9 @@ class Recommender:
         scored_page = await self._page_scorer.score_page(resolved, options, size, deadline)
         ranked, page, scored = scored_page.ranked, scored_page.page, scored_page.scored
         shown = ranked.item_indexes(page.positions)
+        is_long = len(shown) > _SLICE
+        if is_long:
+            await asyncio.sleep(0)
         stars = scored.stars if release.predicts_stars else None
         failures: Sequence[BackendError] = (*ranked.failures, *scored.failures)
         leave_out_reasons &= options.include_reasons
@@ -144,7 +147,7 @@ class Recommender:
             failures = (*failures, *more_failures)
         items, proposers = b"", ranked.proposers(page.positions)
         for start in range(0, len(shown), _SLICE):
-            if start:
+            if is_long:
                 await asyncio.sleep(0)
             part = slice(start, start + _SLICE)
             items += serialized_items(

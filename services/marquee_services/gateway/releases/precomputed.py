@@ -77,23 +77,18 @@ class PrecomputedPages:
             (folder / PAGE_RANKING).write_text(json.dumps({"candidates": self.candidates}) + "\n")
 
     @classmethod
-    def load(
-        cls, folder: Path, manifest: Manifest, item_ids: Vocabulary, matrix: RatingsMatrix
-    ) -> Self:
-        """Memory-maps and checks the files that `save` wrote.
+    def load(cls, folder: Path, manifest: Manifest) -> Self:
+        """Memory-maps the files that `save` wrote, and checks their offsets.
 
         Args:
             folder: The release's folder.
             manifest: The release's manifest.
-            item_ids: The ids of the release's items.
-            matrix: The training ratings; no user's page may contain an item that the user rated.
 
         Returns:
             The pages; empty ones if the release has no such files.
 
         Raises:
-            ArtifactError: A file is missing or damaged, the offsets do not match the pages, or a
-                page is not valid for this release and user.
+            ArtifactError: A file is missing or damaged, or the offsets do not match the pages.
         """
         users = manifest.data.user_count
         if not any(name.startswith(f"{PRECOMPUTED}/") for name in manifest.files):
@@ -105,20 +100,30 @@ class PrecomputedPages:
         offsets = load_array(folder / _OFFSETS, np.int64, (users + 1,))
         if offsets[0] or (np.diff(offsets) < 0).any() or offsets[-1] != len(answers):
             raise ArtifactError("the offsets of the precomputed pages do not match their bytes")
-        pages = cls(answers, offsets, candidates_of_pages(folder, manifest))
+        return cls(answers, offsets, candidates_of_pages(folder, manifest))
+
+    def check(self, item_ids: Vocabulary, matrix: RatingsMatrix) -> None:
+        """Checks the page of every user.
+
+        Args:
+            item_ids: The ids of the release's items.
+            matrix: The training ratings; no user's page may contain an item that the user rated.
+
+        Raises:
+            ArtifactError: A page is not valid for this release and user.
+        """
         index_of = {name: i for i, name in enumerate(item_ids.ids(np.arange(len(item_ids))))}
         rated_items = int(np.count_nonzero(matrix.item_counts))
-        for user in np.flatnonzero(np.diff(offsets)).tolist():
-            items, seen = _check_page(pages.get(user), index_of), matrix.seen(user)
+        for user in np.flatnonzero(np.diff(self.offsets)).tolist():
+            items, seen = _check_page(self.get(user), index_of), matrix.seen(user)
             if not items and len(seen) < rated_items:
                 raise ArtifactError(
                     "a precomputed page has no items, although its user has not rated every item"
                 )
-            if np.isin(items, seen).any():
+            if not set(items).isdisjoint(seen.tolist()):
                 raise ArtifactError(
                     "a precomputed page has an item that its user rated: it belongs to another user"
                 )
-        return pages
 
 
 def candidates_of_pages(folder: Path, manifest: Manifest) -> int:

@@ -270,28 +270,35 @@ class GatewayRelease:
         return TitleIndex(self.catalogue.titles(), self.rating_counts)
 
 
-def load_gateway_release(store: ReleaseStore, release_id: str, cache: Path) -> GatewayRelease:
+def load_gateway_release(
+    store: ReleaseStore, release_id: str, cache: Path, was_tried: bool = False
+) -> GatewayRelease:
     """Downloads and verifies a release, and loads the gateway's part of it.
 
     Args:
         store: The store that holds the release.
         release_id: The id of the release.
         cache: The folder of the copies of release files.
+        was_tried: Whether the release has passed its trial, which loads it in another process.
 
     Raises:
         ArtifactError: A file is missing or damaged, or the release assigns an unknown model to the
             gateway.
     """
     files, names = open_release(store, release_id, GATEWAY, cache)
-    return gateway_release(files, names)
+    return gateway_release(files, names, was_tried)
 
 
-def gateway_release(files: ReleaseFiles, names: Sequence[str]) -> GatewayRelease:
+def gateway_release(
+    files: ReleaseFiles, names: Sequence[str], was_tried: bool = False
+) -> GatewayRelease:
     """Loads the gateway's part of a release from its files.
 
     Args:
         files: The files.
         names: The models that the release assigns to the gateway.
+        was_tried: Whether the release has passed its trial. The precomputed pages are then not
+            checked again: that takes a tenth of a millisecond for each user, and delays calls.
 
     Raises:
         ArtifactError: A file is missing or damaged, or the release assigns an unknown model to the
@@ -308,6 +315,9 @@ def gateway_release(files: ReleaseFiles, names: Sequence[str]) -> GatewayRelease
     users, catalogue, ensemble, item_vectors = open_gateway_files(files)
     counts = files.data.matrix.item_counts
     own = gateway_scores(files)
+    pages = PrecomputedPages.load(files.folder, files.manifest)
+    if not was_tried:
+        pages.check(catalogue.items, files.data.matrix)
     release = GatewayRelease(
         files.manifest,
         users,
@@ -318,7 +328,7 @@ def gateway_release(files: ReleaseFiles, names: Sequence[str]) -> GatewayRelease
         own[POPULARITY],
         own.get(RECENT_POPULARITY),
         counts,
-        PrecomputedPages.load(files.folder, files.manifest, catalogue.items, files.data.matrix),
+        pages,
         open_attributes(files),
     )
     # Compute the cached properties now, to save the first requests the time.

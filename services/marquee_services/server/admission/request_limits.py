@@ -19,6 +19,9 @@ _SMALL_BYTES = 16 * 1024
 # takes about a dozen turns of the event loop.
 _SLICE = 200
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+# After a refused request, the next check begins after this multiple of the time that the refused
+# one took, at most after the longest pause.
+_PAUSE_PER_CHECK, _MAX_PAUSE_S = 4.0, 0.05
 _FIXED_SIZES = {_FIXED64: 8, _FIXED32: 4}
 
 
@@ -72,6 +75,36 @@ class RequestLimits:
             count = _Count(data, self.max_fields)
             for _ in count.check(0, len(data), self.fields, "", {}):
                 await asyncio.sleep(0)
+
+
+class RequestChecks:
+    """Checks the large requests of a server one after another.
+
+    A check yields to other calls after a short turn; many checks at the same time would take as
+    many turns in a row. A caller whose request is refused can send the next one at once, so there
+    is a pause after each refusal. Otherwise a few such callers would keep the event loop busy.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._next_at = 0.0
+
+    async def check(self, limits: RequestLimits, data: bytes) -> None:
+        """Checks a serialised request as soon as it is its turn.
+
+        Raises:
+            InvalidFields: The request is too large, or a field has too many elements.
+        """
+        loop = asyncio.get_running_loop()
+        async with self._lock:
+            await asyncio.sleep(self._next_at - loop.time())
+            start = loop.time()
+            try:
+                await limits.check(data)
+            except InvalidFields:
+                end = loop.time()
+                self._next_at = end + min(_MAX_PAUSE_S, _PAUSE_PER_CHECK * (end - start))
+                raise
 
 
 class _Count:

@@ -71,6 +71,7 @@ class ReleaseFollower(Generic[R]):
         trial: ReleaseTrial | None = None,
         with_experiments: bool = True,
         poll_log: PollLog | None = None,
+        load_tried: Callable[[str], R] | None = None,
     ) -> None:
         """Creates a follower; nothing is read before `poll`.
 
@@ -88,10 +89,13 @@ class ReleaseFollower(Generic[R]):
                 trial either while the server has no other release to serve.
             with_experiments: Whether to load the releases of the running experiment.
             poll_log: Logs the polls; None to create a log without the name of a part.
+            load_tried: Like `load`, for a release that has passed its trial: need not repeat the
+                checks of the trial, which would delay calls; None to call `load`.
         """
         self._store = store
         self._poll_log = poll_log or PollLog()
         self._load = load
+        self._load_tried = load_tried or load
         self._interval = interval
         self._keep = keep
         self._on_change = on_change
@@ -303,14 +307,16 @@ class ReleaseFollower(Generic[R]):
             The release; None if it was refused.
         """
         state: str | None = None
+        load = self._load
         try:
             state = await self._thread.run(self._store.state, release_id)
             if self._copies is not None:
                 await self._thread.run(self._copies.lock, release_id)
             if self._trial is not None and self._has_alternative:
                 digest = await self._thread.run(self._store.manifest_digest, release_id)
-                await self._trial.run(release_id, digest)
-            release: R = await self._thread.run(_load_in_short_turns, self._load, release_id)
+                await self._trial.run(release_id, digest, is_serving=bool(self._loaded))
+                load = self._load_tried
+            release: R = await self._thread.run(_load_in_short_turns, load, release_id)
         except (OSError, MemoryError) as error:
             # The store may be unreachable, or the disk or memory temporarily full.
             self._refuse(release_id, f"{error} (will be retried)", None, error)

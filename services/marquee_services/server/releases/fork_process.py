@@ -5,6 +5,11 @@ therefore takes little memory. For trials it forks a host, which imports the lib
 process of each trial; several trials, as at the start of a standalone server, share the imports.
 The host ends once there has been no trial for a while, because it takes as much memory as a server
 without a release.
+
+A request says whether it may run only while CPUs are idle (`is_idle`). Its host imports the
+libraries under the same policy, because imports take longer than many trials and would delay calls.
+Unprivileged processes cannot leave the policy SCHED_IDLE, so a request with the other policy gets a
+new host.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 _PR_SET_PDEATHSIG = 1  # from Linux's prctl.h
+_PRIORITY = 5
 # The host of trials ends after this many seconds without one.
 _IDLE_S = 10.0
 
@@ -72,8 +78,12 @@ def _serve(connection: socket.socket, prepare: Callable[[], Load]) -> None:
             request = stream.readline()
             if not request:
                 return
+            is_idle = bool(json.loads(request)["is_idle"])
+            if host is not None and host.is_idle != is_idle:
+                host.end()
+                host = None
             if host is None:
-                host = _Host(connection, prepare)
+                host = _Host(connection, prepare, is_idle)
             for answer in host.request(request):
                 connection.sendall(answer)
             if host.has_ended:
@@ -83,14 +93,16 @@ def _serve(connection: socket.socket, prepare: Callable[[], Load]) -> None:
 class _Host:
     """A process with all libraries, which forks the process of each trial."""
 
-    def __init__(self, server: socket.socket, prepare: Callable[[], Load]) -> None:
+    def __init__(self, server: socket.socket, prepare: Callable[[], Load], is_idle: bool) -> None:
         """Forks the process.
 
         Args:
             server: The connection to the server, which is closed in the process.
             prepare: Imports the libraries, and returns the function that answers a request.
+            is_idle: Whether the process runs only while CPUs are idle.
         """
         self.has_ended = False
+        self.is_idle = is_idle
         self._connection, theirs = socket.socketpair()
         parent = os.getpid()
         self._pid = os.fork()
@@ -99,6 +111,7 @@ class _Host:
             server.close()
             try:
                 _end_with_parent(parent)
+                _give_way(is_idle)
                 _fork_for_each(theirs, prepare())
             finally:
                 os._exit(0)
@@ -106,15 +119,23 @@ class _Host:
         self._answers = self._connection.makefile("rb")
 
     def request(self, request: bytes) -> Iterator[bytes]:
-        """Yields the line with the id of the forked process, then the line with its answer."""
+        """Yields lines with the id of the host, that of the forked process, and its answer.
+
+        If the host has ended, its answer comes next. Only answers have an `error`, which is empty
+        after success.
+        """
+        yield json.dumps({"pid": self._pid}).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):
             self._connection.sendall(request)
         for _ in range(2):
-            line = b"" if self.has_ended else self._answers.readline()
+            line = b""
+            # A host that is killed before it reads the request resets the connection.
+            with contextlib.suppress(ConnectionResetError):
+                line = self._answers.readline()
             if not line:
                 self.end()
-                ended = {"pid": self._pid, "error": ENDED, "transient": True}
-                line = json.dumps(ended).encode() + b"\n"
+                yield json.dumps({"error": ENDED, "transient": True}).encode() + b"\n"
+                return
             yield line
 
     def end(self) -> None:
@@ -154,6 +175,13 @@ def _fork_for_each(connection: socket.socket, load: Load) -> None:
                 answer = json.dumps({"error": error}).encode()
             stream.write(answer + b"\n")
             stream.flush()
+
+
+def _give_way(is_idle: bool) -> None:
+    """Lowers the priority of this process, so that it delays the server's calls less."""
+    os.nice(_PRIORITY)
+    if is_idle and hasattr(os, "SCHED_IDLE"):
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _end_with_parent(parent: int) -> None:

@@ -37,12 +37,14 @@ class ForkServer:
         """Sends a request to a newly forked process, and returns its answer.
 
         Args:
-            request: The request.
+            request: The request, whose `is_idle` says whether it may run only while CPUs are idle.
             watch: Returns a coroutine that returns when the process with the given id must be
-                killed, with the reason.
+                killed, with the reason. It watches the host until that has imported the libraries
+                and forked the process, and then the process.
 
         Returns:
-            The answer; if the process was killed, with the reason as `killed`.
+            The answer; if one of the two was killed, with the reason as `killed`. An answer whose
+            host has ended is `transient`.
 
         Raises:
             OSError: The fork server does not answer.
@@ -50,21 +52,29 @@ class ForkServer:
         loop = asyncio.get_running_loop()
         async with self._lock:
             await loop.sock_sendall(self._connection, json.dumps(request).encode() + b"\n")
-            pid = int((await self._line())["pid"])
-            answer = asyncio.create_task(self._line())
-            watching = asyncio.create_task(watch(pid))
-            killed: dict[str, Any] = {}
-            try:
-                await asyncio.wait((answer, watching), return_when=asyncio.FIRST_COMPLETED)
-                if not answer.done():
-                    killed["killed"] = watching.result()
-            finally:
-                watching.cancel()
-                if not answer.done():
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-                    await asyncio.wait((answer,))
-            return {**answer.result(), **killed}
+            line = await self._line()
+            while "error" not in line:
+                line = await self._watched_line(int(line["pid"]), watch)
+            return line
+
+    async def _watched_line(
+        self, pid: int, watch: Callable[[int], Coroutine[Any, Any, str]]
+    ) -> dict[str, Any]:
+        """Returns the next line; kills a process if its watch ends before the line comes."""
+        line = asyncio.create_task(self._line())
+        watching = asyncio.create_task(watch(pid))
+        killed: dict[str, Any] = {}
+        try:
+            await asyncio.wait((line, watching), return_when=asyncio.FIRST_COMPLETED)
+            if not line.done():
+                killed["killed"] = watching.result()
+        finally:
+            watching.cancel()
+            if not line.done():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+                await asyncio.wait((line,))
+        return {**line.result(), **killed}
 
     async def _line(self) -> dict[str, Any]:
         loop = asyncio.get_running_loop()

@@ -3,10 +3,10 @@
 A crash, a hang or a memory leak in that process does not affect the server. The process has limits
 on time and memory, and ends when the server ends.
 
-It first runs with the scheduling policy SCHED_IDLE of Linux, whose tasks give way to all others
-immediately; even with a low priority, calls would wait for the end of its time slice of about three
-milliseconds. On a machine without idle CPUs it would never end, so that it is then started again
-with a low priority.
+If the server is serving another release, the trial first runs with the scheduling policy SCHED_IDLE
+of Linux, whose tasks give way to all others immediately; even with a low priority, calls would wait
+for the end of its time slice of about three milliseconds. On a machine without idle CPUs it would
+never end, so that it is then started again with a low priority.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from contextlib import suppress
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -55,7 +56,7 @@ class ReleaseTrial:
         # Found now, because this reads files and would delay calls.
         self._versions = _versions()
 
-    async def run(self, release_id: str, digest: str) -> None:
+    async def run(self, release_id: str, digest: str, is_serving: bool) -> None:
         """Loads a release in a separate process and executes every kind of request on it once.
 
         The trial of a release that has passed on this machine is not repeated, so that a restarted
@@ -65,6 +66,8 @@ class ReleaseTrial:
         Args:
             release_id: The release.
             digest: The digest of its manifest, which covers the digests of all its files.
+            is_serving: Whether the server has another release, so that the trial first runs only
+                while CPUs are idle. A server that starts must be ready soon instead.
 
         Raises:
             ArtifactError: The release cannot be loaded, or loading it took too much time or memory.
@@ -76,15 +79,17 @@ class ReleaseTrial:
             if marker.read_text() == passed:
                 return
         request = {"service": self._service, "release_id": release_id}
-        answer = await self._fork_server.request(
-            {**request, "is_idle": True}, partial(self._watch, max_wait=_MAX_IDLE_WAIT)
-        )
-        if answer.get("killed") == _STARVED:
+        answer: dict[str, Any] | None = None
+        if is_serving:
+            answer = await self._fork_server.request(
+                {**request, "is_idle": True}, partial(self._watch, max_wait=_MAX_IDLE_WAIT)
+            )
+        if answer is None or answer.get("killed") == _STARVED:
             answer = await self._fork_server.request({**request, "is_idle": False}, self._watch)
-        if "killed" in answer:
-            raise ArtifactError(f"loading it on trial {answer['killed']}")
         if answer.get("transient"):
             raise OSError(answer["error"])
+        if "killed" in answer:
+            raise ArtifactError(f"loading it on trial {answer['killed']}")
         if answer["error"]:
             raise ArtifactError(answer["error"])
         marker.write_text(passed)
@@ -98,13 +103,14 @@ class ReleaseTrial:
         for a CPU.
 
         Args:
-            pid: The id of the process.
+            pid: The id of the process, or of the host that forks it.
             max_wait: How long it may wait for a CPU, as a multiple of its time limit.
         """
         memory = self._settings.trial_memory_mib * _MIB or sys.maxsize
         seconds, start = self._settings.trial_timeout, time.monotonic()
+        waited_before = _waited_s(pid)
         while _own_bytes(pid) <= memory:
-            took, waited = time.monotonic() - start, _waited_s(pid)
+            took, waited = time.monotonic() - start, _waited_s(pid) - waited_before
             if took - min(waited, _MAX_WAIT * seconds) > seconds:
                 return f"took longer than {seconds:g} s"
             if waited > max_wait * seconds:

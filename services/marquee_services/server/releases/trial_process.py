@@ -5,7 +5,6 @@ Imports little, because the process is forked before the server imports its libr
 
 from __future__ import annotations
 
-import os
 import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from marquee_services.server.releases.fork_process import Load, fork
-
-_PRIORITY = 5
 
 TrialLoader: TypeAlias = Callable[[str], object]
 """Loads the part of a release that a server needs, given the release's id."""
@@ -34,12 +31,9 @@ def fork_for_trials(
     """
 
     def prepare_loading() -> Load:
-        os.nice(_PRIORITY)
         loaders = prepare()
 
         def load(request: dict[str, Any]) -> dict[str, Any]:
-            if request["is_idle"] and hasattr(os, "SCHED_IDLE"):
-                os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
             return _load(loaders[request["service"]], request["release_id"])
 
         return load
