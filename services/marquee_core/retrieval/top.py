@@ -16,7 +16,7 @@ _LARGE = 16_384
 _BLOCK_SIZE = 256
 # The block size of `top_rows`.
 _ROW_BLOCK = 16
-# If a row has more than this many times `count` candidates, rows are searched one by one.
+# A row with more than this many times `count` candidates is searched separately.
 _WIDE = 8
 # The lowest score above −∞.
 _LOWEST = np.finfo(np.float32).min
@@ -143,14 +143,17 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
     if rows == 1:
         best = _best(usable[0], flat, count).astype(np.int32)
         return TopRows(best[None], np.array([len(best)]))
-    pool = pad_rows(flat // size, flat % size, rows)
-    if pool.indexes.shape[1] > _WIDE * count:
-        # Many scores are equal, or the rows are short, so sorting all candidates would take long.
-        for row, near_row in enumerate(near.copy()):
+    owners = flat // size
+    wide = np.flatnonzero(np.bincount(owners, minlength=rows) > _WIDE * count)
+    if len(wide):
+        # In these rows many scores are equal, so sorting all candidates would take long.
+        for row in wide.tolist():
+            best = _best(usable[row], np.flatnonzero(near[row]), count)
             near[row] = False
-            near[row, _best(usable[row], np.flatnonzero(near_row), count)] = True
+            near[row, best] = True
         flat = np.flatnonzero(near)
-        pool = pad_rows(flat // size, flat % size, rows)
+        owners = flat // size
+    pool = pad_rows(owners, flat % size, rows)
     values = usable[np.arange(rows)[:, None], pool.indexes]
     values[np.arange(values.shape[1]) >= pool.counts[:, None]] = -np.inf
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]
