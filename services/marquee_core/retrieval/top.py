@@ -148,9 +148,9 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
     if counts.max(initial=0) > _WIDE * count:
         # In some rows many scores are equal, so sorting all candidates would take long.
         for row in np.flatnonzero(counts > _WIDE * count).tolist():
-            best = _best(usable[row], np.flatnonzero(near[row]), count)
+            chosen = _best(usable[row], np.flatnonzero(near[row]), count)
             near[row] = False
-            near[row, best] = True
+            near[row, chosen] = True
         (flat,) = near.ravel().nonzero()
         owners = flat // size
         counts = np.bincount(owners, minlength=rows)
