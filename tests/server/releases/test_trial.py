@@ -146,6 +146,7 @@ def prepare(settings):
     def load(request):
         if request.get("kill"):
             os.kill(os.getppid(), signal.SIGKILL)
+        if request:
             signal.pause()
         return {"error": ""}
 
@@ -191,6 +192,24 @@ async def test_trials_in_a_row_share_a_process(tmp_path: Path) -> None:
         for _ in range(3):
             assert await server.request({}, _forever) == {"error": ""}
     assert prepared.read_text() == "x"
+
+
+async def test_a_cancelled_trial_ends_even_if_its_processes_hang(tmp_path: Path) -> None:
+    """A server that shuts down during a trial does not wait for it."""
+    before = _children()
+    host = [sys.executable, "-c", _PREPARED_HOST]
+    async with ForkServer(host, {"prepared": str(tmp_path / "prepared")}) as server:
+        trial = asyncio.create_task(server.request({"hang": True}, _forever))
+        while not (found := _children() - before):
+            await asyncio.sleep(0.01)
+        [pid] = found
+        while not Path(f"/proc/{pid}/task/{pid}/children").read_text():
+            await asyncio.sleep(0.01)
+        os.kill(int(pid), signal.SIGSTOP)
+        trial.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await trial
+    assert _children() == before
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

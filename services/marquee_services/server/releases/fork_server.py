@@ -148,12 +148,13 @@ class _Host:
             await asyncio.wait((answer, watching), return_when=asyncio.FIRST_COMPLETED)
             if not answer.done():
                 killed["killed"] = watching.result()
+                _kill(pid)
+                await asyncio.wait((answer,))
         finally:
             watching.cancel()
             if not answer.done():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                await asyncio.wait((answer,))
+                answer.cancel()
+                _kill(pid)
         return {**answer.result(), **killed}
 
     async def _line(self) -> dict[str, Any]:
@@ -166,6 +167,11 @@ class _Host:
         line, _, self._received = self._received.partition(b"\n")
         found: dict[str, Any] = json.loads(line)
         return found
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _line_of(message: dict[str, Any]) -> bytes:
