@@ -45,7 +45,7 @@ _HALF_LIFE_DAYS = 30.0
 _LEARNED_WEIGHTS: Mapping[frozenset[str], tuple[Mapping[str, float], Mapping[str, float]]] = {
     frozenset(): ({BASELINE: 1.0}, {POPULARITY: 0.54}),
     frozenset({CF}): (
-        {"user_cf": 0.08, "item_cf": 0.34, "bayesian_mf": 0.73, BASELINE: -0.15},
+        {"item_cf": 0.35, "bayesian_mf": 0.74, BASELINE: -0.09},
         {"ease": 27.7, "slit": 50.6, "bayesian_mf": 0.66, "ials": 0.62},
     ),
     frozenset({INFERENCE}): (
@@ -60,12 +60,11 @@ _LEARNED_WEIGHTS: Mapping[frozenset[str], tuple[Mapping[str, float], Mapping[str
     ),
     frozenset({CF, INFERENCE}): (
         {
-            "user_cf": 0.08,
-            "item_cf": 0.2,
-            "bayesian_mf": 0.53,
+            "item_cf": 0.21,
+            "bayesian_mf": 0.55,
             "residual_mf": 0.11,
             "autorec": 0.22,
-            BASELINE: -0.14,
+            BASELINE: -0.09,
         },
         {"ease": 27.7, "slit": 50.6, "bayesian_mf": 0.66, "ials": 0.62},
     ),

@@ -16,7 +16,7 @@ _LARGE = 16_384
 _BLOCK_SIZE = 256
 # The block size of `top_rows`.
 _ROW_BLOCK = 16
-# If a row has more than this many times `count` candidates, rows are searched one by one.
+# A row with more than this many times `count` candidates is searched separately.
 _WIDE = 8
 # The lowest score above −∞.
 _LOWEST = np.finfo(np.float32).min
@@ -139,18 +139,22 @@ def top_rows(scores: Float32, count: int, eligible: Bool | None = None) -> TopRo
         near = usable >= np.maximum(bound, _LOWEST)[:, None]
     else:
         near = usable > -np.inf
-    flat = np.flatnonzero(near)
+    (flat,) = near.ravel().nonzero()
     if rows == 1:
         best = _best(usable[0], flat, count).astype(np.int32)
         return TopRows(best[None], np.array([len(best)]))
-    pool = pad_rows(flat // size, flat % size, rows)
-    if pool.indexes.shape[1] > _WIDE * count:
-        # Many scores are equal, or the rows are short, so sorting all candidates would take long.
-        for row, near_row in enumerate(near.copy()):
+    owners = flat // size
+    counts = np.bincount(owners, minlength=rows)
+    if counts.max(initial=0) > _WIDE * count:
+        # In some rows many scores are equal, so sorting all candidates would take long.
+        for row in np.flatnonzero(counts > _WIDE * count).tolist():
+            chosen = _best(usable[row], np.flatnonzero(near[row]), count)
             near[row] = False
-            near[row, _best(usable[row], np.flatnonzero(near_row), count)] = True
-        flat = np.flatnonzero(near)
-        pool = pad_rows(flat // size, flat % size, rows)
+            near[row, chosen] = True
+        (flat,) = near.ravel().nonzero()
+        owners = flat // size
+        counts = np.bincount(owners, minlength=rows)
+    pool = _padded(owners, flat % size, counts)
     values = usable[np.arange(rows)[:, None], pool.indexes]
     values[np.arange(values.shape[1]) >= pool.counts[:, None]] = -np.inf
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]
@@ -169,9 +173,19 @@ def pad_rows(rows: Int64, values: Int64, count: int) -> TopRows:
     Returns:
         The values of each row, padded with the row's first value, or with 0 if it is empty.
     """
-    counts = np.bincount(rows, minlength=count)
-    starts = np.cumsum(counts) - counts
-    padded = np.zeros((count, max(1, counts.max(initial=0))), dtype=np.int32)
+    return _padded(rows, values, np.bincount(rows, minlength=count))
+
+
+def _padded(rows: Int64, values: Int64, counts: Int64) -> TopRows:
+    """Arranges values as rows of equal length; see `pad_rows`.
+
+    Args:
+        rows: The row of each value, ascending (int64, n).
+        values: The values (int64, n).
+        counts: The number of values of each row (int64, rows).
+    """
+    starts = counts.cumsum() - counts
+    padded = np.zeros((len(counts), max(1, counts.max(initial=0))), dtype=np.int32)
     has_values = counts > 0
     padded[has_values] = values[starts[has_values], None]
     padded[rows, np.arange(len(rows)) - starts[rows]] = values

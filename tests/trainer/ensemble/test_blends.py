@@ -90,6 +90,26 @@ def test_a_rating_blend_drops_redundant_models() -> None:
     assert errors[0] <= allowed * errors[1]
 
 
+def test_a_rating_blend_drops_a_model_whose_gain_is_significant_but_tiny() -> None:
+    """Each model costs time in every answer, and with many ratings every gain is significant."""
+    random = np.random.default_rng(5)
+    count = 200_000
+    models = predictions_of(random, count)
+    base = models["baseline"]
+    models["weak"] = (base + random.normal(0, 0.5, count)).astype(np.float32)
+    signal = 0.5 * (models["one"] + models["two"]) + 0.03 * (models["weak"] - base)
+    ratings = (signal + random.normal(0, 0.8, count)).astype(np.float32)
+    others = {name: scores for name, scores in models.items() if name != "weak"}
+    blends = [learn_rating_blend(known, ratings, ridge=30.0) for known in (others, models)]
+    without, whole = [np.square(blend.apply(models) - ratings) for blend in blends]
+    gains = without - whole
+    assert gains.mean() > 3 * gains.std() / np.sqrt(count)
+    assert gains.mean() < CONFIG.max_rating_pruning_loss * whole.mean()
+    pruned = prune_rating_blend(models, ratings, 30.0, CONFIG.max_rating_pruning_loss)
+    assert {"one", "two"} <= pruned.weights.keys()
+    assert "weak" not in pruned.weights
+
+
 def test_a_rating_blend_keeps_every_model_if_no_loss_is_allowed() -> None:
     """Without a tolerance, only models without a weight are dropped."""
     random = np.random.default_rng(5)

@@ -19,7 +19,6 @@ from marquee_core.release.ensemble import (
 )
 from marquee_core.service_names import GATEWAY
 from marquee_trainer.ensemble.weight_search import (
-    SIGNIFICANT,
     RankingPool,
     SearchConfig,
     prune_weights,
@@ -36,7 +35,7 @@ class BlendConfig:
             models. It is in units of validation ratings: with about this many, data and penalty
             have equal influence.
         max_rating_pruning_loss: Models are pruned from the rating blend as long as the mean squared
-            error rises by at most this share, and not significantly.
+            error rises by at most this share in all.
         ranking_ridge: λ of the listwise blend, an L2 penalty on weights of standardised scores.
         max_ranking_users: The largest number of validation users, drawn at random, from which the
             ranking blend is learned, to limit memory.
@@ -121,13 +120,13 @@ def learn_rating_blend(predictions: Mapping[str, Float32], ratings: Float32, rid
 def prune_rating_blend(
     predictions: Mapping[str, Float32], ratings: Float32, ridge: float, max_loss: float
 ) -> Blend:
-    """Learns a rating blend, leaving out models that do not measurably improve it.
+    """Learns a rating blend, leaving out models that hardly improve it.
 
-    Every model of the rating blend predicts the stars of each answer, so a model that does not
-    measurably improve predictions only costs time. Models are tried in the order of their weights,
-    the smallest first, relearning the blend of the others. A model is left out if the mean squared
-    error exceeds that of the blend of all models by at most the share `max_loss`, and a one-sided
-    paired test over the ratings finds no loss at the 5 % level.
+    Every model of the rating blend predicts the stars of each answer, so a model must be worth its
+    time. Models are tried in the order of their weights, the smallest first, relearning the blend
+    of the others. A model is left out if the mean squared error then exceeds that of the blend of
+    all models by at most the share `max_loss`. Whether the difference is significant does not
+    matter: with a million ratings, differences are that no user would notice.
 
     Args:
         predictions: See `learn_rating_blend`.
@@ -136,20 +135,18 @@ def prune_rating_blend(
         max_loss: The largest relative increase of the error, 0 to 1.
     """
 
-    def squared_errors(blend: Blend) -> Float64:
-        return np.square(blend.apply(predictions) - ratings)
+    def squared_error(blend: Blend) -> float:
+        return float(np.square(blend.apply(predictions) - ratings).mean())
 
     blend = learn_rating_blend(predictions, ratings, ridge)
-    whole = squared_errors(blend)
+    whole = squared_error(blend)
     kept = dict(predictions)
     for name in sorted(predictions, key=lambda name: blend.weights.get(name, 0.0)):
         if name == BASELINE:
             continue
         others = {other: scores for other, scores in kept.items() if other != name}
         trial = learn_rating_blend(others, ratings, ridge)
-        losses = squared_errors(trial) - whole
-        error = float(losses.std()) / np.sqrt(len(losses))
-        if losses.mean() <= min(SIGNIFICANT * error, max_loss * float(whole.mean())):
+        if squared_error(trial) <= (1 + max_loss) * whole:
             kept, blend = others, trial
     return blend
 

@@ -1,44 +1,35 @@
-"""Starts the process that forks the processes of trials.
-
-Imports little, because the process is forked before the server imports its libraries.
-"""
+"""Loads releases on trial, in processes that are forked for it."""
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from marquee_services.server.releases.fork_process import Load, fork
+from marquee_services.server.releases.fork_process import Load, serve_trials
 
 TrialLoader: TypeAlias = Callable[[str], object]
 """Loads the part of a release that a server needs, given the release's id."""
 
 
-def fork_for_trials(
-    prepare: Callable[[], Mapping[str, TrialLoader]],
-) -> tuple[int, socket.socket]:
-    """Starts the process; see `fork_process.fork`.
+def try_releases(prepare: Callable[[dict[str, Any]], Mapping[str, TrialLoader]]) -> None:
+    """Answers the requests of `ReleaseTrial` until the server ends; see `serve_trials`.
 
     Args:
         prepare: Imports the libraries, and returns by service the function that loads the part of
-            a release that the service needs.
-
-    Raises:
-        OSError: The process cannot be started.
+            a release that the service needs. It gets the server's settings.
     """
 
-    def prepare_loading() -> Load:
-        loaders = prepare()
+    def prepare_loading(settings: dict[str, Any]) -> Load:
+        loaders = prepare(settings)
 
         def load(request: dict[str, Any]) -> dict[str, Any]:
             return _load(loaders[request["service"]], request["release_id"])
 
         return load
 
-    return fork(prepare_loading)
+    serve_trials(prepare_loading)
 
 
 def _load(load: TrialLoader, release_id: str) -> dict[str, Any]:
