@@ -190,11 +190,17 @@ def _move(running: Float32, rows: Int32, sums: Float32, end: int) -> int:
     Returns:
         The number of rows appended afterwards.
     """
-    for row in range(len(running)):
-        rows[end] = row
-        for kind in range(4):
-            sums[kind, end] = running[row, kind]
-            running[row, kind] = 0.0
+    # With unsigned indexes, as in `_add`, and without an inner loop, this takes less than half of
+    # the time.
+    place, zero = np.uint64(end), np.float32(0)
+    for index in range(len(running)):
+        row = np.uint64(index)
+        product, square = running[row, 0], running[row, 1]
+        vector_square, count = running[row, 2], running[row, 3]
+        running[row, 0] = running[row, 1] = running[row, 2] = running[row, 3] = zero
+        rows[place] = index
+        sums[0, place], sums[1, place] = product, square
+        sums[2, place], sums[3, place] = vector_square, count
         # Written unconditionally; the next row overwrites it unless it is kept.
-        end += sums[0, end] > 0
-    return end
+        place += np.uint64(product > 0)
+    return int(place)
