@@ -72,7 +72,7 @@ def test_a_rating_is_predicted_only_from_the_users_other_ratings(
     predicted, targets, rows = (
         part.numpy()
         for part in network.predict_left_out(
-            tf.constant(items), tf.constant(ratings), no_noise, tf.ones(data.matrix.rating_count)
+            network.served_factors(), tf.constant(items), tf.constant(ratings), no_noise
         )
     )
     assert len(predicted) == (items != PADDING).sum()

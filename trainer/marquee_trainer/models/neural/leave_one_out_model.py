@@ -29,7 +29,7 @@ _JITTER = 0.15
 # The learning rate at the end of the horizon, relative to that at the start.
 _FINAL_RATE = 0.05
 # The largest number of steps in an epoch, not counting padding; beyond it, batches grow instead.
-# Each step computes the audience of all items, so with more steps the cost of an epoch would grow
+# Each step adds up the audience of all items, so with more steps the cost of an epoch would grow
 # with the square of the number of ratings.
 _MAX_STEPS = 256
 
@@ -99,8 +99,11 @@ class _Loop:
         rate = keras.optimizers.schedules.CosineDecay(
             config.learning_rate, max(1, config.horizon * batches), alpha=_FINAL_RATE
         )
+        self._variables = [v for v in network.trainable_variables if v is not network.audience]
         self._optimizer = keras.optimizers.Adam(rate)
-        self._optimizer.build(network.trainable_variables)
+        self._optimizer.build(self._variables)
+        self._audience_optimizer = keras.optimizers.Adam(rate)
+        self._audience_optimizer.build([network.audience])
 
     def epoch(self) -> float:
         """Trains on all users once; returns the mean squared error."""
@@ -108,10 +111,7 @@ class _Loop:
         batches = list(self._batches(jitter))
         squares = 0.0
         for position in self._random.permutation(len(batches)):
-            self._steps += 1
-            seed = tf.constant([self._seed, self._steps])
-            items, ratings = self._padded(batches[position])
-            squares += float(self._step(tf.constant(items), tf.constant(ratings), seed))
+            squares += self._train(*self._padded(batches[position]))
         return squares / max(1, self._matrix.rating_count)
 
     def predict(self, pairs: Interactions) -> tuple[Float32, Float32]:
@@ -124,7 +124,7 @@ class _Loop:
         """
         biases = self._initial_offsets[pairs.items]
         additions = np.zeros(len(pairs), dtype=np.float32)
-        factors = self._factors()
+        factors = self._network.served_factors()
         batches = [np.sort(users) for users in self._batches(np.zeros(self._matrix.user_count))]
         # Users without ratings are in no batch, and their pairs come first.
         batch_of = np.full(self._matrix.user_count, -1)
@@ -180,36 +180,55 @@ class _Loop:
         return items, ratings
 
     @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def _factors(self) -> Any:
-        return self._network.served_factors()
-
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
     def _predict(self, factors: Any, items: Any, ratings: Any, users: Any, targets: Any) -> Any:
         return self._network.predict_pairs(factors, items, ratings, users, targets)
 
-    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
-    def _step(self, items: Any, ratings: Any, seed: Any) -> Any:
+    def _train(self, items: Int32, ratings: Float32) -> float:
         """Trains on a batch; returns its sum of squared errors."""
+        network, audiences = self._network, self._network.audiences
+        self._steps += 1
+        seed = self._seed, self._steps
+        dropout = self._config.audience_dropout
+        audience = audiences.draw(dropout, np.random.Generator(np.random.SFC64(seed)))
+        weight = 1.0 / (1.0 - dropout)
+        sums = audiences.sums(network.audience.numpy(), audience, weight)
+        squares, by_item = self._step(
+            tf.constant(items), tf.constant(ratings), tf.constant(seed), tf.constant(sums)
+        )
+        by_user = audiences.gradient(by_item.numpy(), audience, weight)
+        self._update_audience(tf.constant(by_user))
+        return float(squares)
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def _step(self, items: Any, ratings: Any, seed: Any, sums: Any) -> tuple[Any, Any]:
+        """Updates all weights but the embeddings of the audience.
+
+        Returns:
+            The batch's sum of squared errors, and the gradient by the sums of the audience.
+        """
         network, config = self._network, self._config
         shape = (self._matrix.item_count, config.factors)
         noise = tf.random.stateless_normal(shape, seed)
-        uniform = tf.random.stateless_uniform(tf.shape(network.rater_scales), seed)
-        rating_weights = tf.cast(uniform >= config.audience_dropout, tf.float32)
-        rating_weights /= 1.0 - config.audience_dropout
         with tf.GradientTape() as tape:
-            predicted, targets, rated = network.predict_left_out(
-                items, ratings, noise, rating_weights
-            )
+            tape.watch(sums)
+            factors = network.means + sums
+            predicted, targets, rated = network.predict_left_out(factors, items, ratings, noise)
             squares = tf.square(predicted - targets)
             penalty = 2.0 * config.noise_variance * network.divergence()
-            penalty += config.audience_l2 * tf.reduce_sum(tf.square(network.audience))
             loss = tf.reduce_mean(squares) + penalty / self._matrix.rating_count
             for table in (network.set_inputs, network.set_outputs):
                 rows = tf.gather(tf.convert_to_tensor(table), rated)
                 loss += config.set_l2 * tf.reduce_mean(tf.reduce_sum(tf.square(rows), axis=1))
             for kernel in network.kernels():
                 loss += config.weight_decay * tf.reduce_sum(tf.square(kernel))
-        variables = network.trainable_variables
-        gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, variables)]
-        self._optimizer.apply(gradients, variables)
-        return tf.reduce_sum(squares)
+        found = tape.gradient(loss, [*self._variables, sums])
+        *gradients, by_item = map(tf.convert_to_tensor, found)
+        self._optimizer.apply(gradients, self._variables)
+        return tf.reduce_sum(squares), by_item
+
+    @tf.function(reduce_retracing=True)  # type: ignore[untyped-decorator]
+    def _update_audience(self, gradient: Any) -> None:
+        """Updates the embeddings of the audience, whose penalty is part of the loss."""
+        audience = self._network.audience
+        penalty = 2.0 * self._config.audience_l2 / self._matrix.rating_count
+        self._audience_optimizer.apply([gradient + penalty * audience], [audience])

@@ -29,14 +29,12 @@ from marquee_core.scorers.hyperparameters import (
 from marquee_core.scorers.perceptron import ItemParameters, Layers
 from marquee_core.scorers.saved_model import PADDING
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.models.neural.audience import Audiences
 from marquee_trainer.models.neural.dot_product_modules import ridge_solution
 from marquee_trainer.models.neural.tensorflow_model import EpochConfig
 
 # The lower limit of 1 − leverage, which rounding could reduce to 0.
 _MIN_REST = 1e-3
-# Number of columns in a product with a sparse matrix. From 32 columns on, TensorFlow uses another
-# algorithm, which takes four to seven times as long.
-_PRODUCT_COLUMNS = 16
 
 
 @dataclass(frozen=True)
@@ -134,14 +132,7 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         self.log_deviations = weight("log_deviations", (items, k), posterior_start)
         self.log_prior = weight("log_prior", (k,), log(config.prior_deviation))
         self.audience = weight("audience", (data.matrix.user_count, k), normal(deviation))
-        matrix = data.matrix
-        # Ordered by item, for the product with a sparse matrix.
-        order = np.argsort(matrix.items, kind="stable")
-        positions = np.stack([matrix.items, matrix.users], axis=1)[order].astype(np.int64)
-        scale = 1.0 / np.sqrt(matrix.item_counts + config.audience_damping)
-        self.raters = tf.constant(positions)
-        self.rater_scales = tf.constant(scale[positions[:, 0]].astype(np.float32))
-        self.sizes = items, matrix.user_count
+        self.audiences = Audiences(data.matrix, config.audience_damping)
         self.set_inputs = weight("set_inputs", (items, e), normal(deviation))
         self.set_outputs = weight("set_outputs", (items, e), normal(deviation))
         self.offsets = weight("offsets", (items,), "zeros")
@@ -160,28 +151,15 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         self.last.build((None, width))
         self.built = True
 
-    def factors(self, rating_weights: Any) -> Any:
+    def served_factors(self) -> Any:
         """Computes the means q_i = m_i + Σ_u t_u / √(n_i + c) over the audience u of each item.
 
-        The audience of an item is informative (implicit feedback about items, as in Rendle, Zhang
-        and Koren, 2019).
-
-        Args:
-            rating_weights: The weight of each rating in the sum, normally 1 (float32[ratings]).
+        Not for compiled functions.
 
         Returns:
             float32[items, k].
         """
-        raters = tf.SparseTensor(self.raters, self.rater_scales * rating_weights, self.sizes)
-        audience = tf.convert_to_tensor(self.audience)
-        columns = range(0, self.config.factors, _PRODUCT_COLUMNS)
-        parts = [audience[:, first : first + _PRODUCT_COLUMNS] for first in columns]
-        products = [tf.sparse.sparse_dense_matmul(raters, part) for part in parts]
-        return self.means + tf.concat(products, axis=1)
-
-    def served_factors(self) -> Any:
-        """The means of q with the whole audience: float32[items, k]."""
-        return self.factors(tf.ones_like(self.rater_scales))
+        return self.means + self.audiences.sums(self.audience.numpy(), self.audiences.whole)
 
     def ridge(self) -> Any:
         """The prior precisions of (p, b): float32[k + 1]."""
@@ -189,7 +167,7 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         return tf.concat([factor_ridge, tf.exp(self.log_bias_ridge)], axis=0)
 
     def predict_left_out(
-        self, items: Any, ratings: Any, noise: Any, rating_weights: Any
+        self, factors: Any, items: Any, ratings: Any, noise: Any
     ) -> tuple[Any, Any, Any]:
         """Predicts each rating from the user's other ratings, with factors drawn at random.
 
@@ -197,15 +175,16 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         solution with all ratings, A = Σ φ φᵀ + ridge, φ = (q, 1), y = r − c, and e = y − φ · x.
 
         Args:
+            factors: The means of the factors, with a part of the audiences in training:
+                float32[items, k].
             items: The rated items, padded with -1: int32[B, L].
             ratings: The ratings in stars: float32[B, L].
             noise: Standard normal deviates for the draw from the posteriors: float32[items, k].
-            rating_weights: See `factors`.
 
         Returns:
             The predictions and the ratings, in stars (float32[N] each), and their items (int32[N]).
         """
-        drawn = self.factors(rating_weights) + tf.exp(self.log_deviations) * noise
+        drawn = factors + tf.exp(self.log_deviations) * noise
         given = tf.cast(items != PADDING, tf.float32)
         safe = tf.maximum(items, 0)
         q = tf.gather(drawn, safe) * given[:, :, None]
