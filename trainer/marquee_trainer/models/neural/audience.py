@@ -51,27 +51,24 @@ class Audiences:
         self.whole = Audience(indptr, matrix.users[np.argsort(matrix.items, kind="stable")])
         self._scales = (1.0 / np.sqrt(matrix.item_counts + damping)).astype(np.float32)
         self._user_count = matrix.user_count
-        # Memory that every draw uses: pages that are new in every step would take a tenth of it.
-        # The loop that selects users writes each of them before it decides whether to keep it.
+        # Memory that every part uses; in large data, new pages would take time in every step. The
+        # loop that selects users writes each of them before it decides whether to keep it.
         users = np.empty(matrix.rating_count + 1, dtype=np.int32)
-        self._drawn = Audience(np.empty_like(indptr), users)
-        self._uniform = np.empty(matrix.rating_count, dtype=np.float32)
+        self._part = Audience(np.empty_like(indptr), users)
 
-    def draw(self, dropout: float, random: np.random.Generator) -> Audience:
-        """Draws the users of some ratings, each of which is left out with a probability.
+    def part(self, numbers: Float32, least: float) -> Audience:
+        """Selects the users of some ratings.
 
         Args:
-            dropout: The probability.
-            random: The source of a number for each rating.
+            numbers: A number for each rating, ordered by item (float32, ratings).
+            least: The number from which on a rating is selected.
 
         Returns:
-            The other users; valid until the next call, which uses the same memory.
+            The users; valid until the next call, which uses the same memory.
         """
-        random.random(dtype=np.float32, out=self._uniform)
-        count = select_users(
-            *self.whole, self._uniform, np.float32(dropout), self._drawn.indptr, self._drawn.users
-        )
-        return Audience(self._drawn.indptr, self._drawn.users[:count])
+        starts, users = self._part
+        count = select_users(*self.whole, numbers, np.float32(least), starts, users)
+        return Audience(starts, users[:count])
 
     def sums(self, embeddings: Float32, audience: Audience, weight: float = 1.0) -> Float32:
         """Computes the sums.

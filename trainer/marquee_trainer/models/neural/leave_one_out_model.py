@@ -187,13 +187,14 @@ class _Loop:
         """Trains on a batch; returns its sum of squared errors."""
         network, audiences = self._network, self._network.audiences
         self._steps += 1
-        seed = self._seed, self._steps
+        seed = tf.constant([self._seed, self._steps])
         dropout = self._config.audience_dropout
-        audience = audiences.draw(dropout, np.random.Generator(np.random.SFC64(seed)))
+        uniform = tf.random.stateless_uniform(audiences.whole.users.shape, seed)
+        audience = audiences.part(uniform.numpy(), dropout)
         weight = 1.0 / (1.0 - dropout)
         sums = audiences.sums(network.audience.numpy(), audience, weight)
         squares, by_item = self._step(
-            tf.constant(items), tf.constant(ratings), tf.constant(seed), tf.constant(sums)
+            tf.constant(items), tf.constant(ratings), seed, tf.constant(sums)
         )
         by_user = audiences.gradient(by_item.numpy(), audience, weight)
         self._update_audience(tf.constant(by_user))
