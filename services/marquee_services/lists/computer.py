@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +68,8 @@ class ListComputer:
                 answers |= done
                 report(len(done))
         left = [position for position in range(len(user_ids)) if position not in answers]
-        asyncio.run(self._compute_singly(left, user_ids, answers, report))
+        if left:
+            _run(self._compute_singly(left, user_ids, answers, report))
         return [answers[position] for position in range(len(user_ids))]
 
     async def _compute_singly(
@@ -86,3 +89,14 @@ class ListComputer:
             single = await self._single.lists([user_ids[position] for position in batch])
             answers |= zip(batch, single, strict=True)
             report(len(batch))
+
+
+def _run(work: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine, in another thread if this one runs an event loop, as in a notebook."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(work)
+        return
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(asyncio.run, work).result()

@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -78,7 +79,6 @@ async def test_pages_are_used_if_the_gateway_ranks_in_the_same_way(
     candidates: int,
     used: bool,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Otherwise, further pages would not continue the first one. The difference is logged."""
     store = ReleaseStore(str(tmp_path / "store"))
@@ -90,19 +90,21 @@ async def test_pages_are_used_if_the_gateway_ranks_in_the_same_way(
         candidates=candidates,
         poll_interval=0.05,
     )
-    gateway, _ = await start(settings, {}, store)
-    try:
-        await until(lambda: gateway.releases.loaded and not gateway.releases.pending_reason)
-        async with grpc.aio.insecure_channel(settings.listen) as channel:
-            stub = RecommenderServiceStub(channel)
-            for user in ("u1", "u2"):
-                request = pb.RecommendRequest(subject=types_pb2.Subject(user_id=user))
-                answer = await stub.Recommend(request, timeout=WAIT_S)
-                assert len(answer.items) == 20
-                assert all((item.score > SHIFT / 2) == used for item in answer.items)
-    finally:
-        await gateway.stop(0.0)
-    assert capsys.readouterr().out.count("precomputed_pages_not_used") == (not used)
+    with capture_logs() as lines:
+        gateway, _ = await start(settings, {}, store)
+        try:
+            await until(lambda: gateway.releases.loaded and not gateway.releases.pending_reason)
+            async with grpc.aio.insecure_channel(settings.listen) as channel:
+                stub = RecommenderServiceStub(channel)
+                for user in ("u1", "u2"):
+                    request = pb.RecommendRequest(subject=types_pb2.Subject(user_id=user))
+                    answer = await stub.Recommend(request, timeout=WAIT_S)
+                    assert len(answer.items) == 20
+                    assert all((item.score > SHIFT / 2) == used for item in answer.items)
+        finally:
+            await gateway.stop(0.0)
+    events = [line["event"] for line in lines]
+    assert events.count("precomputed_pages_not_used") == (not used)
 
 
 @pytest.mark.parametrize("content", ["{}", "[]", '{"candidates": 19}', '{"candidates": true}', "{"])

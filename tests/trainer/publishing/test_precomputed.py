@@ -99,6 +99,17 @@ def test_an_exception_while_reporting_ends_precomputing(published: tuple[Manifes
     assert len(reported) == 1
 
 
+async def test_pages_can_be_precomputed_within_an_event_loop(
+    published: tuple[Manifest, Path],
+) -> None:
+    """Notebooks run one; pages of candidates are computed in another."""
+    config = PrecomputeConfig(users=USERS, dense_limit=LIMIT, candidates=CANDIDATES)
+    within = precompute_pages(*published, config)
+    without = await asyncio.to_thread(precompute_pages, *published, config)
+    assert within.answers.any()
+    np.testing.assert_array_equal(within.answers, without.answers)
+
+
 def test_a_page_ranks_unseen_items_with_the_ensemble(
     published: tuple[Manifest, Path],
     small_dataset: RatingsDataset,
