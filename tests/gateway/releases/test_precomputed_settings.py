@@ -8,6 +8,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from marquee.v1 import recommender_service_pb2 as pb
@@ -17,6 +18,7 @@ from marquee_core.errors import ArtifactError
 from marquee_core.release.contents import PRECOMPUTED
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
+from marquee_services.gateway.answering import stored_answers
 from marquee_services.gateway.releases.precomputed import PAGE_RANKING, PrecomputedPages
 from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
@@ -79,6 +81,7 @@ async def test_pages_are_used_if_the_gateway_ranks_in_the_same_way(
     candidates: int,
     used: bool,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Otherwise, further pages would not continue the first one. The difference is logged."""
     store = ReleaseStore(str(tmp_path / "store"))
@@ -90,6 +93,8 @@ async def test_pages_are_used_if_the_gateway_ranks_in_the_same_way(
         candidates=candidates,
         poll_interval=0.05,
     )
+    # A logger keeps the configuration of its first use, which may have been in another test.
+    monkeypatch.setattr(stored_answers, "_log", structlog.get_logger())
     with capture_logs() as lines:
         gateway, _ = await start(settings, {}, store)
         try:
