@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gc
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
 import pytest_asyncio
+import structlog
 from hypothesis import settings as hypothesis_settings
+from structlog.testing import capture_logs
 
 from toy.certificates import Authority
 from toy.postgresql import PostgreSQL, programs
@@ -53,6 +56,24 @@ def private_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MARQUEE_CACHE_DIR", str(tmp_path_factory.mktemp("copies")))
         yield
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[structlog.typing.EventDict]]:
+    """What the test logs at any level, however other tests have configured logging.
+
+    A logger keeps the configuration of its first use, so the loggers of modules are reset as well.
+    """
+    before = structlog.get_config()
+    structlog.reset_defaults()
+    for name, module in list(sys.modules.items()):
+        if name.startswith("marquee_"):
+            logger = vars(module).get("_log")
+            if logger is not None:
+                vars(logger).pop("bind", None)
+    with capture_logs() as lines:
+        yield lines
+    structlog.configure(**before)
 
 
 @pytest_asyncio.fixture

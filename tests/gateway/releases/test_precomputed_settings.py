@@ -9,7 +9,6 @@ import grpc
 import numpy as np
 import pytest
 import structlog
-from structlog.testing import capture_logs
 
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
@@ -18,7 +17,6 @@ from marquee_core.errors import ArtifactError
 from marquee_core.release.contents import PRECOMPUTED
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
-from marquee_services.gateway.answering import stored_answers
 from marquee_services.gateway.releases.precomputed import PAGE_RANKING, PrecomputedPages
 from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
@@ -81,7 +79,7 @@ async def test_pages_are_used_if_the_gateway_ranks_in_the_same_way(
     candidates: int,
     used: bool,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    log_lines: list[structlog.typing.EventDict],
 ) -> None:
     """Otherwise, further pages would not continue the first one. The difference is logged."""
     store = ReleaseStore(str(tmp_path / "store"))
@@ -93,22 +91,19 @@ async def test_pages_are_used_if_the_gateway_ranks_in_the_same_way(
         candidates=candidates,
         poll_interval=0.05,
     )
-    # A logger keeps the configuration of its first use, which may have been in another test.
-    monkeypatch.setattr(stored_answers, "_log", structlog.get_logger())
-    with capture_logs() as lines:
-        gateway, _ = await start(settings, {}, store)
-        try:
-            await until(lambda: gateway.releases.loaded and not gateway.releases.pending_reason)
-            async with grpc.aio.insecure_channel(settings.listen) as channel:
-                stub = RecommenderServiceStub(channel)
-                for user in ("u1", "u2"):
-                    request = pb.RecommendRequest(subject=types_pb2.Subject(user_id=user))
-                    answer = await stub.Recommend(request, timeout=WAIT_S)
-                    assert len(answer.items) == 20
-                    assert all((item.score > SHIFT / 2) == used for item in answer.items)
-        finally:
-            await gateway.stop(0.0)
-    events = [line["event"] for line in lines]
+    gateway, _ = await start(settings, {}, store)
+    try:
+        await until(lambda: gateway.releases.loaded and not gateway.releases.pending_reason)
+        async with grpc.aio.insecure_channel(settings.listen) as channel:
+            stub = RecommenderServiceStub(channel)
+            for user in ("u1", "u2"):
+                request = pb.RecommendRequest(subject=types_pb2.Subject(user_id=user))
+                answer = await stub.Recommend(request, timeout=WAIT_S)
+                assert len(answer.items) == 20
+                assert all((item.score > SHIFT / 2) == used for item in answer.items)
+    finally:
+        await gateway.stop(0.0)
+    events = [line["event"] for line in log_lines]
     assert events.count("precomputed_pages_not_used") == (not used)
 
 
