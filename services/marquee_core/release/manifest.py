@@ -135,7 +135,9 @@ class Manifest:
         evaluation: How it was evaluated: the `split` and its `seed`, the number of
             `training_ratings` and `test_ratings`, the `training_fingerprint` (SHA-256 of the
             training ratings), the configuration (`training`), the `ensemble_metrics`, and the
-            `coverage` of models that use only a part of large data.
+            `coverage` of models that use only a part of large data. If a time limit ended the
+            precomputing of first pages, `first_pages` has the number of `users` whose pages were
+            computed and of those `wanted`.
         library_versions: Versions of the libraries that it was trained with, by name.
         files: All files of the release except the manifest, by path relative to its folder.
         schema_version: Version of the manifest's format.

@@ -36,6 +36,15 @@ _NO_RATINGS = np.empty(0, np.float32)
 _MAX_USERS, _MAX_SCORES = 256, 4_000_000
 
 
+def block_users(items: int) -> int:
+    """The number of users to rank together, which limits the scores in memory.
+
+    Args:
+        items: The number of items of the catalogue.
+    """
+    return max(1, min(_MAX_USERS, _MAX_SCORES // max(1, items)))
+
+
 class BlockRanker:
     """Ranks blocks of users with the whole ensemble of a release."""
 
@@ -61,7 +70,7 @@ class BlockRanker:
             for name in sorted(release.backends)
             if (plan := release.plan(self._blends, name, self._best_count, self._size)).weights
         }
-        self.block_users = max(1, min(_MAX_USERS, _MAX_SCORES // max(1, release.item_count)))
+        self.block_users = block_users(release.item_count)
 
     @staticmethod
     def can_rank(loaded: LoadedRelease, request: ListRequest) -> bool:

@@ -124,6 +124,10 @@ def test_a_small_budget_still_gives_a_release(tmp_path: Path) -> None:
         assert f"budget: {name} is left out" in output
     [manifest] = ReleaseStore(str(tmp_path)).manifests()
     assert {model.backend for model in manifest.models} == {"gateway"}
+    users = manifest.data.user_count
+    note = f"first pages are precomputed for 0 of the {users} most active users"
+    assert f"budget: {note}" in output
+    assert manifest.evaluation["first_pages"] == {"users": 0, "wanted": users}
 
 
 def test_loading_counts_towards_the_budget() -> None:

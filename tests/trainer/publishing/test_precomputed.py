@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -18,15 +19,20 @@ import marquee_trainer as trainer
 from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub as Stub
+from marquee_core.arrays import Int32
 from marquee_core.output import Output
 from marquee_core.release.contents import open_release
 from marquee_core.release.ensemble import BASELINE
 from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
+from marquee_core.tasks.task import Report
 from marquee_services.gateway.releases.release import gateway_release
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE
+from marquee_services.lists.blocks import block_users
+from marquee_services.lists.computer import ListComputer
 from marquee_services.lists.request import serving_loaders
+from marquee_services.lists.user_list import UserError, UserList
 from marquee_services.standalone.main import start
 from marquee_services.standalone.settings import StandaloneSettings
 from marquee_services.standalone.verification import verify_release
@@ -40,6 +46,7 @@ from marquee_trainer.models.model import Model
 from marquee_trainer.models.neighbours.item_cf import ItemCF
 from marquee_trainer.models.neighbours.user_cf import UserCF
 from marquee_trainer.models.neural.mf import MF
+from marquee_trainer.publishing import precomputed
 from marquee_trainer.publishing.config import PrecomputeConfig, RetrievalConfig
 from marquee_trainer.publishing.precomputed import precompute_pages
 from marquee_trainer.publishing.release import publish_trained
@@ -47,10 +54,13 @@ from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.progress import Progress
 from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.training.train import train
+from toy.clock import Clock
 from toy.release import toy_ensemble
 from toy.waiting import WAIT_S, until
 
 USERS = 10
+# The number of users in a block, small enough for several blocks.
+BLOCK = 16
 # A limit below the number of items stands for a catalogue that is too large to be ranked whole.
 LIMIT, CANDIDATES = 50, 20
 ITEMS = 120
@@ -78,7 +88,7 @@ def test_the_most_active_users_have_a_page(
     """As many users as configured have a page, and no other user has more ratings."""
     reported: list[tuple[int, int]] = []
     config = PrecomputeConfig(users=USERS)
-    pages = precompute_pages(*published, config, lambda *counts: reported.append(counts))
+    pages = precompute_pages(*published, config, lambda *counts: reported.append(counts)).pages
     counts = np.diff(small_trained.data.matrix.indptr)
     has_page = np.array([bool(pages.get(user)) for user in range(len(counts))])
     assert has_page.sum() == USERS
@@ -99,13 +109,82 @@ def test_an_exception_while_reporting_ends_precomputing(published: tuple[Manifes
     assert len(reported) == 1
 
 
+def test_a_time_limit_leaves_out_the_least_active_users(
+    published: tuple[Manifest, Path],
+    small_trained: TrainingResult,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three blocks of ten seconds fit into 35 seconds, and a fourth would not."""
+    monkeypatch.setattr(precomputed, "_BLOCK_USERS", BLOCK)
+    clock = Clock(1000.0)
+
+    def work(_: int, __: int) -> None:
+        clock.now += 10.0
+
+    computed = precompute_pages(*published, PrecomputeConfig(seconds=35.0), work, clock)
+    counts = np.diff(small_trained.data.matrix.indptr)
+    has_page = np.array([bool(computed.pages.get(user)) for user in range(len(counts))])
+    assert computed.users == has_page.sum() == 3 * BLOCK
+    assert computed.wanted == np.count_nonzero(counts)
+    assert counts[has_page].min() >= counts[~has_page].max()
+    none = precompute_pages(*published, PrecomputeConfig(seconds=0.0), work, clock)
+    assert none.users == 0
+    assert not len(none.pages.answers)
+
+
+def test_the_manifest_has_the_pages_that_the_time_limit_left_out(
+    small_dataset: RatingsDataset,
+    small_split: Split,
+    small_trained: TrainingResult,
+    tmp_path: Path,
+) -> None:
+    """Without time there are no pages, and without a limit there is no such entry."""
+    store = ReleaseStore(str(tmp_path))
+    for seconds, entry in ((0.0, {"users": 0, "wanted": USERS}), (None, None)):
+        manifest = publish_trained(
+            *(store, small_dataset, small_split, small_trained, TrainingConfig()),
+            precompute=PrecomputeConfig(users=USERS, seconds=seconds),
+        )
+        stored = store.manifest(manifest.release_id)
+        assert stored.evaluation.get("first_pages") == entry
+
+
+def test_only_the_lists_of_a_block_are_in_memory(
+    published: tuple[Manifest, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists are freed before those of the next block, so memory does not grow with the users."""
+    monkeypatch.setattr(precomputed, "_BLOCK_USERS", BLOCK)
+    compute = ListComputer.of_users
+    lists: list[weakref.ref[UserList | UserError]] = []
+    alive: list[int] = []
+
+    def watched(self: ListComputer, users: Int32, report: Report) -> list[UserList | UserError]:
+        alive.append(sum(one() is not None for one in lists))
+        found = compute(self, users, report)
+        lists.extend(map(weakref.ref, found))
+        assert len(found) <= BLOCK
+        return found
+
+    monkeypatch.setattr(ListComputer, "of_users", watched)
+    computed = precompute_pages(*published, PrecomputeConfig())
+    assert len(lists) == computed.users > 3 * BLOCK
+    # The last list of the block before is still the loop's variable.
+    assert max(alive) <= 1
+
+
+@pytest.mark.parametrize(("items", "users"), [(100, 256), (20_000, 200), (8_000_000, 1)])
+def test_the_scores_of_a_block_have_a_limit(items: int, users: int) -> None:
+    """The larger the catalogue, the fewer users are ranked together."""
+    assert block_users(items) == users
+
+
 async def test_pages_can_be_precomputed_within_an_event_loop(
     published: tuple[Manifest, Path],
 ) -> None:
     """Notebooks run one; pages of candidates are computed in another."""
     config = PrecomputeConfig(users=USERS, dense_limit=LIMIT, candidates=CANDIDATES)
-    within = precompute_pages(*published, config)
-    without = await asyncio.to_thread(precompute_pages, *published, config)
+    within = precompute_pages(*published, config).pages
+    without = (await asyncio.to_thread(precompute_pages, *published, config)).pages
     assert within.answers.any()
     np.testing.assert_array_equal(within.answers, without.answers)
 
@@ -118,7 +197,7 @@ def test_a_page_ranks_unseen_items_with_the_ensemble(
     """The items and scores are those of the ranking blend of the trained models, best first."""
     data = small_trained.data
     user = int(np.argmax(np.diff(data.matrix.indptr)))
-    pages = precompute_pages(*published, PrecomputeConfig(users=USERS))
+    pages = precompute_pages(*published, PrecomputeConfig(users=USERS)).pages
     page = pb.RecommendResponse.FromString(pages.get(user))
     models = (*small_trained.models, *fitted_baselines(data))
     scores = {m.name: m.scorer.score(data.matrix.profiles([user]))[0] for m in models}

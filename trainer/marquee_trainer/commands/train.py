@@ -34,6 +34,10 @@ from marquee_trainer.training.refit import refit_on_all_ratings
 from marquee_trainer.training.results import TrainingResult
 from marquee_trainer.training.train import train
 
+# The share of the time left after training that precomputing pages may take; the gate and the store
+# need time too.
+_PAGES_SHARE = 0.75
+
 
 def run_training(settings: TrainSettings, lease: Lease) -> None:
     """Trains, prints the metrics, publishes a release and, if configured, promotes it.
@@ -79,6 +83,8 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
     )
     click.echo(metrics_table(trained.evaluation))
     lease.check()
+    left_s = selection.after(time.monotonic() - started).seconds
+    pages_s = None if left_s is None else _PAGES_SHARE * left_s
     if settings.fold_on_request:
         trained = trained.folding_on_request()
     with ProgressBar() as bar:
@@ -97,13 +103,20 @@ def run_training(settings: TrainSettings, lease: Lease) -> None:
             trained,
             TrainingConfig.for_dataset(dataset, settings.seed),
             RetrievalConfig(settings.retrieval),
-            PrecomputeConfig(settings.precomputed_users),
+            PrecomputeConfig(settings.precomputed_users, seconds=pages_s),
             loaded.mark,
             judge,
             progress.on_users,
         )
     checkpoints.remove()
     set_outcome(f"Release {manifest.release_id} was published.")
+    cut = manifest.evaluation.get("first_pages")
+    if cut is not None:
+        click.echo(
+            f"  budget: first pages are precomputed for {cut['users']:,} of the {cut['wanted']:,} "
+            "most active users",
+            err=True,
+        )
     fitted_on = "refitted on all" if settings.refit else "fitted on the"
     kind = "ratings" if settings.refit else "training ratings"
     click.echo(

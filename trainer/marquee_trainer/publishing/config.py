@@ -22,11 +22,14 @@ class PrecomputeConfig:
             only if they have the same setting with this name.
         candidates: The number of candidates that each model retrieves from a larger catalogue; also
             a setting of gateways.
+        seconds: The time for precomputing. The users with the most ratings come first, and when
+            the time is used up, the others get no page. None for no limit.
     """
 
     users: int = 50_000
     dense_limit: int = GatewaySettings.dense_limit
     candidates: int = GatewaySettings.candidates
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if self.candidates < MIN_CANDIDATES:

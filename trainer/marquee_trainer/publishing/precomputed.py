@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
@@ -29,12 +31,28 @@ OnUsers: TypeAlias = Callable[[int, int], None]
 _BLOCK_USERS = 1_024
 
 
+@dataclass(frozen=True)
+class FirstPages:
+    """The result of precomputing.
+
+    Attributes:
+        pages: The pages.
+        users: The number of users whose pages were computed.
+        wanted: The number of users whose pages would have been computed without a time limit.
+    """
+
+    pages: PrecomputedPages
+    users: int
+    wanted: int
+
+
 def precompute_pages(
     manifest: Manifest,
     folder: Path,
     config: PrecomputeConfig,
     on_users: OnUsers = lambda _, __: None,
-) -> PrecomputedPages:
+    clock: Callable[[], float] = time.monotonic,
+) -> FirstPages:
     """Computes the first pages of the most active users, as a gateway answers Recommend.
 
     Small catalogues are ranked completely. In large ones, models retrieve candidates with the
@@ -42,21 +60,24 @@ def precompute_pages(
     in addition to those that were trained; the pages take about 1,200 bytes each, and the lists of
     a block of users a few megabytes.
 
-    A user for whom a model abstains gets no page; gateways compute that page on request.
+    A user for whom a model abstains gets no page, and neither does a user for whom there is no time
+    left; gateways compute these pages on request.
 
     Args:
         manifest: The manifest of the release, without pages.
         folder: The folder of its files.
-        config: The number of users, and how catalogues are ranked.
+        config: The number of users, the time limit, and how catalogues are ranked.
         on_users: Reports the progress.
+        clock: Returns the current time, in seconds.
 
     Raises:
         ArtifactError: A model returns scores that are not finite.
     """
     matrix = RatingsMatrix.load(folder / "data", manifest.data.user_count, manifest.data.item_count)
+    started = clock()
     users = _most_active(matrix, config.users)
     if not len(users):
-        return PrecomputedPages.none(matrix.user_count)
+        return FirstPages(PrecomputedPages.none(matrix.user_count), 0, 0)
     loaded = release_in_folder(manifest, folder, serving_loaders())
     request = ListRequest(
         "", manifest.release_id, dense_limit=config.dense_limit, candidates=config.candidates
@@ -70,19 +91,41 @@ def precompute_pages(
         on_users(done, len(users))
 
     pages = [b""] * matrix.user_count
-    for first in range(0, len(users), _BLOCK_USERS):
-        block = users[first : first + _BLOCK_USERS]
+    end = None if config.seconds is None else started + config.seconds
+    for block in _blocks_in_time(users, end, clock):
         for user, found in zip(block.tolist(), computer.of_users(block, report), strict=True):
             pages[user] = _page(found, loaded.gateway.catalogue.items)
     is_small = loaded.gateway.item_count <= config.dense_limit
-    return PrecomputedPages.of(pages, 0 if is_small else config.candidates)
+    return FirstPages(
+        PrecomputedPages.of(pages, 0 if is_small else config.candidates), done, len(users)
+    )
 
 
 def _most_active(matrix: RatingsMatrix, count: int) -> Int32:
-    """Returns the users with the most ratings, without users who have none (int32, ascending)."""
+    """Returns the users with the most ratings, most first, without users who have none (int32)."""
     counts = np.diff(matrix.indptr)
     most_active = np.argsort(-counts, kind="stable")[:count]
-    return np.sort(most_active[counts[most_active] > 0]).astype(np.int32)
+    return most_active[counts[most_active] > 0].astype(np.int32)
+
+
+def _blocks_in_time(users: Int32, end: float | None, clock: Callable[[], float]) -> Iterator[Int32]:
+    """Yields blocks of users as long as the next one will probably be done in time.
+
+    Args:
+        users: All users (int32, n).
+        end: The time at which all blocks must be done; None for no limit.
+        clock: Returns the current time, in seconds.
+
+    Yields:
+        The users of a block, ascending (int32).
+    """
+    longest_s = 0.0
+    for first in range(0, len(users), _BLOCK_USERS):
+        started = clock()
+        if end is not None and (started >= end or started + longest_s > end):
+            return
+        yield np.sort(users[first : first + _BLOCK_USERS])
+        longest_s = max(longest_s, clock() - started)
 
 
 def _page(found: UserList | UserError, items: Vocabulary) -> bytes:

@@ -271,7 +271,11 @@ def _with_pages(
     on_users: OnUsers,
 ) -> Manifest:
     """Adds the precomputed pages to the files of a release, and returns its new manifest."""
-    precompute_pages(manifest, folder, config, on_users).save(folder)
+    computed = precompute_pages(manifest, folder, config, on_users)
+    computed.pages.save(folder)
+    if computed.users < computed.wanted:
+        cut = {"users": computed.users, "wanted": computed.wanted}
+        manifest = replace(manifest, evaluation={**manifest.evaluation, "first_pages": cut})
     added = hash_folder(folder / PRECOMPUTED)
     files = {**manifest.files, **{f"{PRECOMPUTED}/{path}": added[path] for path in added}}
     files = dict(sorted(files.items()))
