@@ -6,9 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from types import MappingProxyType
+from typing import Any, ClassVar, Generic, Self, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
@@ -16,6 +18,11 @@ from marquee_core.scorers.hyperparameters import ModelConfig
 from marquee_core.scorers.scorer import ReleaseData, Scorer
 from marquee_trainer.data.interactions import Interactions
 from marquee_trainer.data.scale import Feedback
+
+Parameters: TypeAlias = Mapping[str, NDArray[Any]]
+"""Fitted parameters by name, from which a later fit can start."""
+
+NO_PARAMETERS: Parameters = MappingProxyType({})
 
 # The number of scores computed at a time; a block takes 16 MB.
 _BLOCK_CELLS = 4_000_000
@@ -82,11 +89,15 @@ class Model(ABC):
         backend: The service that serves it: `cf`, `inference` or `gateway`.
         output: The meaning of its scores, as of its scorer. Only rankers (`Output.AFFINITY`) can be
             trained on implicit feedback.
+        start: The parameters from which the fit starts; empty to start anew.
+        learned: The fitted parameters from which a refit starts; empty if refits start anew.
     """
 
     name: ClassVar[str]
     backend: ClassVar[str]
     output: ClassVar[Output] = Output.STARS
+    start: Parameters = NO_PARAMETERS
+    learned: Parameters = NO_PARAMETERS
 
     @abstractmethod
     def fit(self, training: Training) -> Fit:
@@ -94,10 +105,11 @@ class Model(ABC):
 
     @abstractmethod
     def for_refit(self) -> Self:
-        """Returns an unfitted model to refit on all ratings, without validation ratings.
+        """Returns an unfitted model to refit on more ratings, without validation ratings.
 
         It has the configuration of this model, including everything that its fit chose on
-        validation ratings.
+        validation ratings, and starts from the parameters that this model has learned. The refit
+        must have the same users and items, of which some may have had no ratings before.
         """
 
     @property
@@ -185,7 +197,9 @@ class ConfiguredModel(Model, Generic[ConfigT_co]):
 
     def for_refit(self) -> Self:
         """See `Model.for_refit`."""
-        return type(self)(self._config)
+        model = type(self)(self._config)
+        model.start = self.learned
+        return model
 
     @property
     def parameters(self) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """Saves fitted models to a folder, so that an interrupted training resumes after the last one.
 
 A checkpoint is identified by everything that the fit depends on: the model and its hyperparameters,
-the ratings, the seed and the library versions. A resumed training therefore has the same result as
-an uninterrupted one, and a fit on other ratings is never restored.
+the parameters that it starts from, the ratings, the seed and the library versions. A resumed
+training therefore has the same result as an uninterrupted one, and a fit on other ratings is never
+restored.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 
 from marquee_core.errors import ArtifactError
 from marquee_core.feedback.events import Mark
-from marquee_trainer.models.model import Epoch, Fit, Model, Training
+from marquee_trainer.models.model import Epoch, Fit, Model, Parameters, Training
 from marquee_trainer.training.versions import library_versions
 
 _STATE, _MARK = "state.json", "mark.json"
+_LEARNED = "learned"
 _PARTIAL = ".partial"
 # Thresholds in stars whose conversions identify the scale of the ratings.
 _PROBES = (1.0, 2.5, 4.0)
@@ -103,9 +105,14 @@ class Checkpoints:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         model.save(partial / "model")
+        if model.learned:
+            (partial / _LEARNED).mkdir()
+        for name, values in model.learned.items():
+            np.save(partial / _LEARNED / f"{name}.npy", values)
         state = {
             "key": key,
             "state": model.state,
+            "learned": sorted(model.learned),
             "seconds": seconds,
             "epochs": fit.epochs,
             "curve": [[epoch.train_mse, epoch.validation_mse] for epoch in fit.curve],
@@ -124,13 +131,25 @@ class Checkpoints:
             if found["key"] != key:
                 return None
             curve = tuple(Epoch(*each) for each in found["curve"])
+            learned = _load_arrays(folder / _LEARNED, found["learned"])
             model.restore(folder / "model", training.data, found["state"])
+            model.learned = learned
             return Fit(curve, found["epochs"]), found["seconds"]
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, ArtifactError) as error:
             self._report(f"the checkpoint {folder.name} is damaged and is ignored: {error}")
             return None
+
+
+def _load_arrays(folder: Path, names: Sequence[str]) -> Parameters:
+    """Maps arrays of a checkpoint into memory.
+
+    Raises:
+        OSError: A file is missing.
+        ValueError: A file is damaged.
+    """
+    return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
 
 
 def checkpoint_name(stage: str, model: Model) -> str:
@@ -173,6 +192,9 @@ def _key(stage: str, model: Model, training: Training) -> str:
     arrays += [data.baseline.item_bias]
     if validation is not None:
         arrays += [validation.users, validation.items, validation.ratings]
+    for name in sorted(model.start):
+        digest.update(name.encode())
+        arrays.append(model.start[name])
     for array in arrays:
         digest.update(f"{array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from typing import ClassVar
+
 import numpy as np
 
 from marquee_core.arrays import Float64
 from marquee_core.scorers.bayesian_mf import BayesianMFConfig, BayesianMFScorer
 from marquee_core.scorers.posterior import Posterior
 from marquee_core.scorers.scorer import ReleaseData
+from marquee_trainer.models.bayesian.continuation import chain_parameters, continue_chain
 from marquee_trainer.models.bayesian.gibbs import GibbsSampler
 from marquee_trainer.models.cf_model import CFModel
 from marquee_trainer.models.model import Epoch, Fit, Training
@@ -18,15 +22,26 @@ class BayesianMF(CFModel[BayesianMFConfig, BayesianMFScorer]):
 
     An epoch is a Gibbs sweep. The number of sweeps is configured and not chosen on validation
     ratings, because more samples only make their mean more precise.
+
+    Attributes:
+        refit_burn_in: The share of the burn-in that a refit needs, which continues the chain of the
+            earlier fit.
     """
 
     name = "bayesian_mf"
     config_type = BayesianMFConfig
+    refit_burn_in: ClassVar[float] = 0.3
 
     @property
     def max_epochs(self) -> int:
         """See `Model.max_epochs`: the number of sweeps."""
-        return self._config.sweeps
+        return self._config.sweeps - self._skipped_sweeps
+
+    @property
+    def _skipped_sweeps(self) -> int:
+        """The sweeps of the burn-in that are omitted, because the chain continues another one."""
+        burn_in = self._config.burn_in
+        return burn_in - math.ceil(self.refit_burn_in * burn_in) if self.start else 0
 
     def fit(self, training: Training) -> Fit:
         """See `Model.fit`; the learning curve is that of the mean over the samples so far."""
@@ -39,15 +54,18 @@ class BayesianMF(CFModel[BayesianMFConfig, BayesianMFScorer]):
             config.max_linked,
             training.seed,
         )
+        if self.start:
+            continue_chain(chain, self.start)
         samples = _Samples(data, config)
         curve = _Curve(training)
-        for sweep in range(config.sweeps):
+        for sweep in range(self._skipped_sweeps, config.sweeps):
             chain.sweep()
             if sweep == config.burn_in:
                 curve.restart()
             curve.add(chain)
             if config.takes_sample(sweep):
                 samples.add(chain)
+        self.learned = chain_parameters(chain)
         self._scorer = BayesianMFScorer.of(config, samples.posterior(), data)
         return Fit(tuple(curve.epochs))
 

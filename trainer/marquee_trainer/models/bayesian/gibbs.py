@@ -136,6 +136,7 @@ class Side:
         mean: m (float64, width).
         precision: Λ (float64, width × width).
         weights: β (float64, features × width).
+        link_precision: The precision of β, relative to Λ.
     """
 
     def __init__(
@@ -159,8 +160,13 @@ class Side:
         self.weights: Float64 = np.zeros((len(self.links.columns), width))
         # F β
         self._linked: Float64 = np.zeros_like(self.vectors)
-        self._penalty = 1.0
+        self.link_precision = 1.0
         self._random = random
+
+    def set_weights(self, weights: Float64) -> None:
+        """Sets β (float64, features × width)."""
+        self.weights = weights
+        self._linked = np.asarray(self.links.features @ weights)
 
     def draw_vectors(self, other: Side) -> None:
         """Draws the vectors of all rows, given the other side and the noise.
@@ -192,7 +198,7 @@ class Side:
             np.eye(width)
             + departures.T @ departures
             + _MEAN_STRENGTH * count / strength * np.outer(centre, centre)
-            + self._penalty * self.weights.T @ self.weights
+            + self.link_precision * self.weights.T @ self.weights
         )
         degrees = width + count + len(self.weights)
         self.precision = wishart(self._random, degrees, inverse_scale)
@@ -202,10 +208,10 @@ class Side:
         self.mean = count * centre / strength + spread
         first = self._random.standard_normal((count, width)) @ colour
         second = self._random.standard_normal(self.weights.shape) @ colour
-        self.weights = self.links.ridge(self.vectors - self.mean + first, second, self._penalty)
-        self._linked = np.asarray(self.links.features @ self.weights)
+        targets = self.vectors - self.mean + first
+        self.set_weights(self.links.ridge(targets, second, self.link_precision))
         squares = float(np.sum((self.weights @ self.precision) * self.weights))
-        self._penalty = gamma(self._random, self.weights.size, squares)
+        self.link_precision = gamma(self._random, self.weights.size, squares)
 
 
 class GibbsSampler:

@@ -32,6 +32,8 @@ _FINAL_RATE = 0.05
 # Each step adds up the audience of all items, so with more steps the cost of an epoch would grow
 # with the square of the number of ratings.
 _MAX_STEPS = 256
+# The name of the baseline μ + b_i of an earlier fit, in the parameters that a refit starts from.
+_BASELINE = "baseline"
 
 LeaveOneOutConfigT_co = TypeVar("LeaveOneOutConfigT_co", bound=LeaveOneOutConfig, covariant=True)
 
@@ -46,6 +48,7 @@ class LeaveOneOutModel(TensorFlowModel[LeaveOneOutConfigT_co]):
     """
 
     products: ClassVar[bool]
+    refit_from = 0.5
 
     @abstractmethod
     def combiner(self, training: Training) -> Callable[[Float32, Float32], Float32]:
@@ -64,7 +67,12 @@ class LeaveOneOutModel(TensorFlowModel[LeaveOneOutConfigT_co]):
         keras.utils.set_random_seed(training.seed)
         data, config = training.data, self._config
         network = LeaveOneOutNetwork(data, config, self.products)
-        loop = _Loop(network, data.matrix, config, training.seed)
+        self.continue_from_start(network)
+        baseline = data.baseline.item_bias + np.float32(data.baseline.mean)
+        if self.start:
+            # Biases keep what they learned beyond the baseline, which has more ratings in a refit.
+            network.offsets.assign_add(baseline - self.start[_BASELINE])
+        loop = _Loop(network, data.matrix, config, training.seed, self.skipped_epochs)
         combine = self.combiner(training)
 
         def validate() -> float:
@@ -73,8 +81,30 @@ class LeaveOneOutModel(TensorFlowModel[LeaveOneOutConfigT_co]):
             return float(np.mean((predicted - training.validation.ratings) ** 2))
 
         fit = self.run_epochs(network, training, loop.epoch, validate)
+        if self.learned and not self.start:
+            self.learned = {**self.learned, _BASELINE: baseline}
         self.serve(self.module(network, data), data)
         return fit
+
+
+class _RestOfDecay(keras.optimizers.schedules.CosineDecay):  # type: ignore[misc]
+    """A cosine decay (Loshchilov and Hutter, 2017) without its first steps."""
+
+    def __init__(self, done: int, rate: float, steps: int, alpha: float) -> None:
+        """Creates the schedule.
+
+        Args:
+            done: The number of first steps that are omitted.
+            rate: The learning rate at the start of the whole decay.
+            steps: The length of the whole decay.
+            alpha: The learning rate at its end, relative to that at its start.
+        """
+        super().__init__(rate, steps, alpha=alpha)
+        self._done = done
+
+    def __call__(self, step: Any) -> Any:
+        """The learning rate of a step of the rest, counted from 0: a float32 scalar."""
+        return super().__call__(step + self._done)
 
 
 class _Loop:
@@ -86,6 +116,7 @@ class _Loop:
         matrix: RatingsMatrix,
         config: LeaveOneOutConfig,
         seed: int,
+        epochs: int = 0,
     ) -> None:
         self._network = network
         self._matrix = matrix
@@ -93,12 +124,11 @@ class _Loop:
         self._random = np.random.default_rng(seed)
         self._seed = seed
         self._initial_offsets: Float32 = network.offsets.numpy().copy()
-        self._steps = 0
         self._cells = max(config.cells, -(-matrix.rating_count // _MAX_STEPS))
         batches = sum(1 for _ in self._batches(np.zeros(matrix.user_count)))
-        rate = keras.optimizers.schedules.CosineDecay(
-            config.learning_rate, max(1, config.horizon * batches), alpha=_FINAL_RATE
-        )
+        self._steps = epochs * batches
+        horizon = max(1, config.horizon * batches)
+        rate = _RestOfDecay(self._steps, config.learning_rate, horizon, alpha=_FINAL_RATE)
         self._variables = [v for v in network.trainable_variables if v is not network.audience]
         self._optimizer = keras.optimizers.Adam(rate)
         self._optimizer.build(self._variables)

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, Self, TypeVar, cast
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from marquee_core.service_names import INFERENCE
 from marquee_services.inference.models import INFERENCE_SCORERS, load_scorer
 from marquee_trainer.models.model import ConfiguredModel, Epoch, Fit, Training
 from marquee_trainer.models.neural.scoring_module import ArrayScorer, FittedScorer, ScoringModule
+from marquee_trainer.models.neural.snapshots import Snapshots, epochs_done, weights_of
 
 # The smallest relative improvement of the validation error that counts for early stopping. With a
 # decaying learning rate, tiny improvements never stop.
@@ -60,9 +61,14 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
     """A model that is trained in epochs with TensorFlow and served by the inference service.
 
     Subclasses implement `fit` with `run_epochs` and `serve`.
+
+    Attributes:
+        refit_from: The share of the epochs that a refit takes from the first fit; see
+            `snapshots.py`. 0 if refits start anew.
     """
 
     backend = INFERENCE
+    refit_from: ClassVar[float] = 0.0
 
     def __init__(self, config: EpochConfigT_co | None = None) -> None:
         """Creates an unfitted model; see `ConfiguredModel`."""
@@ -77,12 +83,19 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
 
     def for_refit(self) -> Self:
         """See `Model.for_refit`: trains for the number of epochs with the best validation error."""
-        return self.with_epochs(self._best_epochs)
+        model = self.with_epochs(self._best_epochs)
+        model.start = self.learned
+        return model
 
     @property
     def max_epochs(self) -> int:
-        """See `Model.max_epochs`."""
-        return self._config.epochs
+        """See `Model.max_epochs`; a refit omits the epochs that it shares with the first fit."""
+        return self._config.epochs - self.skipped_epochs
+
+    @property
+    def skipped_epochs(self) -> int:
+        """The number of epochs that the weights which the fit starts from were trained for."""
+        return epochs_done(self.start)
 
     @property
     def scorer(self) -> SavedModelScorer | ArrayScorer:
@@ -127,7 +140,7 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
         """Trains a network; with validation ratings, stops early and restores the best epoch.
 
         Args:
-            network: A Keras model.
+            network: Has `get_weights` and `set_weights`, like a Keras model.
             training: The input of the fit.
             epoch: A function that trains for one epoch and returns its mean squared error.
             validate: A function that returns the mean squared error of the validation ratings.
@@ -135,9 +148,10 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
         held_out = training.validation is not None
         curve: list[Epoch] = []
         best, best_epoch, best_weights = np.inf, 0, network.get_weights()
+        snapshots = Snapshots(self.refit_from)
         # The last error that was a sufficient improvement, and its epoch.
         mark, mark_epoch = np.inf, 0
-        for number in range(1, self._config.epochs + 1):
+        for number in range(self.skipped_epochs + 1, self._config.epochs + 1):
             train_mse = epoch()
             mse = validate() if held_out else None
             if mse is not None and mse < best:
@@ -145,13 +159,30 @@ class TensorFlowModel(ConfiguredModel[EpochConfigT_co], Generic[EpochConfigT_co]
             if best < mark * (1.0 - _MIN_IMPROVEMENT):
                 mark, mark_epoch = best, number
             curve.append(Epoch(train_mse, mse))
+            if held_out:
+                snapshots.best_is(best_epoch)
+                if snapshots.wants(number):
+                    snapshots.add(number, network.get_weights())
             training.on_epoch(curve[-1])
             if held_out and number - mark_epoch >= self._config.patience:
                 break
         if held_out:
             network.set_weights(best_weights)
         self._best_epochs = best_epoch or self._config.epochs
+        self.learned = snapshots.start(self._best_epochs) if held_out else self.start
         return Fit(tuple(curve), self._best_epochs)
+
+    def continue_from_start(self, network: Any) -> None:
+        """Sets the weights of a network to those that the fit starts from, if there are any.
+
+        Args:
+            network: See `run_epochs`.
+
+        Raises:
+            ValueError: They are of another number of users or items.
+        """
+        if self.start:
+            network.set_weights(weights_of(self.start, len(network.get_weights())))
 
     def serve(self, module: ScoringModule, data: ReleaseData) -> None:
         """Creates the scorer of the fitted model.
