@@ -1,15 +1,13 @@
 """The cost of fitting each model, and the order in which models are worth that time.
 
-The costs are fitted to measurements on two cores: the CPU seconds of fits on 2,900, 12,500 and
-38,000 ratings of MovieLens 100K, with the hyperparameters that training uses for that many ratings,
-the seconds of a training run on MovieLens 100K and, for the exponents, of one on MovieLens 1M. Of
-the 87 times at up to 100,000 ratings, half are predicted within 17 %, and 97 % within a factor of
-2; early stopping alone makes fits of a neural model differ by as much. The costs of user- and
-item-based CF are fitted to 30,000 to 1 million synthetic ratings. These models do not use
-validation ratings, so a refit costs as much as a fit. User-based CF also compiles its kernels once
-per process, in 0.7 s that are not included. `measured_slowdown` measures the current speed of a
-machine. During a run, the times of the fits so far correct the estimates, which only affect the
-displayed remaining time and budgets.
+The costs are fitted to core-seconds measured on two cores: on MovieLens 100K, with the
+hyperparameters that training uses for that many ratings, and on 1 and 10 million synthetic ratings.
+`tests/trainer/models/test_costs.py` has the measurements. Early stopping alone makes fits of a
+neural model differ by a factor of 1.5. Models that do not use validation ratings are refitted at
+the cost of a fit, and refits that continue the first fit (`Model.start`) cost less. User- and
+item-based CF also compile their kernels once per process, in about a second that is not included.
+`measured_slowdown` measures the current speed of a machine. During a run, the times of the fits so
+far correct the estimates, which only affect the displayed remaining time and budgets.
 """
 
 from __future__ import annotations
@@ -70,16 +68,16 @@ class Cost:
 
 COSTS: Mapping[str, Cost] = {
     "ease": Cost(1.2, 6.0, 0.07, 0.8),
-    "ials": Cost(0.3, 9.0, 0.12, 0.75),
-    "item_cf": Cost(0.02, 0.065, 1.0, 1.05),
-    "bayesian_mf": Cost(1.2, 5.5, 0.9, 1.05),
-    "slit": Cost(1.0, 5.5, 0.1, 0.8),
-    "mf": Cost(0.5, 6.5, 1.0, 0.65),
-    "autorec": Cost(1.5, 1.6, 0.6, 1.2),
-    "residual_mf": Cost(2.8, 6.5, 0.75, 1.2),
-    "deep_mf": Cost(3.5, 8.0, 0.85, 1.0),
-    "user_cf": Cost(0.02, 0.05, 1.0, 1.25),
-    "user_autorec": Cost(0.4, 1.2, 0.55, 1.0),
+    "ials": Cost(0.3, 7.5, 0.085, 0.85),
+    "item_cf": Cost(0.02, 0.065, 1.0, 1.07),
+    "bayesian_mf": Cost(1.2, 6.5, 0.82, 0.96),
+    "slit": Cost(1.0, 5.5, 0.14, 0.8),
+    "mf": Cost(0.5, 8.5, 1.0, 0.92),
+    "autorec": Cost(1.0, 1.8, 0.4, 1.1),
+    "residual_mf": Cost(2.8, 9.0, 0.45, 1.05),
+    "deep_mf": Cost(3.5, 9.0, 0.4, 1.0),
+    "user_cf": Cost(0.02, 0.07, 1.0, 1.25),
+    "user_autorec": Cost(0.3, 1.1, 0.45, 0.95),
 }
 """The cost of each registered model, the most useful first; a small budget fits only the first
 ones.
