@@ -25,6 +25,8 @@ from marquee_services.server.admission.priority import PRIORITY, Priority
 
 # With more items, scoring all of them takes longer than ranking them and scoring a page.
 _MAX_ITEMS = 5_000
+# The ranking takes longer, so its call leaves first, after about ten turns of the event loop.
+_TURNS = 12
 
 
 class EarlyScores(AbstractContextManager["EarlyScores"]):
@@ -126,6 +128,8 @@ async def _score(
     backend: AnyBackend, release_id: str, query: Query, models: tuple[str, ...], timeout: float
 ) -> dict[str, Float32]:
     """Scores all items with some models of a backend."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
     return await backend.call(
         release_id, timeout, lambda replica, left: replica.score(release_id, query, models, left)
     )
