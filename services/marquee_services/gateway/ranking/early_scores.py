@@ -61,6 +61,8 @@ class EarlyScores(AbstractContextManager["EarlyScores"]):
         """Cancels the calls whose scores are not needed any more."""
         for call in self._calls:
             call.cancel()
+            if call.done() and not call.cancelled():
+                call.exception()  # Otherwise, asyncio would log an error that nobody has read.
 
 
 NO_EARLY_SCORES = EarlyScores([])
