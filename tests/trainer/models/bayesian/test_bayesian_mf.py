@@ -184,7 +184,7 @@ def test_the_seed_determines_the_model(
     profiles = data.matrix.all_profiles()
     expected = model.scorer.score(profiles)
     for seed in (0, 1):
-        again = model.for_refit()
+        again = BayesianMF(model.config)
         again.fit(Training(data, seed=seed))
         assert np.array_equal(again.scorer.score(profiles), expected) == (seed == 0)
 
