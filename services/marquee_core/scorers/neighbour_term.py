@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +19,8 @@ from marquee_core.scorers.baseline import Baseline
 from marquee_core.scorers.scorer import ReleaseData
 
 _WEIGHT = "neighbour_weight.json"
+# The reverse of more similarities than these would take too much memory, eight bytes each.
+_MAX_REVERSED = 4_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,11 +87,53 @@ class NeighbourTerm:
             profiles: The profiles of the users.
             items: The items (int32, C); None for the whole catalogue.
         """
+        if items is None and len(self.indices) <= _MAX_REVERSED:
+            return self._score_all(profiles)
         chosen = np.arange(len(self.damping), dtype=np.int32) if items is None else items
         scores = np.empty((len(profiles), len(chosen)), dtype=np.float32)
         for row in range(len(profiles)):
             scores[row] = self.score_pairs(profiles.single(row), chosen[None])[0]
         return scores
+
+    def _score_all(self, profiles: Profiles) -> Float32:
+        """Returns w n of all items for each of B users (float32, B × items).
+
+        Only the similarities to rated items are read, a small part of all similarities.
+        """
+        indptr, items, similarities = self._reversed
+        scores = np.empty((len(profiles), len(self.damping)), dtype=np.float32)
+        residuals = self.baseline.residuals(profiles)
+        for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
+            if start == end:
+                scores[row] = 0.0
+                continue
+            rated = profiles.items[start:end]
+            ends = indptr[rated + 1].tolist()
+            parts = [slice(*part) for part in zip(indptr[rated].tolist(), ends, strict=True)]
+            near = np.concatenate([items[part] for part in parts])
+            weights = np.concatenate([similarities[part] for part in parts])
+            counts = indptr[rated + 1] - indptr[rated]
+            sums = np.bincount(
+                near, weights * np.repeat(residuals[start:end], counts), len(self.damping)
+            )
+            scores[row] = (
+                self.weight * sums / (np.bincount(near, weights, len(self.damping)) + self.damping)
+            )
+        return scores
+
+    @cached_property
+    def _reversed(self) -> tuple[Int64, Int32, Float32]:
+        """The items that have each item as a neighbour, with the similarities.
+
+        Returns:
+            The start of each item's part of the next two arrays, then their end (int64, items + 1);
+            the items (int32, nnz); and the similarities (float32, nnz).
+        """
+        order = np.argsort(self.indices, kind="stable")
+        counts = np.bincount(self.indices, minlength=len(self.damping))
+        items = np.repeat(np.arange(len(self.damping), dtype=np.int32), np.diff(self.indptr))
+        indptr = np.concatenate([[0], np.cumsum(counts)])
+        return indptr, items[order], self.similarities[order]
 
     def score_pairs(self, profiles: Profiles, items: Int32) -> Float32:
         """Returns w n of different items for each of B users (float32, B × C).

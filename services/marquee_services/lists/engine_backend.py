@@ -44,6 +44,11 @@ class EngineBackend:
         return True
 
     @property
+    def is_idle(self) -> bool:
+        """Always False, because it scores in the calling thread."""
+        return False
+
+    @property
     def releases(self) -> tuple[str, ...]:
         """The only release."""
         return (self._engine.release_id,)

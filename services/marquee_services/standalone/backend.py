@@ -83,6 +83,11 @@ class LocalBackend:
         return bool(self._follower.releases)
 
     @property
+    def is_idle(self) -> bool:
+        """Always False, because the backends of a process take CPU time from each other."""
+        return False
+
+    @property
     def releases(self) -> tuple[str, ...]:
         """The ids of the loaded releases, newest first."""
         return tuple(engine.release_id for engine in self._follower.releases)

@@ -14,6 +14,8 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.arrays import Bool, Float32
 from marquee_core.release.ensemble import Blend
+from marquee_services.gateway.backends.backend import Backend
+from marquee_services.gateway.backends.failures import BackendError, Failure
 from marquee_services.gateway.backends.replica import Replica
 from marquee_services.gateway.ranking.filters import filter_mask
 from marquee_services.gateway.ranking.subjects import ResolvedSubject, resolve_subject
@@ -150,10 +152,10 @@ async def test_a_backend_that_ranks_predicts_stars_in_the_same_call(
 
 
 @pytest.mark.usefixtures("only_cf_ranks")
-async def test_rating_predictors_score_only_the_page(
+async def test_rating_predictors_score_only_the_page_unless_the_backends_are_idle(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A model without a weight in the ranking never scores the whole catalogue."""
+    """While an idle backend would wait for the ranking, it scores everything: the same stars."""
     release = services.gateway.releases.serving
     engine: Any = services.scoring["inference"].follower.newest()
     scorer = engine.scorers["mf"]
@@ -165,15 +167,45 @@ async def test_rating_predictors_score_only_the_page(
         return score(profiles, items)
 
     monkeypatch.setattr(scorer, "score", counted)
+    answers = []
+    for is_idle in (True, False):
+        monkeypatch.setattr(Backend, "is_idle", is_idle)
+        async with grpc.aio.insecure_channel(services.address) as channel:
+            answer = await RecommenderServiceStub(channel).Recommend(
+                pb.RecommendRequest(subject=SUBJECTS[2]), timeout=TIMEOUT_S
+            )
+        assert not answer.source.degraded
+        assert all("mf" not in item.proposed_by for item in answer.items)
+        answers.append([(item.item_id, item.predicted_stars) for item in answer.items])
+    # A page of 20, padded to a power of two.
+    assert counts == [release.item_count, 32]
+    assert len(answers[0]) == 20
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.usefixtures("only_cf_ranks")
+async def test_an_early_call_that_fails_is_repeated_for_the_page(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores that are computed on speculation never degrade an answer."""
+    failing = [True]
+    score = Replica.score
+
+    async def fails_once(replica: Replica, *arguments: Any) -> Any:
+        if failing and replica.name == "inference":
+            failing.clear()
+            raise BackendError(replica.name, Failure.OVERLOADED, "too many users are queued")
+        return await score(replica, *arguments)
+
+    monkeypatch.setattr(Replica, "score", fails_once)
+    monkeypatch.setattr(Backend, "is_idle", True)
     async with grpc.aio.insecure_channel(services.address) as channel:
         answer = await RecommenderServiceStub(channel).Recommend(
             pb.RecommendRequest(subject=SUBJECTS[2]), timeout=TIMEOUT_S
         )
+    assert not failing
     assert len(answer.items) == 20
     assert not answer.source.degraded
-    # A page of 20, padded to a power of two.
-    assert counts == [32]
-    assert all("mf" not in item.proposed_by for item in answer.items)
 
 
 @pytest.mark.usefixtures("only_cf_ranks")

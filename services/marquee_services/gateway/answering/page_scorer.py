@@ -14,6 +14,11 @@ from marquee_services.gateway.answering.resolved_request import ResolvedRequest
 from marquee_services.gateway.backends.failures import BackendError
 from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.ranking.deadline import Deadline
+from marquee_services.gateway.ranking.early_scores import (
+    NO_EARLY_SCORES,
+    EarlyScores,
+    begin_early_scores,
+)
 from marquee_services.gateway.ranking.ensemble_calls import ModelSelection
 from marquee_services.gateway.ranking.pages import Page, best_positions, cut_page, page_depth
 from marquee_services.gateway.ranking.ranked_candidates import RankedCandidates
@@ -104,23 +109,39 @@ class PageScorer:
             ModelAbstains: The only selected model cannot score the subject.
             DeadlineExceeded: The deadline passed before the only selected model answered.
         """
+        ranked = self._list_cache.get(resolved.list_id)
+        if ranked is not None:
+            return await self._fill(resolved, options, size, deadline, ranked, NO_EARLY_SCORES)
         best_count = max(size, DEFAULT_PAGE_SIZE)
         stars_count = 0 if resolved.offset else _stars_count(options, size)
-        try:
-            ranked = self._list_cache.get(resolved.list_id) or await self._rank(
-                resolved,
-                None,
-                best_count,
-                resolved.selection,
-                deadline,
-                stars_count,
-            )
-        except BackendError as error:
-            raise BackendUnavailable(error.backend) from error
+        selection = resolved.selection
+        with begin_early_scores(
+            self._router.backends, resolved.release, resolved.subject, selection, deadline
+        ) as early:
+            try:
+                ranked = await self._rank(
+                    resolved, None, best_count, selection, deadline, stars_count
+                )
+            except BackendError as error:
+                raise BackendUnavailable(error.backend) from error
+            return await self._fill(resolved, options, size, deadline, ranked, early)
+
+    async def _fill(
+        self,
+        resolved: ResolvedRequest,
+        options: pb.RecommendOptions,
+        size: int,
+        deadline: Deadline,
+        ranked: RankedCandidates,
+        early: EarlyScores,
+    ) -> ScoredPage:
+        """Cuts a page from a ranking, and ranks further candidates until it is full."""
         while True:
             allowed = None
             if not ranked.is_shortlist:
-                allowed, failures = await self._allowed(resolved, ranked, options, size, deadline)
+                allowed, failures = await self._allowed(
+                    resolved, ranked, options, size, deadline, early
+                )
                 if failures:
                     ranked = _with_failures(ranked, failures)
             page = cut_page(
@@ -153,7 +174,7 @@ class PageScorer:
                 break
             ranked = ranked.extended(more)
         scored = await self._predict(
-            resolved, ranked, page.positions, deadline, with_ranking=options.include_reasons
+            resolved, ranked, page.positions, deadline, early, options.include_reasons
         )
         if scored.blends is not ranked.blends or ranked.abstaining:
             # If a backend has failed since the ranking, the blends of the two differ.
@@ -169,6 +190,7 @@ class PageScorer:
         options: pb.RecommendOptions,
         size: int,
         deadline: Deadline,
+        early: EarlyScores,
     ) -> tuple[Bool | None, list[BackendError]]:
         """Determines the candidates that the filter and `min_predicted_stars` allow.
 
@@ -192,7 +214,7 @@ class PageScorer:
             best = best_positions(ranked, count, eligible)
             unknown = best[np.isnan(ranked.stars[best])]
             if len(unknown):
-                scored = await self._predict(resolved, ranked, unknown, deadline)
+                scored = await self._predict(resolved, ranked, unknown, deadline, early)
                 ranked.stars[unknown] = scored.stars
                 failures += scored.failures
             enough = best[ranked.stars[best] >= np.float32(options.min_predicted_stars)]
@@ -208,6 +230,7 @@ class PageScorer:
         ranked: RankedCandidates,
         positions: Int32,
         deadline: Deadline,
+        early: EarlyScores,
         with_ranking: bool = False,
     ) -> ScoredCandidates:
         """Predicts the stars of some candidates.
@@ -217,11 +240,12 @@ class PageScorer:
             ranked: The candidates.
             positions: Positions among the candidates (int32, n).
             deadline: The time that the backends have.
+            early: Scores of all items that are already being computed.
             with_ranking: Whether to score with the models of the ranking too.
         """
         model = resolved.selection.model
         items = ranked.item_indexes(positions)
-        known = ranked.known_scores(items)
+        known = ranked.known_scores(items) | await early.at(items)
         if model:
             # The ranking scores of a single model are its own scores.
             known[model] = ranked.scores[positions].astype(np.float32)

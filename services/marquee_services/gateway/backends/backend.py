@@ -64,6 +64,11 @@ class Backend:
         return any(replica.healthy for replica in self.replicas.values())
 
     @property
+    def is_idle(self) -> bool:
+        """Whether no replica answers a call of this gateway."""
+        return not any(replica.calls_in_flight for replica in self.replicas.values())
+
+    @property
     def releases(self) -> tuple[str, ...]:
         """The ids of the releases that every healthy replica has loaded, newest first."""
         held = [replica.releases for replica in self._healthy_replicas()]

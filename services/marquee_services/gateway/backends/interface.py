@@ -75,6 +75,10 @@ class AnyBackend(Protocol):
         """Whether the backend answers."""
 
     @property
+    def is_idle(self) -> bool:
+        """Whether the backend has CPU time to spare, because it answers no call of this gateway."""
+
+    @property
     def releases(self) -> tuple[str, ...]:
         """The ids of the releases that the backend has loaded, newest first."""
 
