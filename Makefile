@@ -111,7 +111,7 @@ fuzz: $(VENV)/ready ## Feed a million damaged inputs to the parsers (ARGS="--inp
 	PYTHONPATH=tests $(BIN)/python -m fuzz $(ARGS)
 
 .PHONY: overload
-overload: $(VENV)/ready ## Offer 3 and 10 times the load that the services can handle (ARGS="--store releases-store")
+overload: $(VENV)/ready $(PROXIES)/ready ## Offer 3 and 10 times the load that the services can handle (ARGS="--store releases-store --proxy")
 	PYTHONPATH=tests $(BIN)/python -m faults.overload $(ARGS)
 
 .PHONY: deps-check

@@ -7,11 +7,8 @@ pytest tests/contract --address HOST:PORT --user 42 --ca ca.pem
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,11 +17,11 @@ import grpc
 import pytest
 
 import marquee
+from proxies import overload_proxy, program, running
 
-ROUTES = ("direct", "tls", "nginx", "haproxy")
+ROUTES = ("direct", "tls", "nginx", "haproxy", "overload-proxy")
 # Generous deadline of a call in seconds, so that no result depends on the speed of the machine.
 DEADLINE_S = 120.0
-_PROXIES = Path(__file__).parents[2] / ".proxies"
 
 _NGINX = """
 daemon off;
@@ -142,12 +139,17 @@ class _Endpoints(dict[str, Endpoint]):
         authority = self._request.getfixturevalue("authority")
         if route == "tls":
             return self._start_tls_gateway(services, authority)
-        program = _program(route)
         folder = self._folders.mktemp(route)
+        if route == "overload-proxy":
+            _program("haproxy")
+            gateway_address = f"127.0.0.1:{services.gateway.bound.port}"
+            proxy = self._stack.enter_context(overload_proxy(gateway_address, folder))
+            return Endpoint(proxy.address, None, "u7")
+        executable = _program(route)
         port = self._request.getfixturevalue("free_port")()
         if route == "haproxy":
             settings = _HAPROXY.format(port=port, gateway_port=services.gateway.bound.port)
-            command: list[str | Path] = [program, "-db", "-f", folder / "settings"]
+            command: list[str | Path] = [executable, "-db", "-f", folder / "settings"]
         else:
             certificate, key = authority.issue("127.0.0.1")
             settings = _NGINX.format(
@@ -157,9 +159,9 @@ class _Endpoints(dict[str, Endpoint]):
                 key=key,
                 gateway_port=services.gateway.bound.port,
             )
-            command = [program, "-p", folder, "-c", folder / "settings", "-e", "stderr"]
+            command = [executable, "-p", folder, "-c", folder / "settings", "-e", "stderr"]
         (folder / "settings").write_text(settings)
-        self._stack.enter_context(_running(command, folder / "log"))
+        self._stack.enter_context(running(command, folder / "log"))
         ca = authority.certificate if route == "nginx" else None
         return Endpoint(f"127.0.0.1:{port}", ca, "u7")
 
@@ -194,24 +196,8 @@ def channel(endpoint: Endpoint) -> Iterator[grpc.Channel]:
 
 
 def _program(name: str) -> Path:
-    """Return the path of a proxy, either unpacked by `make test` or installed."""
-    unpacked = _PROXIES / "usr" / "sbin" / name
-    if unpacked.is_file():
-        return unpacked
-    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin")
+    """Return the path of a proxy, or skip the test if this machine has none."""
+    found = program(name)
     if found is None:
         pytest.skip(f"{name} is neither installed nor among this machine's Debian packages")
-    return Path(found)
-
-
-@contextmanager
-def _running(command: list[str | Path], log: Path) -> Iterator[None]:
-    """Run a program until the context ends."""
-    libraries = ":".join(map(str, (_PROXIES / "usr" / "lib").glob("*-linux-gnu*")))
-    environment: Mapping[str, str] = os.environ | {"LD_LIBRARY_PATH": libraries}
-    with (
-        log.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=output, env=environment) as process,
-    ):
-        yield
-        process.terminate()
+    return found

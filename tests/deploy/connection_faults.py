@@ -8,11 +8,13 @@ from deploy.seeding import (
     remove,
     remove_variables,
     set_field,
+    set_sidecar_variable,
     set_variable,
 )
 
 S, P = "staging", "production"
 _MTLS = ("mtls",)
+_PROXY = ("overload-proxy",)
 
 CONNECTION_FAULTS = (
     # Certificates
@@ -141,5 +143,49 @@ CONNECTION_FAULTS = (
     ),
     ManifestFault(
         "a drain may stop all replicas", S, remove("PodDisruptionBudget", "marquee-gateway")
+    ),
+    # The overload proxy
+    ManifestFault(
+        "the overload proxy calls a port on which the gateway does not listen",
+        S,
+        set_variable("gateway", "MARQUEE_GATEWAY_LISTEN", "0.0.0.0:50062"),
+        _PROXY,
+    ),
+    ManifestFault(
+        "the overload proxy is the subject of the connection guard",
+        S,
+        set_variable("gateway", "MARQUEE_GATEWAY_CONNECTION_GUARD", "true"),
+        _PROXY,
+    ),
+    ManifestFault(
+        "callers bypass the overload proxy",
+        S,
+        set_field(
+            "Service", "marquee-gateway", "spec/ports/0", {"port": 50061, "targetPort": "grpc"}
+        ),
+        _PROXY,
+    ),
+    ManifestFault(
+        "the overload proxy listens on another port than its container's",
+        S,
+        set_sidecar_variable("LISTEN", ":50052"),
+        _PROXY,
+    ),
+    ManifestFault(
+        "the overload proxy has no limit",
+        S,
+        set_sidecar_variable("MAX_COMPUTED", ""),
+        _PROXY,
+    ),
+    ManifestFault(
+        "the overload proxy's metrics cannot be scraped",
+        S,
+        set_field(
+            "PodMonitor",
+            "marquee-overload-proxy",
+            "spec/podMetricsEndpoints/0/port",
+            "overload-metrics",
+        ),
+        _PROXY,
     ),
 )

@@ -100,6 +100,16 @@ def set_variable(name: str, variable: str, value: str) -> Edit:
     return edit
 
 
+def set_sidecar_variable(variable: str, value: str) -> Edit:
+    """Sets an environment variable of the gateway's sidecar."""
+
+    def edit(objects: list[Object]) -> None:
+        (sidecar,) = pod_of(objects, "gateway")["initContainers"]
+        next(e for e in sidecar["env"] if e["name"] == variable).update(value=value)
+
+    return edit
+
+
 def unmount(name: str, path: str, container: str = "containers") -> Edit:
     """Removes a mount from a container."""
 

@@ -19,7 +19,7 @@ from deploy_check.objects import (
     workloads,
 )
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
-from observe.metric_names import AFTER_AN_ANSWER, AT_START, EVENTUALLY
+from observe.metric_names import AFTER_AN_ANSWER, AT_START, EVENTUALLY, OVERLOAD_PROXY
 from observe.monitoring import selectors
 
 _SERVERS = (GATEWAY, CF, INFERENCE)
@@ -46,6 +46,8 @@ def _monitors(objects: list[Object], found: list[Workload]) -> Iterator[Finding]
     """Checks that a PodMonitor sets the label `service`, which rules and dashboards use."""
     for monitor in kinds(objects, "PodMonitor").values():
         spec = monitor["spec"]
+        if all(endpoint["port"] != "metrics" for endpoint in spec["podMetricsEndpoints"]):
+            continue  # It scrapes a sidecar.
         for server in _SERVERS:
             pods = [w for w in found if w.name == f"marquee-{server}"]
             if not all(selects(spec["selector"], w.labels) for w in pods):
@@ -92,7 +94,7 @@ def _triggers(objects: list[Object]) -> Iterator[Finding]:
 
 def _unknown(expression: str, records: set[str]) -> Iterator[str]:
     listed = set().union(*AT_START.values(), *AFTER_AN_ANSWER.values(), EVENTUALLY)
-    known = {_PARTS.sub("", name) for name in listed} | records
+    known = {_PARTS.sub("", name) for name in listed} | records | OVERLOAD_PROXY
     for selector in selectors(expression):
         name = selector.partition("{")[0]
         if _PARTS.sub("", name) not in known:

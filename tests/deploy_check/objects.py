@@ -69,8 +69,15 @@ class Workload:
 
     @property
     def is_ours(self) -> bool:
-        """Whether all its containers run images of this project."""
-        return all(image_name(c["image"]) is not None for c in self.containers)
+        """Whether all its containers except sidecars run images of this project."""
+        return all(
+            image_name(c["image"]) is not None for c in self.containers if not _is_sidecar(c)
+        )
+
+
+def _is_sidecar(container: Object) -> bool:
+    """Returns whether a container starts before the pod's main containers and stops after them."""
+    return bool(container.get("restartPolicy") == "Always")
 
 
 def image_name(image: str) -> str | None:
@@ -151,7 +158,7 @@ def referenced_keys(workload: Workload) -> Iterator[tuple[str, str, str]]:
             ("secret", "Secret", "secretName"),
             ("configMap", "ConfigMap", "name"),
         ):
-            if field in volume:
+            if field in volume and not volume[field].get("optional"):
                 items = volume[field].get("items") or [{"key": ""}]
                 for item in items:
                     yield kind, volume[field][name], item["key"]

@@ -108,7 +108,8 @@ def _in(objects: list[Object], workload: Workload) -> Iterator[str]:
         yield "cannot be scraped: no network policy allows its metrics port from other namespaces"
     if workload.name != f"marquee-{GATEWAY}":
         return
-    if not _is_open(policies, "ingress", "from", ports["grpc"]):
+    called = _ports(kinds(objects, "Service").get(workload.name))
+    if not all(_is_open(policies, "ingress", "from", port["port"]) for port in called):
         yield "cannot be called: no network policy allows its port from other namespaces"
 
 

@@ -6,6 +6,7 @@ from deploy_check.agreement import check_agreement
 from deploy_check.api_rules import check_api_rules
 from deploy_check.monitoring import check_monitoring
 from deploy_check.objects import Finding, Object
+from deploy_check.overload_proxy import check_overload_proxy
 from deploy_check.policies import check_policies
 from deploy_check.reachability import check_reachability
 from deploy_check.references import check_references
@@ -31,4 +32,5 @@ def check_objects(objects: list[Object], is_overlay: bool = True) -> list[Findin
         *check_monitoring(objects),
         *check_policies(objects, is_overlay),
         *check_settings(objects),
+        *check_overload_proxy(objects),
     ]

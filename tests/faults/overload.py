@@ -1,20 +1,24 @@
 """Overloads real services, and compares their goodput and latency with the peak and without load.
 
     python -m faults.overload --store releases-store
+    python -m faults.overload --store releases-store --proxy          # behind the overload proxy
+    python -m faults.overload --store releases-store --proxy 20:32:8 24:32:4
 
 One run measures the unloaded latency, the peak throughput, and then loads that are multiples of the
-peak. `faults.load_process` describes the generator.
+peak. The peak and the unloaded latency are always those of the gateway without the proxy.
+`faults.load_process` describes the generator.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +33,7 @@ from marquee.v1 import recommender_service_pb2 as pb
 from marquee.v1 import types_pb2
 from marquee_core.release.store import ReleaseStore
 from marquee_services.gateway.settings import GatewaySettings
+from proxies import Limits, overload_proxy
 from termination import interrupt_on_sigterm
 
 _IN_FLIGHT = (4, 8, 16, 32)
@@ -107,6 +112,7 @@ def measure(
     kinds: Mapping[str, Sequence[bytes]],
     factors: Sequence[float],
     address: str,
+    proxies: Mapping[str, str],
     folder: Path,
     seconds: float,
 ) -> Iterator[tuple[str, bool]]:
@@ -116,6 +122,7 @@ def measure(
         kinds: Serialised Recommend requests by kind.
         factors: Loads as multiples of the peak.
         address: The gateway's address.
+        proxies: The addresses of the proxies to overload instead of the gateway, by their limits.
         folder: Folder for temporary files.
         seconds: Duration of each load.
 
@@ -135,22 +142,25 @@ def measure(
             f"p99 {highest.p99_ms:.0f} ms",
             True,
         )
-        for factor in factors:
+        targets = proxies or {"": address}
+        for (limits, target), factor in itertools.product(targets.items(), factors):
+            through = f" through the proxy ({limits})" if limits else ""
             plan = OpenPlan(
-                address, RECOMMEND_PATH, factor * highest.full_per_s, seconds + 1, skip_s=1.0
+                target, RECOMMEND_PATH, factor * highest.full_per_s, seconds + 1, skip_s=1.0
             )
-            with status_calls(address) as status:
+            with status_calls(target) as status:
                 loaded = run(plan)
-            recovered = has_recovered(address, messages)
+            recovered = has_recovered(target, messages)
             goodput = loaded.full_per_s / highest.full_per_s
             latency = loaded.p99_ms / unloaded.p99_ms
             good = goodput >= _MIN_GOODPUT and latency <= _MAX_LATENCY
             good = good and recovered and not status.failed
             yield (
-                f"  {factor:g} times the peak: goodput {goodput:.0%}, p99 {loaded.p99_ms:.0f} ms "
-                f"({latency:.1f} times unloaded), degraded {loaded.degraded}, p99 of refusals "
-                f"{loaded.refused_p99_ms:.0f} ms, errors {loaded.errors}, GetStatus: "
-                f"{status.failed} of {status.calls} failed, longest {status.longest_s:.2f} s, "
+                f"  {factor:g} times the peak{through}: goodput {goodput:.0%}, "
+                f"p99 {loaded.p99_ms:.0f} ms ({latency:.1f} times unloaded), "
+                f"degraded {loaded.degraded}, p99 of refusals {loaded.refused_p99_ms:.0f} ms, "
+                f"errors {loaded.errors}, GetStatus: {status.failed} of {status.calls} failed, "
+                f"longest {status.longest_s:.2f} s, "
                 f"{'recovered' if recovered else 'not recovered'} after {_RECOVERY_S:g} s, "
                 f"generator at most {loaded.behind_ms:.0f} ms late: "
                 f"{'met' if good else 'MISSED'}",
@@ -181,22 +191,39 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=5.0, help="duration of each load")
     parser.add_argument("--factors", type=float, nargs="+", default=[3.0, 10.0])
     parser.add_argument("--kinds", nargs="+", help="kinds of requests (default: all)")
+    parser.add_argument(
+        "--proxy",
+        nargs="*",
+        type=Limits.parse,
+        metavar="COMPUTED:STORED:QUEUED",
+        help="call through the overload proxy, with these limits (default: those of the manifests)",
+    )
     arguments = parser.parse_args()
     all_good = True
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         # Unlike the benchmark, this tests the default limits.
         defaults = GatewaySettings()
-        limits = {
+        options: dict[str, str | None] = {
             "min-in-flight": str(defaults.min_in_flight),
             "max-streams": str(defaults.max_streams),
         }
-        with Services(arguments.store, folder / "logs", limits) as services:
+        if arguments.proxy is not None:
+            options["no-connection-guard"] = None
+        with ExitStack() as stack:
+            services = stack.enter_context(Services(arguments.store, folder / "logs", options))
+            proxies = {}
+            for limits in arguments.proxy or [Limits.deployed()] * (arguments.proxy is not None):
+                logs = folder / f"proxy-{limits}"
+                logs.mkdir()
+                proxy = stack.enter_context(overload_proxy(services.gateway.address, logs, limits))
+                proxies[str(limits)] = proxy.address
             kinds = requests(ReleaseStore(arguments.store))
             lines = measure(
                 {kind: kinds[kind] for kind in arguments.kinds or kinds},
                 arguments.factors,
                 services.gateway.address,
+                proxies,
                 folder,
                 arguments.seconds,
             )

@@ -96,3 +96,8 @@ EVENTUALLY = frozenset(
 )
 """Names of samples that alerts read and that exist only with TLS, with feedback, after a fault, or
 with the process collector."""
+
+OVERLOAD_PROXY = frozenset(
+    {"haproxy_backend_http_requests_total", "haproxy_backend_requests_denied_total"}
+)
+"""Names of samples that alerts and dashboards read from the overload proxy, if there is one."""

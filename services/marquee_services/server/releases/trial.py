@@ -32,9 +32,9 @@ _log = structlog.get_logger()
 _CHECK_S = 0.05
 # The most time that a trial may wait for a CPU, as a multiple of its time limit.
 _MAX_WAIT = 9.0
-# The same for one that gives way to everything else: 0.9 seconds by default, so that a promotion is
+# How many seconds one that gives way to everything else may wait for a CPU, so that a promotion is
 # served within five seconds even if no CPU is ever idle.
-_MAX_IDLE_WAIT, _STARVED = 0.0075, "had no CPU"
+_MAX_IDLE_WAIT_S, _STARVED = 0.9, "had no CPU"
 _MIB = 1024 * 1024
 # Packages that load releases: if the version of one changes, the trial is repeated.
 _PACKAGES = ("marquee-recommender", "numpy", "scipy", "faiss-cpu", "tensorflow-cpu", "protobuf")
@@ -83,7 +83,7 @@ class ReleaseTrial:
         answer: dict[str, Any] | None = None
         if is_serving:
             answer = await self._fork_server.request(
-                {**request, "is_idle": True}, partial(self._watch, max_wait=_MAX_IDLE_WAIT)
+                {**request, "is_idle": True}, partial(self._watch, max_wait_s=_MAX_IDLE_WAIT_S)
             )
         if answer is None or answer.get("killed") == _STARVED:
             answer = await self._fork_server.request({**request, "is_idle": False}, self._watch)
@@ -96,7 +96,7 @@ class ReleaseTrial:
         marker.write_text(passed)
         _log.info("release_tried", release_id=release_id)
 
-    async def _watch(self, pid: int, max_wait: float = math.inf) -> str:
+    async def _watch(self, pid: int, max_wait_s: float = math.inf) -> str:
         """Returns when a process exceeds a limit, with a description of that limit.
 
         The time for which the process waits for a CPU does not count, up to a multiple of the time
@@ -105,7 +105,7 @@ class ReleaseTrial:
 
         Args:
             pid: The id of the process, or of the host that forks it.
-            max_wait: How long it may wait for a CPU, as a multiple of its time limit.
+            max_wait_s: How long it may wait for a CPU in seconds.
         """
         memory = self._settings.trial_memory_mib * _MIB or sys.maxsize
         seconds, start = self._settings.trial_timeout, time.monotonic()
@@ -114,7 +114,7 @@ class ReleaseTrial:
             took, waited = time.monotonic() - start, _waited_s(pid) - waited_before
             if took - min(waited, _MAX_WAIT * seconds) > seconds:
                 return f"took longer than {seconds:g} s"
-            if waited > max_wait * seconds:
+            if waited > max_wait_s:
                 return _STARVED
             await asyncio.sleep(_CHECK_S)
         return f"needed more than {self._settings.trial_memory_mib} MiB"
