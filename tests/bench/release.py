@@ -30,7 +30,7 @@ from marquee_core.release.ensemble import (
     Ensemble,
     backend_subsets,
 )
-from marquee_core.release.manifest import DataEntry, Manifest
+from marquee_core.release.manifest import Manifest
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import CF, INFERENCE
 from marquee_trainer.data.source import load_ratings
@@ -152,7 +152,7 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
     from marquee_trainer.models.model import Model, Training
     from marquee_trainer.models.neural.tensorflow_model import TensorFlowModel
     from marquee_trainer.models.registry import MODELS
-    from marquee_trainer.publishing.release import publish_release
+    from marquee_trainer.publishing.release import data_entry, publish_release
     from marquee_trainer.training.config import BaselineConfig
     from marquee_trainer.training.preparation import release_data
 
@@ -172,19 +172,9 @@ def publish(store: ReleaseStore, config: ReleaseConfig, on_step: Callable[[str],
         model.fit(Training(data, seed=config.seed))
         models.append(model)
     on_step("publish")
-    entry = DataEntry(
-        source=dataset.source,
-        fingerprint=dataset.fingerprint(),
-        user_count=data.matrix.user_count,
-        item_count=data.matrix.item_count,
-        rating_count=data.matrix.rating_count,
-        rating_min=dataset.scale.low,
-        rating_max=dataset.scale.high,
-        genres=dataset.catalogue.genres,
-    )
     return publish_release(
         store,
-        entry,
+        data_entry(dataset, data, dataset.file_order),
         dataset.user_ids,
         dataset.catalogue,
         data,

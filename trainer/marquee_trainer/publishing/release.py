@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from marquee_core.arrays import Int32
+from marquee_core.arrays import Int32, Int64
 from marquee_core.attributes import Attributes
 from marquee_core.catalogue import Catalogue, Vocabulary
 from marquee_core.feedback.events import Mark
@@ -97,22 +97,9 @@ def publish_trained(
         ArtifactError: A model's scores are not finite.
         OSError: The store cannot be written to.
     """
-    served = trained.served_data
-    matrix, limit = served.matrix, served.dislike_limit
     refitted = trained.refit is not None
-    source = DataEntry(
-        source=dataset.source,
-        fingerprint=dataset.fingerprint(all_rows(split) if refitted else split.train),
-        user_count=matrix.user_count,
-        item_count=len(dataset.catalogue),
-        rating_count=matrix.rating_count,
-        rating_min=dataset.scale.low,
-        rating_max=dataset.scale.high,
-        genres=dataset.catalogue.genres,
-        feedback=dataset.feedback.value,
-        refitted=refitted,
-        dislike_limit=limit if math.isfinite(limit) else None,
-    )
+    rows = all_rows(split) if refitted else split.train
+    source = data_entry(dataset, trained.served_data, rows, refitted=refitted)
     evaluation = {
         "split": split.description,
         "seed": config.seed,
@@ -125,7 +112,9 @@ def publish_trained(
         # Only of models that do not use all ratings, or treat parts of the catalogue differently.
         "coverage": {
             name: asdict(coverage)
-            for name, coverage in partial_coverage(trained.served_models, matrix).items()
+            for name, coverage in partial_coverage(
+                trained.served_models, trained.served_data.matrix
+            ).items()
         },
     }
     return publish_release(
@@ -147,6 +136,33 @@ def publish_trained(
         dataset.modelled_items,
         judge,
         on_users,
+    )
+
+
+def data_entry(
+    dataset: RatingsDataset, data: ReleaseData, rows: Int64, *, refitted: bool = False
+) -> DataEntry:
+    """Describes the data of a release.
+
+    Args:
+        dataset: The ratings.
+        data: What the models were fitted with.
+        rows: The rows of the data set that they were fitted with (int64, n).
+        refitted: Whether the models were fitted again after the evaluation.
+    """
+    limit = data.dislike_limit
+    return DataEntry(
+        source=dataset.source,
+        fingerprint=dataset.fingerprint(rows),
+        user_count=data.matrix.user_count,
+        item_count=len(dataset.catalogue),
+        rating_count=data.matrix.rating_count,
+        rating_min=dataset.scale.low,
+        rating_max=dataset.scale.high,
+        genres=dataset.catalogue.genres,
+        feedback=dataset.feedback.value,
+        refitted=refitted,
+        dislike_limit=limit if math.isfinite(limit) else None,
     )
 
 
