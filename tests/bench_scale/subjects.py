@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import click
@@ -33,7 +34,13 @@ from marquee_trainer.training.evaluate import evaluate
 from marquee_trainer.training.train import learn_ensemble_of
 
 BLEND, EVALUATION, READING, POLARS = "blend", "evaluation", "reading CSV", "polars: reading CSV"
-SUBJECTS = (*MODELS_BY_NAME, BLEND, EVALUATION, READING, POLARS)
+IN_RANDOM_ORDER = " in random order"
+READINGS = {
+    READING: POLARS,
+    READING + IN_RANDOM_ORDER: POLARS + IN_RANDOM_ORDER,
+}
+"""Each way of reading, and what Polars takes for the same file."""
+SUBJECTS = (*MODELS_BY_NAME, BLEND, EVALUATION, *chain(*READINGS.items()))
 # The models for the blend and the evaluation, with scorers of different kinds.
 _SCORED = ("item_cf", "user_cf", "ials", "ease")
 
@@ -54,7 +61,7 @@ def measure(subject: str, ratings: SyntheticRatings) -> dict[str, float]:
 
 
 def _prepare(subject: str, ratings: SyntheticRatings) -> Callable[[], object]:
-    if subject in (READING, POLARS):
+    if subject.removesuffix(IN_RANDOM_ORDER) in (READING, POLARS):
         return _reading(subject, ratings)
     if subject not in (BLEND, EVALUATION):
         data = _data(ratings, slice(None))
@@ -109,18 +116,22 @@ def _warm_up(name: str) -> None:
 def _reading(subject: str, ratings: SyntheticRatings) -> Callable[[], object]:
     folder = tempfile.TemporaryDirectory(prefix="bench-scale-")
     path = Path(folder.name) / "ratings.csv"
-    pl.DataFrame(
+    frame = pl.DataFrame(
         {
             "userId": ratings.users + 1,
             "movieId": ratings.items + 1,
             "rating": ratings.stars,
             "timestamp": ratings.times,
         }
-    ).write_csv(path)
+    )
+    if subject.endswith(IN_RANDOM_ORDER):
+        frame = frame.sample(fraction=1, shuffle=True, seed=SEED)
+    frame.write_csv(path)
+    del frame
 
     def read() -> object:
         with folder:
-            return pl.read_csv(path) if subject == POLARS else load_ratings(str(path))
+            return pl.read_csv(path) if subject.startswith(POLARS) else load_ratings(str(path))
 
     return read
 
