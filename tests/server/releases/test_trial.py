@@ -64,7 +64,7 @@ from marquee_services.server.settings import ServerSettings
 from marquee_services.server.releases.fork_server import ForkServer
 from marquee_services.server.releases.trial import ReleaseTrial
 
-host, cache, timeout, digest, *releases = sys.argv[1:]
+host, cache, timeout, digest, serving, *releases = sys.argv[1:]
 settings = ServerSettings(cache_dir=cache, trial_timeout=float(timeout), trial_memory_mib=300)
 
 async def main():
@@ -73,7 +73,7 @@ async def main():
     for name in releases:
         (Path(cache) / name).mkdir(exist_ok=True)
         try:
-            await trial.run(name, digest, is_serving=True)
+            await trial.run(name, digest, is_serving=serving == "serving")
             print(name, "passed", flush=True)
         except Exception as error:
             print(name, type(error).__name__, error, flush=True)
@@ -82,15 +82,23 @@ asyncio.run(main())
 """
 
 
-def command(cache: Path, timeout: float, *release_ids: str, digest: str = "d") -> list[str]:
-    """Return the command of a server that tries releases one after the other."""
-    arguments = [_HOST, str(cache), str(timeout), digest, *release_ids]
+def command(
+    cache: Path, timeout: float, *release_ids: str, digest: str = "d", is_serving: bool = True
+) -> list[str]:
+    """Return the command of a server that tries releases one after the other.
+
+    If it serves, it tries a release again for which no CPU was idle.
+    """
+    state = "serving" if is_serving else "starting"
+    arguments = [_HOST, str(cache), str(timeout), digest, state, *release_ids]
     return [sys.executable, "-c", _SERVER, *arguments]
 
 
-def run(cache: Path, timeout: float, *release_ids: str, digest: str = "d") -> list[str]:
+def run(
+    cache: Path, timeout: float, *release_ids: str, digest: str = "d", is_serving: bool = True
+) -> list[str]:
     """Try releases one after the other, as a server would, and return the results."""
-    arguments = command(cache, timeout, *release_ids, digest=digest)
+    arguments = command(cache, timeout, *release_ids, digest=digest, is_serving=is_serving)
     done = subprocess.run(arguments, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
@@ -127,10 +135,10 @@ def test_a_busy_machine_does_not_refuse_a_release(tmp_path: Path) -> None:
 
 def test_a_release_that_has_passed_is_not_tried_again(tmp_path: Path) -> None:
     """A server that restarts is ready sooner, and a changed release with the same id is tried."""
-    assert run(tmp_path, 100, "good", "good") == ["good passed"] * 2
+    assert run(tmp_path, 100, "good", "good", is_serving=False) == ["good passed"] * 2
     assert run(tmp_path, 100, "good") == ["good passed"]
     assert (tmp_path / "tried").read_text() == "x"
-    assert run(tmp_path, 100, "good", digest="changed") == ["good passed"]
+    assert run(tmp_path, 100, "good", digest="changed", is_serving=False) == ["good passed"]
     assert (tmp_path / "tried").read_text() == "xx"
 
 
@@ -252,7 +260,7 @@ async def test_a_cancelled_trial_ends_even_if_its_processes_hang(tmp_path: Path)
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_no_process_outlives_the_server(tmp_path: Path, number: signal.Signals) -> None:
     """The processes end with the server even if a trial hangs."""
-    with subprocess.Popen(command(tmp_path, 1000, "hang")) as server:
+    with subprocess.Popen(command(tmp_path, 1000, "hang", is_serving=False)) as server:
         pids = [server.pid]
         for _ in ("host", "trial"):
             children = Path(f"/proc/{pids[-1]}/task/{pids[-1]}/children")
