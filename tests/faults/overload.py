@@ -2,7 +2,7 @@
 
     python -m faults.overload --store releases-store
     python -m faults.overload --store releases-store --proxy          # behind the overload proxy
-    python -m faults.overload --store releases-store --proxy 20:32:8 24:32:4
+    python -m faults.overload --store releases-store --proxy 24:32:4 28:32:4
 
 One run measures the unloaded latency, the peak throughput, and then loads that are multiples of the
 peak. The peak and the unloaded latency are always those of the gateway without the proxy.
