@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ import structlog
 from hypothesis import settings as hypothesis_settings
 from structlog.testing import capture_logs
 
+import ports
 from toy.certificates import Authority
 from toy.postgresql import PostgreSQL, programs
 from toy.services import BackgroundLoop, Services, toy_services
@@ -137,11 +137,4 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """A function that returns a TCP port on which nothing listens."""
-
-    def find() -> int:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        return port
-
-    return find
+    return ports.free_port

@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from locations import PROJECT
+from ports import free_port
 
 _UNPACKED = PROJECT / ".proxies" / "usr"
 # The folders of the unpacked packages' libraries, separated by colons.
@@ -155,7 +156,7 @@ def overload_proxy(
     if haproxy is None:
         raise FileNotFoundError("haproxy is neither installed nor in .proxies")
     limits = limits or Limits.deployed()
-    port, metrics_port = _free_port(), _free_port()
+    port, metrics_port = free_port(), free_port()
     variables = {
         "PATH": f"{haproxy.parent}:{os.environ['PATH']}",
         "CONFIG": str(OVERLOAD_PROXY / "haproxy.cfg"),
@@ -177,13 +178,6 @@ def overload_proxy(
                 raise RuntimeError(f"the overload proxy does not start: {log.read_text()}")
             time.sleep(0.02)
         yield OverloadProxy(f"127.0.0.1:{port}", metrics_port, process)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    return port
 
 
 def _accepts(port: int) -> bool:

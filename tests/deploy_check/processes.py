@@ -25,6 +25,7 @@ from deploy_check.images import images
 from deploy_check.objects import Object, Workload, image_name, port_number, variables, workloads
 from deploy_check.settings import command_line
 from marquee_core.service_names import CF, GATEWAY, INFERENCE
+from ports import free_port
 
 WAIT_S = 180.0
 INTERVAL_S = 0.05
@@ -50,9 +51,7 @@ class Workspace:
     def port(self, service: str, port: int) -> int:
         """Returns the local port for a service's port."""
         if (service, port) not in self.ports:
-            with socket.socket() as free:
-                free.bind(("127.0.0.1", 0))
-                self.ports[service, port] = free.getsockname()[1]
+            self.ports[service, port] = free_port()
         return self.ports[service, port]
 
     def address(self, service: str, port: int) -> tuple[str, int]:

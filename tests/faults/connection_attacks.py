@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import socket
 import sys
 import tempfile
 import time
@@ -38,6 +37,7 @@ from faults.fault_table import Row, report
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
+from ports import free_port
 from termination import interrupt_on_sigterm
 from toy.release import ITEMS, USERS, publish_toy
 from toy.waiting import wait_until
@@ -204,14 +204,6 @@ def is_serving(address: str) -> bool:
         answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=CALL_TIMEOUT_S)
     serving: bool = answer.status == health_pb2.HealthCheckResponse.SERVING
     return serving
-
-
-def free_port() -> int:
-    """Returns a TCP port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def main() -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -20,6 +19,7 @@ from typing import Any, Self
 import yaml
 
 from locations import PROJECT
+from ports import free_port
 
 _FETCHED = PROJECT / ".prometheus" / "usr" / "bin"
 _WAIT_S = 60.0
@@ -90,9 +90,7 @@ class Prometheus:
         if found is None:
             raise RuntimeError("Prometheus is not available: see tests/fetch_prometheus.sh")
         folder.mkdir(parents=True, exist_ok=True)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self._targets = folder / "targets.json"
         self.scrape([*targets.items()])

@@ -6,13 +6,13 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 from locations import PROJECT
+from ports import free_port
 
 # Where Debian and its derivatives install the server's programs, one folder per version, and
 # where `make` unpacks them if they are not installed.
@@ -61,9 +61,7 @@ class PostgreSQL:
         if self._user:
             shutil.chown(self._folder, self._user)
         self._databases = 0
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
+        self.port = free_port()
         data = self._folder / "data"
         self._run("initdb", "-D", str(data), "-U", "marquee", "-A", "trust", "-E", "UTF8", "-N")
         self._process: subprocess.Popen[bytes] | None = None

@@ -17,6 +17,7 @@ from marquee_core.redaction import redact
 from marquee_core.release.store import ReleaseStore
 from marquee_core.service_names import GATEWAY
 from marquee_services.processes import ServiceProcess
+from ports import free_port
 from toy.release import publish_toy
 from toy.waiting import PROCESS_S, WAIT_S, wait_until
 
@@ -37,9 +38,7 @@ def test_peers_cannot_write_into_the_log(tmp_path: Path, log_format: str) -> Non
     options = {"store": str(tmp_path / "empty"), "log-format": log_format}
     if log_format == "text":
         # The port is usually read from the JSON log, so here it is set.
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command = [
             sys.executable,
             "-m",
