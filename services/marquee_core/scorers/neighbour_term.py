@@ -104,21 +104,12 @@ class NeighbourTerm:
         scores = np.empty((len(profiles), len(self.damping)), dtype=np.float32)
         residuals = self.baseline.residuals(profiles)
         for row, (start, end) in enumerate(pairwise(profiles.indptr.tolist())):
-            if start == end:
-                scores[row] = 0.0
-                continue
-            rated = profiles.items[start:end]
-            ends = indptr[rated + 1].tolist()
-            parts = [slice(*part) for part in zip(indptr[rated].tolist(), ends, strict=True)]
-            near = np.concatenate([items[part] for part in parts])
-            weights = np.concatenate([similarities[part] for part in parts])
-            counts = indptr[rated + 1] - indptr[rated]
-            sums = np.bincount(
-                near, weights * np.repeat(residuals[start:end], counts), len(self.damping)
-            )
-            scores[row] = (
-                self.weight * sums / (np.bincount(near, weights, len(self.damping)) + self.damping)
-            )
+            entries, counts = _entries(indptr, profiles.items[start:end])
+            near, weights = items[entries], similarities[entries]
+            products = weights * np.repeat(residuals[start:end], counts)
+            sums = np.bincount(near, products, len(self.damping))
+            totals = np.bincount(near, weights, len(self.damping))
+            scores[row] = self.weight * sums / (totals + self.damping)
         return scores
 
     @cached_property
@@ -147,7 +138,7 @@ class NeighbourTerm:
         # For each user and item, the index of the user's rating of the item; -1 without one.
         rating_of = np.full(users * catalogue, -1, dtype=np.int32)
         rating_of[profiles.rows * catalogue + profiles.items] = np.arange(len(profiles.items))
-        entries, counts = self._entries(items.ravel())
+        entries, counts = _entries(self.indptr, items.ravel())
         pairs = np.repeat(np.arange(users * size), counts)
         ratings = rating_of[pairs // max(1, size) * catalogue + self.indices[entries]]
         # Drop the neighbours that the user has not rated, which are most of them.
@@ -163,17 +154,19 @@ class NeighbourTerm:
         means = self.weight * sums / (weights + self.damping[items.ravel()])
         return means.reshape(items.shape).astype(np.float32)
 
-    def _entries(self, items: Int32) -> tuple[Int64, Int64]:
-        """Returns the entries of the items' neighbours in `indices`, and their number per item.
 
-        Args:
-            items: The items (int32, n).
+def _entries(indptr: Int64, items: Int32) -> tuple[Int64, Int64]:
+    """Returns where the values of some items are stored, and their number per item.
 
-        Returns:
-            The entries of the first item, then of the second, and so on (int64, nnz), and the
-            number of entries of each item (int64, n).
-        """
-        first = self.indptr[items]
-        counts = self.indptr[items + 1] - first
-        starts = np.cumsum(counts) - counts
-        return np.arange(int(counts.sum())) + np.repeat(first - starts, counts), counts
+    Args:
+        indptr: The start of each item's values, then the end of the last (int64, items + 1).
+        items: The items (int32, n).
+
+    Returns:
+        The entries of the first item, then of the second, and so on (int64, nnz), and the number of
+        entries of each item (int64, n).
+    """
+    first = indptr[items]
+    counts = indptr[items + 1] - first
+    starts = np.cumsum(counts) - counts
+    return np.arange(int(counts.sum())) + np.repeat(first - starts, counts), counts

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from types import TracebackType
 
 from marquee.v1 import types_pb2
 from marquee_core.arrays import Float32, Int32
@@ -52,12 +51,7 @@ class EarlyScores(AbstractContextManager["EarlyScores"]):
                 continue  # The caller calls the backend for the missing scores, and so sees why.
         return scores
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Cancels the calls whose scores are not needed any more."""
         for call in self._calls:
             call.cancel()

@@ -116,7 +116,7 @@ class _Loop:
         matrix: RatingsMatrix,
         config: LeaveOneOutConfig,
         seed: int,
-        epochs: int = 0,
+        skipped_epochs: int,
     ) -> None:
         self._network = network
         self._matrix = matrix
@@ -126,7 +126,7 @@ class _Loop:
         self._initial_offsets: Float32 = network.offsets.numpy().copy()
         self._cells = max(config.cells, -(-matrix.rating_count // _MAX_STEPS))
         batches = sum(1 for _ in self._batches(np.zeros(matrix.user_count)))
-        self._steps = epochs * batches
+        self._steps = skipped_epochs * batches
         horizon = max(1, config.horizon * batches)
         rate = _RestOfDecay(self._steps, config.learning_rate, horizon, alpha=_FINAL_RATE)
         self._variables = [v for v in network.trainable_variables if v is not network.audience]
