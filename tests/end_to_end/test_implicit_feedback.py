@@ -99,6 +99,23 @@ async def test_implicit_feedback_is_served_by_rankers(counted: bool, tmp_path: P
         assert [(item.item_id, item.score) for item in with_none] == [
             (item.item_id, item.score) for item in without if item.item_id != "i2"
         ]
+        # A subject without any interaction is a cold start, whatever it does not want to see.
+        nobody = await client.recommend("nobody", page_size=ITEMS)
+        first = nobody[0].item_id
+        unwanted = await client.recommend(ratings={first: 0}, page_size=ITEMS)
+        assert unwanted.subject_kind == nobody.subject_kind
+        assert [(item.item_id, item.score, item.proposed_by) for item in unwanted] == [
+            (item.item_id, item.score, item.proposed_by) for item in nobody if item.item_id != first
+        ]
+        assert len({item.score for item in nobody}) > 1
+        for model in ("ease", "slit", "ials"):
+            with pytest.raises(FailedPrecondition, match=model) as failed:
+                await client.recommend("nobody", model=model)
+            assert failed.value.reason == "MODEL_ABSTAINS"
+        with pytest.raises(InvalidArgument, match="must be at least 0, not -1"):
+            await client.recommend(ratings={"i1": -1})
+        only = await client.recommend("u1", allowed_item_ids=["i2"], include_seen=True)
+        assert only[0].proposed_by
         reasons = _output.recommendations(computed)
         assert "with strength" in reasons
         assert "stars" not in reasons

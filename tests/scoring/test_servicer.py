@@ -214,17 +214,25 @@ async def test_the_top_items_are_those_of_the_ranking(
 async def test_an_abstaining_model_is_left_out_of_the_sum(
     stub: Any, services: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only the users that the model cannot score are ranked without it."""
+    """Only the users that the model cannot score are ranked without it.
+
+    Without a ranker, the best items of the sum are complete; without a rating predictor, which the
+    gateway replaces, they are not.
+    """
     engine = services.scoring["cf"].follower.newest()
-    scorer = engine.scorers["ease"]
-    score = scorer.score
 
-    def unable(profiles: Any, items: Any = None) -> Any:
-        scores = score(profiles, items)
-        scores[profiles.needs_fold_in] = np.nan
-        return scores
+    def disable(name: str) -> None:
+        scorer = engine.scorers[name]
+        score = scorer.score
 
-    monkeypatch.setattr(scorer, "score", unable)
+        def unable(profiles: Any, items: Any = None) -> Any:
+            scores = score(profiles, items)
+            scores[profiles.needs_fold_in] = np.nan
+            return scores
+
+        monkeypatch.setattr(scorer, "score", unable)
+
+    disable("ease")
     request = pb.RankItemsRequest(
         release_id=services.first.release_id,
         users=[query(3), query(None, (1, 2))],
@@ -243,8 +251,13 @@ async def test_an_abstaining_model_is_left_out_of_the_sum(
     request.weights.append(1.0)
     request.top_count = 7
     short = await stub.RankItems(request, timeout=TIMEOUT_S)
-    assert unpack_ints("counts", short.top.counts).tolist() == [7, 0]
+    assert unpack_ints("counts", short.top.counts).tolist() == [7, 7]
     assert unpack_ints("abstains", short.models[1].abstains).tolist() == [1]
+    monkeypatch.undo()
+    disable("item_cf")
+    short = await stub.RankItems(request, timeout=TIMEOUT_S)
+    assert unpack_ints("counts", short.top.counts).tolist() == [7, 0]
+    assert unpack_ints("abstains", short.models[0].abstains).tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,8 @@ class Scorer(Protocol):
 
     Unknown users and empty profiles are valid input. For a profile without ratings, a rating
     predictor returns μ + b_i for each item, with the baseline's item biases or its own, and a
-    ranker returns 0.
+    ranker returns 0. Services treat a ranker that returns 0 for every item as one that cannot score
+    the user.
     """
 
     @property

@@ -3,12 +3,13 @@
 In a gateway, each user causes messages, tasks and timeouts, which cost more than scoring a known
 user. Here the engines score whole blocks, and all other steps are functions of the gateway: a
 backend's plan, the sum with the gateway's own models, the page, and the predicted stars. The
-remaining users, without ratings or for whom a model abstains, are handled by `single.py`.
+remaining users, without ratings or whom a rating predictor or all models cannot score, are
+handled by `single.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -94,7 +95,7 @@ class BlockRanker:
             users: The users' indexes (int32, B).
 
         Returns:
-            Each user's list; None if a model abstains.
+            Each user's list; None if a rating predictor abstains, or all models do.
         """
         profiles = self._loaded.gateway.data.matrix.profiles(users)
         eligible = np.repeat(self._eligible[None, :], len(users), axis=0)
@@ -109,9 +110,16 @@ class BlockRanker:
         ranked: list[RankedCandidates | None] = []
         for index, subject in enumerate(subjects):
             parts = [rankings[index] for rankings in found]
-            abstains = any(part.abstaining for part in parts)
-            ranked.append(None if abstains else self._ranked(subject, parts, eligible[index]))
+            is_complete = self._ranks_without(name for part in parts for name in part.abstaining)
+            own = self._ranked(subject, parts, eligible[index]) if is_complete else None
+            ranked.append(own)
         return self._pages(subjects, ranked, eligible)
+
+    def _ranks_without(self, abstaining: Iterable[str]) -> bool:
+        """Returns whether the models that abstain are rankers only, which add nothing to a sum."""
+        names = set(abstaining)
+        stars_models = self._loaded.gateway.stars_models
+        return not names & stars_models and not self._blends.ranking.weights.keys() <= names
 
     def _subjects(self, users: Int32, profiles: Profiles) -> list[ResolvedSubject]:
         data = self._loaded.gateway.data
@@ -149,6 +157,7 @@ class BlockRanker:
             best_count=self._best_count,
             blends=self._blends,
             backends=release.backends,
+            abstaining=tuple(name for part in parts for name in part.abstaining),
             scored=tuple(part.stars for part in parts if part.stars is not None),
         )
 
@@ -179,7 +188,16 @@ class BlockRanker:
                 scale = data.rating_min, data.rating_max
                 scored = ScoredCandidates(scores, self._blends, scale, (), ())
                 stars = scored.stars.astype(np.float32)
-            lists.append(UserList(user_id, page, one.scores[page], stars, one.proposers(page)))
+            lists.append(
+                UserList(
+                    user_id,
+                    page,
+                    one.scores[page],
+                    stars,
+                    one.proposers(page),
+                    one.abstaining,
+                )
+            )
         return lists
 
     def _outputs(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import TopRows, top_rows
@@ -38,8 +39,9 @@ class UserRanking:
             empty if the plan has a `top_count`.
         abstaining: The names of the models that cannot score the user and are not in the sum.
         stars: The user's best items as scored by the plan's `stars_models`; None if there are none.
-        top: The plan's `top_count` best items of the whole ranking, without items for a user whom a
-            model cannot score, because the sum is incomplete. None if the plan has no `top_count`.
+        top: The plan's `top_count` best items of the whole ranking. Without items for a user whom a
+            rating predictor cannot score, because the sum is incomplete, or whom no model can
+            score. None if the plan has no `top_count`.
     """
 
     scores: Float32
@@ -129,7 +131,9 @@ def _rank_rows(
     if items is not None and not len(items):
         return [_nothing(profiles.single(row), ranker) for row in range(len(profiles))]
     outputs, approximated = _outputs(profiles, items, ranker)
-    sums, abstaining = _weighted_sums(outputs, ranker.weights)
+    abstains = _abstains(outputs, profiles, items, ranker)
+    sums = _weighted_sums(outputs, ranker.weights, abstains)
+    abstaining = _names_of(abstains, list(outputs))
     # The scores of each model, followed by those of the whole ranking; −∞ where an item is hidden.
     shown = np.empty((len(outputs) + 1, *sums.shape), dtype=np.float32)
     for position, scores in enumerate((*outputs.values(), sums)):
@@ -156,10 +160,10 @@ def _rank_rows(
         }
         to_score = TopRows(_items_at(items, positions), np.minimum(top.counts, plan.stars_count))
         stars = _stars(profiles, to_score, ranker, known)
-    own = dict(zip(outputs, own_best(shown[:-1], plan.best_count), strict=True))
+    own = dict(zip(outputs, own_best(shown[:-1], abstains, plan.best_count), strict=True))
     if plan.top_count:
         proposers = proposers_of([own[name] for name, _ in plan.weights], sums.shape[1])
-        counts = [0 if names else plan.top_count for names in abstaining]
+        counts = [plan.top_count if _is_whole(names, ranker) else 0 for names in abstaining]
         biases = ranker.baseline.user_bias(profiles)
         tops = top_items(top, items, counts, sums, proposers, biases)
         return [
@@ -187,8 +191,9 @@ def _outputs(
     """
     outputs: dict[str, Float32] = {}
     rough: dict[str, Float32] = {}
+    are_many = len(ranker.shared if items is None else items) > _MANY_CANDIDATES
     for name, scorer in ranker.scorers.items():
-        if name in ranker.approximating and (items is None or len(items) > _MANY_CANDIDATES):
+        if are_many and name in ranker.approximating:
             approximate = ranker.approximating[name].approximate
             scores = ranker.timer.run(name, "rank", approximate, profiles, items)
             if scores is not None:
@@ -284,31 +289,75 @@ def _stars(
     ]
 
 
+def _abstains(
+    outputs: Mapping[str, Float32], profiles: Profiles, items: Int32 | None, ranker: Ranker
+) -> Bool:
+    """Returns whether each model cannot score each user (bool, models × B).
+
+    A model abstains if it returns NaN. A ranker abstains too if it gives every item of the
+    catalogue 0: it then knows nothing about what the user has rated.
+
+    Args:
+        outputs: The scores of each model (float32, B × C).
+        profiles: The profiles of B users.
+        items: The items (int32, C); None for the whole catalogue.
+        ranker: The models of the plan.
+    """
+    first = np.array([scores[:, 0] for scores in outputs.values()])
+    abstains: Bool = np.isnan(first)
+    # A single score shows that most users have others than 0.
+    for model, row in np.argwhere(first == 0).tolist():
+        name = list(outputs)[model]
+        scorer = ranker.scorers[name]
+        if scorer.output is not Output.AFFINITY or outputs[name][row].any():
+            continue
+        # A ranker may have scores of 0 for some items only.
+        abstains[model, row] = items is None or not scorer.score(profiles.single(row)).any()
+    return abstains
+
+
+def _names_of(abstains: Bool, models: Sequence[str]) -> list[list[str]]:
+    """Returns the names of the models that abstain for each of B users (B)."""
+    names: list[list[str]] = [[] for _ in range(abstains.shape[1])]
+    for model, row in np.argwhere(abstains).tolist():
+        names[row].append(models[model])
+    return names
+
+
+def _is_whole(abstaining: Sequence[str], ranker: Ranker) -> bool:
+    """Returns whether a user's sum ranks the items although some models abstain.
+
+    A ranker that abstains adds nothing to the ranking. But the gateway replaces a rating predictor
+    that abstains by the baseline, and ranks as for a cold start if all models abstain.
+    """
+    if not abstaining:
+        return True
+    ranks = len(abstaining) < len(ranker.scorers) or bool(ranker.plan.gateway_weights)
+    return ranks and all(ranker.scorers[name].output is Output.AFFINITY for name in abstaining)
+
+
 def _weighted_sums(
-    outputs: dict[str, Float32], weights: Mapping[str, np.float32]
-) -> tuple[Float32, list[list[str]]]:
+    outputs: dict[str, Float32], weights: Mapping[str, np.float32], abstains: Bool
+) -> Float32:
     """Sums the models' scores (float32, B × C).
 
-    If a model cannot score a user, its scores are set to 0.
-
-    Returns:
-        The sums (float32, B × C), and for each user the names of the models that abstain.
+    Args:
+        outputs: The scores of each model; set to 0 where it abstains (float32, B × C).
+        weights: The weight of each model.
+        abstains: Whether each model cannot score each user (bool, models × B).
 
     Raises:
         ScoresNotFinite: A score is NaN or infinite, although the model does not abstain.
     """
     sums = np.zeros_like(next(iter(outputs.values())))
-    abstaining: list[list[str]] = [[] for _ in sums]
-    unknown = np.isnan(np.array([scores[:, 0] for scores in outputs.values()]))
-    if unknown.any():
-        for name, rows in zip(list(outputs), unknown, strict=True):
-            outputs[name] = np.where(rows[:, None], np.float32(0), outputs[name])
-            for row in np.flatnonzero(rows).tolist():
-                abstaining[row].append(name)
+    if abstains.any():
+        for name, rows in zip(list(outputs), abstains, strict=True):
+            if rows.any():
+                outputs[name] = np.where(rows[:, None], np.float32(0), outputs[name])
     for name, scores in outputs.items():
         sums += weights[name] * scores
     _check_finite(sums, outputs)
-    return sums, abstaining
+    return sums
 
 
 def _check_finite(sums: Float32, outputs: Mapping[str, Float32]) -> None:

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from marquee_core.arrays import Float32, Int32
+from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.retrieval.top import TopRows, top_rows
 from marquee_services.scoring.plan import TopItems
 
 
-def own_best(shown: Float32, count: int) -> list[TopRows]:
+def own_best(shown: Float32, abstains: Bool, count: int) -> list[TopRows]:
     """Returns the best items of each model for each user.
 
-    A model that gives all items of a user the same score has no best items.
+    A model that abstains, or gives several items of a user all the same score, has no best items.
 
     Args:
         shown: The scores of each model, −∞ where an item is hidden (float32, models × B × C).
+        abstains: Whether each model cannot score each user (bool, models × B).
         count: The maximum number of best items.
     """
     models, users, width = shown.shape
@@ -29,14 +30,15 @@ def own_best(shown: Float32, count: int) -> list[TopRows]:
         for row in np.flatnonzero(is_level).tolist():
             if top.counts[row] and _is_flat(scores[row]):
                 top.counts[row] = 0
+        top.counts[abstains.reshape(-1)] = 0
     indexes, counts = top.indexes.reshape(models, users, -1), top.counts.reshape(models, users)
     return [TopRows(*own) for own in zip(indexes, counts, strict=True)]
 
 
 def _is_flat(scores: Float32) -> bool:
-    """Returns whether all scores above −∞ are equal."""
+    """Returns whether there are several scores above −∞, and all of them are equal."""
     finite = scores[scores > -np.inf]
-    return bool(finite.min() == finite.max())
+    return len(finite) > 1 and bool(finite.min() == finite.max())
 
 
 def proposers_of(own: Sequence[TopRows], width: int) -> Int32:

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.calls import TIMEOUT_S, Filter, Rating, Subject
 from marquee.v1 import recommender_service_pb2 as pb
+from marquee.v1 import types_pb2
 from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.arrays import Bool, Float32
 from marquee_core.release.ensemble import Blend
@@ -51,9 +52,9 @@ def all_scores(services: Services, subject: ResolvedSubject) -> dict[str, Float3
 
 
 def top_items_of(scores: Float32, eligible: Bool) -> set[int]:
-    """Return the 20 best eligible items of a model, or none if it scores all items equally."""
+    """Return the 20 best eligible items of a model, or none if it scores several items equally."""
     pool = np.flatnonzero(eligible)
-    if np.ptp(scores[pool]) == 0:
+    if len(pool) > 1 and np.ptp(scores[pool]) == 0:
         return set()
     return set(pool[np.argsort(-scores[pool], kind="stable")][:20].tolist())
 
@@ -266,6 +267,62 @@ async def test_an_abstaining_model_leaves_no_gap_in_a_shortlist(
     best = np.argsort(-scores, kind="stable")[:20]
     assert [item.item_id for item in answer.items] == release.catalogue.items.ids(best)
     assert "item_cf" in answer.source.abstaining_models
+
+
+@pytest.mark.parametrize("dense_limit", [1000, 10])
+@pytest.mark.parametrize("ranks", [("ease",), ("ease", "item_cf")])
+async def test_a_ranker_without_evidence_abstains(
+    services: Services, monkeypatch: pytest.MonkeyPatch, dense_limit: int, ranks: tuple[str, ...]
+) -> None:
+    """The other models rank; if there are none, the list is that of a cold start."""
+    gateway = await services.start_gateway(
+        dense_limit=dense_limit, candidates=60, answer_cache_mib=0
+    )
+    await services.until_full(gateway)
+    scorer: Any = services.scoring["cf"].follower.newest().scorers["ease"]
+    score = scorer.score
+    monkeypatch.setattr(scorer, "score", lambda *given: np.zeros_like(score(*given)))
+    release = gateway.releases.serving
+    blends: Any = release.ensemble.by_backends
+    backends = frozenset(("cf", "inference"))
+    pair = replace(blends[backends], ranking=Blend(dict.fromkeys(ranks, 1.0), 0.0))
+    monkeypatch.setitem(blends, backends, pair)
+    subject = Subject(ratings=[Rating(item_id="i3", stars=2)])
+    request = pb.RecommendRequest(subject=subject)
+    request.options.include_reasons = True
+    everyone = pb.RecommendRequest(subject=Subject(user_id="nobody"))
+    everyone.options.filter.excluded_item_ids.append("i3")
+    everyone.options.include_reasons = True
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{gateway.bound.port}") as channel:
+        stub: Any = RecommenderServiceStub(channel)
+        answer = await stub.Recommend(request, timeout=TIMEOUT_S)
+        cold_start = await stub.Recommend(everyone, timeout=TIMEOUT_S)
+        request.options.model = "ease"
+        with pytest.raises(grpc.aio.AioRpcError, match="ease") as failed:
+            await stub.Recommend(request, timeout=TIMEOUT_S)
+    assert failed.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    assert not answer.source.degraded
+    assert answer.source.abstaining_models == ["ease"]
+    assert answer.subject_kind == types_pb2.SUBJECT_KIND_VISITOR
+    found = [(item.item_id, item.score, list(item.proposed_by)) for item in answer.items]
+    if ranks == ("ease",):
+        # The bias of the subject shifts the scores of the baseline.
+        weight = release.ensemble.blends(()).ranking.weights["baseline"]
+        shift = weight * resolve_subject(release, subject).bias
+        for (item_id, score, proposed_by), other in zip(found, cold_start.items, strict=True):
+            assert (item_id, proposed_by) == (other.item_id, other.proposed_by)
+            assert score == pytest.approx(other.score + shift, abs=1e-5)
+    else:
+        alone = resolve_subject(release, subject)
+        scores = all_scores(services, alone)["item_cf"]
+        scores[alone.profile.items] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:20]
+        assert [item for item, _, _ in found] == release.catalogue.items.ids(best)
+        assert {tuple(names) for _, _, names in found} == {("item_cf",)}
+    for item in answer.items:
+        shares = [reason.model_share.contribution for reason in item.reasons]
+        assert sum(shares) == pytest.approx(item.score, abs=1e-5)
+    await gateway.stop(0.5)
 
 
 async def test_a_page_of_a_large_catalogue_takes_one_call_to_the_ranking_backend(

@@ -273,15 +273,17 @@ class RankItemsResponse(_message.Message):
         """The model's name."""
         items: _builtins.bytes
         """The indexes of the model's own best items: int32, one user after the other, each user's best
-        first. A user to whom the model gives the same score for all items has none.
+        first. A user to whom the model gives the same score for several items, and no other, has
+        none.
         """
         scores: _builtins.bytes
         """The score of each of `items`: float32."""
         counts: _builtins.bytes
         """The number of items of each user: int32."""
         abstains: _builtins.bytes
-        """The users that the model cannot score, for example because it cannot fold in new ratings:
-        int32 positions in the request, ascending. The model is excluded from their sums.
+        """The users that the model cannot score, for example because it cannot fold in new ratings, or
+        because it is a ranker that knows none of the items that they have rated: int32 positions in
+        the request, ascending. The model is excluded from their sums.
         """
         def __init__(
             self,
@@ -341,7 +343,8 @@ class RankItemsResponse(_message.Message):
         USER_BIASES_FIELD_NUMBER: _builtins.int
         items: _builtins.bytes
         """The indexes of the items: int32, one user after the other, each user's best first. A user
-        that one of the models cannot score has none, because the sum is incomplete.
+        that a rating predictor cannot score has none, because the sum is incomplete, and neither has
+        one that no model can score.
         """
         counts: _builtins.bytes
         """The number of items of each user: int32."""

@@ -40,7 +40,8 @@ class _SubjectKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SubjectKi
     SUBJECT_KIND_COLD_START: _SubjectKind.ValueType  # 4
     """A subject without ratings of items of the release: none in the training data, in the request or
     in recorded feedback. This includes users who have been forgotten and have not rated anything
-    since. The answer is not personalised: it is based on item popularity and the baseline.
+    since. With implicit feedback, strengths of 0 and dislikes are not ratings in this sense. The
+    answer is not personalised: it is based on item popularity and the baseline.
     """
 
 class SubjectKind(_SubjectKind, metaclass=_SubjectKindEnumTypeWrapper):
@@ -61,7 +62,8 @@ the request and from recorded feedback.
 SUBJECT_KIND_COLD_START: SubjectKind.ValueType  # 4
 """A subject without ratings of items of the release: none in the training data, in the request or
 in recorded feedback. This includes users who have been forgotten and have not rated anything
-since. The answer is not personalised: it is based on item popularity and the baseline.
+since. With implicit feedback, strengths of 0 and dislikes are not ratings in this sense. The
+answer is not personalised: it is based on item popularity and the baseline.
 """
 Global___SubjectKind: _TypeAlias = SubjectKind  # noqa: Y015
 
@@ -433,7 +435,9 @@ class AnswerSource(_message.Message):
     @_builtins.property
     def abstaining_models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models that had no scores for this subject, for example because they cannot fold in new
-        ratings. They were replaced by neutral scores.
+        ratings, or because they are rankers that know none of the items that the subject has rated.
+        They were replaced by neutral scores. If all models that rank abstain, the items are ranked as
+        for a cold start.
         """
 
     def __init__(

@@ -30,5 +30,5 @@ class BackendRanking:
 
     @property
     def lacks_scores(self) -> bool:
-        """Whether the best items are missing because a model cannot score the user."""
-        return self.top is not None and bool(self.abstaining)
+        """Whether the best items are missing because models cannot score the user."""
+        return self.top is not None and bool(self.abstaining) and not len(self.top.items)

@@ -112,14 +112,16 @@ def own_best(
             best[name] = (top[:0], scores[:0]) if is_flat else (top, scores[top] + shift)
         else:
             scores = scores[items] + shift
-            is_flat = not len(scores) or scores.min() == scores.max()
+            is_flat = not len(scores) or (len(scores) > 1 and scores.min() == scores.max())
             chosen = top_indexes(scores, 0 if is_flat else count)
             best[name] = items[chosen], scores[chosen]
     return best
 
 
 def best_in_order(order: Int32, scores: Float32, eligible: Bool, count: int) -> tuple[Int32, bool]:
-    """Returns the first eligible items of an order, and whether all eligible scores are equal.
+    """Returns the first eligible items of an order, and whether the model prefers none of them.
+
+    It prefers none if there are none, or if there are several with equal scores.
 
     Args:
         order: All items, the best first (int32, items).
@@ -132,7 +134,7 @@ def best_in_order(order: Int32, scores: Float32, eligible: Bool, count: int) -> 
     top = first[eligible[first]]
     if len(top) < count or not len(top) or scores[top[0]] == scores[top[-1]]:
         top = order[eligible[order]]
-    is_flat = not len(top) or bool(scores[top[0]] == scores[top[-1]])
+    is_flat = not len(top) or (len(top) > 1 and bool(scores[top[0]] == scores[top[-1]]))
     return top[:count], is_flat
 
 

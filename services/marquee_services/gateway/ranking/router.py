@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from marquee_core.arrays import Bool, Float32, Int32
+from marquee_core.release.ensemble import GATEWAY_MODELS, BlendPair
 from marquee_core.retrieval.top import union_of
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
@@ -77,7 +78,8 @@ class Router:
 
         If a backend fails, the others rank again with the blend that was learned without it, which
         may use other models. If only one backend ranks and a shortlist is enough, the backend
-        returns just the shortlist, which makes the answer cheap for the gateway.
+        returns just the shortlist, which makes the answer cheap for the gateway. If no model of the
+        blend can score the subject, the gateway ranks as for a cold start.
 
         Args:
             release: The release that ranks.
@@ -123,17 +125,21 @@ class Router:
             if calls.available == available:
                 if not any(rankings[name][1].lacks_scores for name in plans):
                     break
-                # A model cannot score the subject, so the shortlist is incomplete.
+                # Models cannot score the subject, so the shortlist is incomplete.
                 top_count = 0
         found = [rankings[name][1] for name in plans]
         abstaining = [name for ranking in found for name in ranking.abstaining]
         if selection.model in abstaining:
             raise ModelAbstains(selection.model)
+        replaced = abstaining
+        if found and blends.ranking.weights.keys() <= set(abstaining):
+            cold_start = release.ensemble.blends(()).ranking
+            blends, found, replaced = BlendPair(blends.rating, cold_start), [], []
         if len(found) == 1 and found[0].top is not None:
             (plan,) = plans.values()
             own = shortlist_of(release, subject, eligible, best_count, blends, plan, found[0].top)
         else:
-            scores = own_ranking(release, subject, items, blends.ranking, abstaining)
+            scores = own_ranking(release, subject, items, blends.ranking, replaced)
             best = own_best(release, subject, blends.ranking, items, eligible, best_count)
             for ranking in found:
                 scores += ranking.scores
@@ -189,7 +195,9 @@ class Router:
         while True:
             available, blends = calls.available, calls.blends
             models = blends.models() if with_ranking else tuple(blends.rating.weights)
-            outputs = own_outputs(release, subject, items, models) | outputs
+            # Of the gateway's own models, any may rank if all others abstain.
+            own_names = GATEWAY_MODELS if with_ranking else models
+            outputs = own_outputs(release, subject, items, own_names) | outputs
             missing: dict[str, list[str]] = {}
             for model in models:
                 if model not in outputs:

@@ -49,8 +49,8 @@ async def retrieve_shortlist(
         retrieve_count: The number of candidates that each model retrieves.
 
     Returns:
-        The best candidates; None if several backends or none rank, or if a model cannot score the
-        subject. Also the failures of backends.
+        The best candidates; None if several backends or none rank, or if models cannot score the
+        subject and the best are therefore missing. Also the failures of backends.
 
     Raises:
         BackendError: A required backend did not answer.
@@ -79,6 +79,7 @@ async def retrieve_shortlist(
         blends=blends,
         backends=available,
         failures=tuple(calls.failures),
+        abstaining=tuple(ranking.abstaining),
         replicas=calls.replicas,
         scored=() if ranking.stars is None else (ranking.stars,),
         **own,

@@ -100,18 +100,14 @@ def resolve_subject(
             strength of an interaction is negative.
     """
     low, high = release.manifest.data.rating_min, release.manifest.data.rating_max
-    # The strength of an interaction, such as a number of plays, has no upper limit.
-    limit = high if release.predicts_stars else math.inf
+    scale = release.allowed_stars
     rated = rated or RatedItems.of(subject)
-    if rated.stars and not low <= min(rated.stars) <= max(rated.stars) <= limit:
+    if rated.stars and not (min(rated.stars) in scale and max(rated.stars) in scale):
         raise InvalidFields(
             [
-                FieldViolation(
-                    f"{field}.ratings[{position}].stars",
-                    f"must be between {low:g} and {limit:g}, not {stars:g}",
-                )
+                FieldViolation(f"{field}.ratings[{position}].stars", f"{scale}, not {stars:g}")
                 for position, stars in enumerate(rated.stars)
-                if not low <= stars <= limit
+                if stars not in scale
             ]
         )
     user = release.users.index(subject.user_id) if subject.user_id else -1
@@ -144,6 +140,9 @@ def resolve_subject(
         items, ratings = _without(release, user, withdrawn, items, ratings)
         user, kind = -1, _kind(user, 1) if len(items) else _kind(-1, 0)
     if not release.predicts_stars:
+        if user < 0 and not (ratings >= low).any():
+            # The items are excluded from the list, but say nothing about the subject's taste.
+            kind = _kind(user, 0)
         # Entries that are not interactions come first, so that the
         # others do not count as older because of them.
         order = np.argsort(ratings >= low, kind="stable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -37,6 +38,7 @@ from marquee_core.release.store import ReleaseStore
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import ModelNotFound
+from marquee_services.gateway.allowed_stars import AllowedStars
 from marquee_services.gateway.releases.precomputed import PrecomputedPages
 from marquee_services.gateway.releases.titles import TitleIndex
 from marquee_services.scoring.plan import RankingPlan
@@ -233,6 +235,12 @@ class GatewayRelease:
     def metadata_bytes(self) -> dict[int, bytes]:
         """The serialised metadata of recommended items, by the item's index, as far as known."""
         return {}
+
+    @cached_property
+    def allowed_stars(self) -> AllowedStars:
+        """The ratings that requests and events may contain."""
+        data = self.manifest.data
+        return AllowedStars(data.rating_min, data.rating_max if self.predicts_stars else math.inf)
 
     @cached_property
     def stars_models(self) -> frozenset[str]:
