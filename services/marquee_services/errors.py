@@ -83,13 +83,15 @@ class InvalidFields(ServiceError):
         """Creates the error from all violations, at least one."""
         self.violations = violations[:MAX_REPORTED_VIOLATIONS]
         self.omitted = len(violations) - len(self.violations)
-        text = "; ".join(f"{v.field}: {v.reason}" for v in self.violations)
+        # The field of a violation by the whole message is empty.
+        text = "; ".join(f"{v.field}: {v.reason}" if v.field else v.reason for v in self.violations)
         super().__init__(f"{text}; and {self.omitted} more" if self.omitted else text)
 
     @property
     def metadata(self) -> dict[str, str]:
         """The field paths, separated by commas, and the number of omitted violations."""
-        fields = {"fields": ",".join(violation.field for violation in self.violations)}
+        names = [violation.field for violation in self.violations if violation.field]
+        fields = {"fields": ",".join(names)}
         return fields | ({"omitted": str(self.omitted)} if self.omitted else {})
 
 
@@ -189,11 +191,11 @@ class PageTokenExpired(_DetailError):
 
 
 class EventIdReused(_DetailError):
-    """A different event with the same event id has been recorded."""
+    """A different event has the same event id, in the log or in the same call."""
 
     code = _Code.FAILED_PRECONDITION
     reason = _Reason.ERROR_REASON_EVENT_ID_REUSED
-    key, text = "event_id", "a different event with the id {!r} has already been recorded"
+    key, text = "event_id", "the id {!r} belongs to another event, in the log or in the same call"
 
 
 class Retryable(_DetailError, abstract=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -150,22 +149,17 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
             release = self._releases.serving
         except NoRelease:
             return
-        data = release.manifest.data
-        # The strength of an interaction, such as a number of plays, has no upper limit.
-        high = data.rating_max if release.predicts_stars else math.inf
-        limits = f"must be between {data.rating_min:g} and {high:g}"
-        if high == math.inf:
-            limits = f"must be at least {data.rating_min:g}"
+        scale = release.allowed_stars
         given = [event.stars for event in request.events if event.HasField("stars")]
-        if not given or (data.rating_min <= min(given) and max(given) <= high):
+        if not given or (min(given) in scale and max(given) in scale):
             return
         violations = [
             FieldViolation(
                 f"events[{position}].stars",
-                f"{limits}, not {event.stars:g} (item {event.item_id[:_SHOWN_ID]!r})",
+                f"{scale}, not {event.stars:g} (item {event.item_id[:_SHOWN_ID]!r})",
             )
             for position, event in enumerate(request.events)
-            if event.HasField("stars") and not data.rating_min <= event.stars <= high
+            if event.HasField("stars") and event.stars not in scale
         ]
         if violations:
             raise InvalidFields(violations)

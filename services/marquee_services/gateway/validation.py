@@ -67,11 +67,17 @@ class _Checker:
         self.require("\0" not in value, field, "contains a NUL character")
 
     def texts(
-        self, field: str, values: Sequence[str], max_count: int, *, distinct: bool = False
+        self,
+        field: str,
+        values: Sequence[str],
+        max_count: int,
+        *,
+        min_count: int = 0,
+        distinct: bool = False,
     ) -> None:
+        self.entries(field, len(values), min_count, max_count)
         if not values:
             return
-        self.count(field, len(values), 0, max_count)
         values = values[:max_count]
         if _are_distinct_ids(values):
             return
@@ -86,8 +92,12 @@ class _Checker:
             self.require(value not in seen, f"{field}[{position}]", "occurs twice")
             seen.add(value)
 
-    def count(self, field: str, value: int, low: int, high: int) -> None:
-        self.require(low <= value <= high, field, f"must be between {low} and {high}, not {value}")
+    def size(self, field: str, value: int, high: int) -> None:
+        self.require(0 <= value <= high, field, f"must be between 0 and {high}, not {value}")
+
+    def entries(self, field: str, count: int, low: int, high: int) -> None:
+        limits = f"between {low} and {high} entries" if low else f"at most {high} entries"
+        self.require(low <= count <= high, field, f"must have {limits}, not {count}")
 
     def number(self, field: str, value: float, low: float, high: float) -> None:
         holds = math.isfinite(value) and low <= value <= high
@@ -118,7 +128,7 @@ def _subject(check: _Checker, field: str, subject: types_pb2.Subject) -> None:
     has_content = subject.user_id or subject.ratings or subject.liked_item_ids
     check.require(bool(has_content), field, "has no user, no rating and no liked item")
     check.id(f"{field}.user_id", subject.user_id, allow_empty=True)
-    check.count(f"{field}.ratings", len(subject.ratings), 0, MAX_RATINGS)
+    check.entries(f"{field}.ratings", len(subject.ratings), 0, MAX_RATINGS)
     found = check.rated or RatedItems.of(subject)
     rated, stars = found.ids[:MAX_RATINGS], found.stars[:MAX_RATINGS]
     # Almost all requests are valid, and this check of all ratings takes a tenth of the time.
@@ -147,7 +157,7 @@ def _filter(check: _Checker, field: str, item_filter: types_pb2.ItemFilter) -> N
 
 def _options(check: _Checker, options: pb.RecommendOptions, page_size: int) -> None:
     max_size = MAX_PAGE_SIZE_WITH_REASONS if options.include_reasons else MAX_PAGE_SIZE
-    check.count("page_size", page_size, 0, max_size)
+    check.size("page_size", page_size, max_size)
     if not options.ByteSize():  # All options have defaults, as in most requests.
         return
     _filter(check, "options.filter", options.filter)
@@ -166,7 +176,7 @@ def _recommend(check: _Checker, request: pb.RecommendRequest) -> None:
 
 
 def _batch_recommend(check: _Checker, request: pb.BatchRecommendRequest) -> None:
-    check.count("subjects", len(request.subjects), 1, MAX_BATCH_SUBJECTS)
+    check.entries("subjects", len(request.subjects), 1, MAX_BATCH_SUBJECTS)
     if check.violations:
         return  # There may be too many to check.
     # A rating takes two bytes or more. Counting those of ten thousand subjects takes milliseconds.
@@ -182,15 +192,14 @@ def _batch_recommend(check: _Checker, request: pb.BatchRecommendRequest) -> None
 
 def _predict_ratings(check: _Checker, request: pb.PredictRatingsRequest) -> None:
     _subject(check, "subject", request.subject)
-    check.count("item_ids", len(request.item_ids), 1, MAX_PREDICTED)
-    check.texts("item_ids", request.item_ids, MAX_PREDICTED, distinct=True)
+    check.texts("item_ids", request.item_ids, MAX_PREDICTED, min_count=1, distinct=True)
     check.text("release_id", request.release_id, MAX_ID_LENGTH, allow_empty=True)
     check.text("model", request.model, MAX_ID_LENGTH, allow_empty=True)
 
 
 def _similar_items(check: _Checker, request: pb.SimilarItemsRequest) -> None:
     check.id("item_id", request.item_id)
-    check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
+    check.size("page_size", request.page_size, MAX_PAGE_SIZE)
     _filter(check, "filter", request.filter)
     check.text("release_id", request.release_id, MAX_ID_LENGTH, allow_empty=True)
     check.text("model", request.model, MAX_ID_LENGTH, allow_empty=True)
@@ -198,7 +207,7 @@ def _similar_items(check: _Checker, request: pb.SimilarItemsRequest) -> None:
 
 def _search_items(check: _Checker, request: pb.SearchItemsRequest) -> None:
     check.text("query", request.query, MAX_QUERY_LENGTH, allow_empty=False)
-    check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
+    check.size("page_size", request.page_size, MAX_PAGE_SIZE)
     check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, allow_empty=True)
 
 
@@ -238,7 +247,7 @@ def _event(check: _Checker, field: str, event: feedback_pb.FeedbackEvent) -> Non
 
 
 def _record_feedback(check: _Checker, request: feedback_pb.RecordFeedbackRequest) -> None:
-    check.count("events", len(request.events), 1, MAX_EVENTS)
+    check.entries("events", len(request.events), 1, MAX_EVENTS)
     for position, event in enumerate(request.events[:MAX_EVENTS]):
         # Almost all events are valid, and most are ratings: this check takes a third of the time.
         if not _is_plain_rating(event):
@@ -283,7 +292,7 @@ def _forget_user(check: _Checker, request: feedback_pb.ForgetUserRequest) -> Non
 
 def _list_feedback(check: _Checker, request: feedback_pb.ListFeedbackRequest) -> None:
     check.id("user_id", request.user_id)
-    check.count("page_size", request.page_size, 0, MAX_PAGE_SIZE)
+    check.size("page_size", request.page_size, MAX_PAGE_SIZE)
     check.text("page_token", request.page_token, MAX_TOKEN_LENGTH, allow_empty=True)
 
 

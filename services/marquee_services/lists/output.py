@@ -9,6 +9,8 @@ from marquee_core.release.storage import PARTIAL, Storage
 
 SUFFIX = ".parquet"
 _WILDCARD = "*"
+# `marquee batch --out` writes these too, if a gateway answers.
+_OTHER_FORMATS = (".csv", ".jsonl")
 # The folder next to a single file in which its parts are collected until all are complete.
 _PARTS = ".{}.parts"
 
@@ -44,7 +46,7 @@ class ListFiles:
 
         Raises:
             OutputError: The pattern has more than one `*`, has one in a folder, or does not end in
-                `.parquet`.
+                `.parquet`; or the name of a file ends in the suffix of another format.
         """
         parent, slash, name = out.rpartition("/")
         if _WILDCARD in parent or name.count(_WILDCARD) > 1:
@@ -58,6 +60,11 @@ class ListFiles:
             return cls(root, prefix, suffix)
         if name.endswith(SUFFIX):
             return cls(f"{root.rstrip('/')}/{_PARTS.format(name)}", "part-", SUFFIX, name)
+        if name.endswith(_OTHER_FORMATS):
+            raise OutputError(
+                f"{out}: lists computed from a store are written as Parquet: give a folder, or a "
+                f"name that ends in {SUFFIX}"
+            )
         return cls(out.rstrip("/") or slash, "part-", SUFFIX)
 
     @cached_property

@@ -122,6 +122,14 @@ def test_each_format_has_a_row_for_each_item(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_only_the_end_of_a_line_is_removed_from_an_id(run: Run, gateway: FakeGateway) -> None:
+    """Ids may begin and end with spaces."""
+    result = run("--file", "-", "--json", input=" a\nb \r\n\nc")
+    assert result.exit_code == 0, result.output
+    (call,) = gateway.calls
+    assert [subject.user_id for subject in call.request.subjects] == [" a", "b ", "c"]
+
+
 def test_a_large_batch_is_split_into_several_calls(
     run: Run, gateway: FakeGateway, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import asyncio
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -159,13 +160,17 @@ async def test_a_future_time_becomes_the_time_of_receipt(clients: list[Any]) -> 
 
 
 async def test_reusing_a_key_for_another_event_is_refused(clients: list[Any]) -> None:
-    """The error names the key."""
+    """The error names the key, and does not claim that an event of the same call was recorded."""
     first = FeedbackEvent(user_id="u", item_id="i1", stars=4.0, event_id="key")
     other = FeedbackEvent(user_id="u", item_id="i1", stars=5.0, event_id="key")
     await clients[0].feedback.record([first])
     with pytest.raises(marquee.FailedPrecondition) as caught:
         await clients[1].feedback.record([other])
     assert (caught.value.reason, caught.value.metadata) == ("EVENT_ID_REUSED", {"event_id": "key"})
+    pair = [dataclasses.replace(event, event_id="new") for event in (first, other)]
+    with pytest.raises(marquee.FailedPrecondition, match="in the log or in the same call"):
+        await clients[0].feedback.record(pair)
+    assert [event.event_id for event in await clients[0].feedback.events("u")] == ["key"]
 
 
 async def test_listing_and_forgetting_need_the_administrators_token(

@@ -65,6 +65,8 @@ def test_invalid_options_are_refused(run: Run, store: ReleaseStore, tmp_path: Pa
         (("--out", out, "--model", "none"), "the release has no model 'none'"),
         (("--out", out, "--release", "20200101T000000Z-00000000"), "20200101T000000Z-00000000"),
         (("--out", f"{out}/*.csv"), "must end in .parquet"),
+        (("--out", f"{out}.csv"), "a name that ends in .parquet"),
+        (("--out", f"{out}.jsonl"), "a name that ends in .parquet"),
         (("--out", f"{out}/all.parquet"), f"there is no folder {out}"),
         (("--out", out, "--file", "-"), "--file contains no user ids"),
     ):
@@ -72,7 +74,7 @@ def test_invalid_options_are_refused(run: Run, store: ReleaseStore, tmp_path: Pa
         assert result.exit_code in (1, 2), result.output
         assert error in result.stderr
         assert "Traceback" not in result.stderr
-    assert not Path(out).exists()
+    assert not list(tmp_path.glob("lists*"))
     empty = tmp_path / "empty"
     result = CliRunner().invoke(main, ["batch", "--store", str(empty), "--out", out])
     assert "has no release in production" in result.stderr

@@ -60,7 +60,7 @@ _FILE_SUBJECTS = 1_000
     "are given. Needs the services.",
 )
 @click.option("--reasons", "include_reasons", is_flag=True, help="Add the reasons.")
-@_options.limit
+@_options.limit_with_reasons
 @_options.item_filter
 @_options.ranking
 @_options.model_and_release
@@ -130,7 +130,7 @@ def batch(
       marquee batch --store releases-store --out 's3://bucket/lists/*.parquet' --reasons
     """  # noqa: D301 - \b keeps the lines as they are
     connection: Connection = ctx.obj
-    user_ids = [*users, *(line.strip() for line in file or () if line.strip())]
+    user_ids = [*users, *filter(None, (line.removesuffix("\n") for line in file or ()))]
     if out is not None and as_json:
         raise click.UsageError("--json and --out cannot be combined")
     store_options = {name: options.pop(name) for name in _STORE_OPTIONS}

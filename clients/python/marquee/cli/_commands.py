@@ -17,7 +17,7 @@ _GENRES = ("genres_any", "genres_all", "genres_none")
 
 @click.command()
 @_options.subject
-@_options.limit
+@_options.limit_with_reasons
 @_options.page_token
 @_options.item_filter
 @_options.ranking

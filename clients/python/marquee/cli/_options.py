@@ -82,10 +82,24 @@ def as_json(command: Command) -> Command:
 
 
 def limit(command: Command) -> Command:
-    """Adds the option `--limit`."""
+    """Adds the option `--limit`, for commands without reasons."""
+    return _limit("")(command)
+
+
+def limit_with_reasons(command: Command) -> Command:
+    """Adds the option `--limit`, for commands that can show reasons."""
+    return _limit(" With --reasons, at most 100.")(command)
+
+
+def _limit(more: str) -> Callable[[Command], Command]:
     return click.option(
-        "-n", "--limit", default=10, show_default=True, help="Number of items, at most 1,000."
-    )(command)
+        "-n",
+        "--limit",
+        type=click.IntRange(min=1),
+        default=10,
+        show_default=True,
+        help=f"Number of items, at most 1,000.{more}",
+    )
 
 
 def page_token(command: Command) -> Command:
@@ -98,10 +112,15 @@ def page_token(command: Command) -> Command:
 def _by_item(
     _context: click.Context, _parameter: click.Parameter, pairs: Sequence[tuple[str, float]]
 ) -> dict[str, float]:
-    """Returns ratings by item id, oldest first; a repeated item keeps only its last rating."""
+    """Returns ratings by item id, oldest first.
+
+    Raises:
+        click.BadParameter: An item occurs twice.
+    """
     ratings: dict[str, float] = {}
     for item, stars in pairs:
-        ratings.pop(item, None)
+        if item in ratings:
+            raise click.BadParameter(f"item {item!r} occurs twice")
         ratings[item] = stars
     return ratings
 

@@ -57,7 +57,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     against another server. Example metadata: {"limit": "1024"}
     """
     ERROR_REASON_PAGE_TOKEN_MISMATCH: _ErrorReason.ValueType  # 7
-    """FAILED_PRECONDITION. The page token is damaged, or it belongs to a different request.
+    """FAILED_PRECONDITION. The page token is damaged, it belongs to a different request, or feedback
+    that the list is based on has been deleted, for example by ForgetUser. Request the first page.
     Example metadata: {"why": "the request differs from the first page's"}
     """
     ERROR_REASON_PAGE_TOKEN_EXPIRED: _ErrorReason.ValueType  # 8
@@ -101,8 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FEEDBACK_DISABLED: _ErrorReason.ValueType  # 21
     """UNIMPLEMENTED. The gateway was started without a feedback log. Example metadata: {}"""
     ERROR_REASON_EVENT_ID_REUSED: _ErrorReason.ValueType  # 22
-    """FAILED_PRECONDITION. A different event is already recorded under the key of one of the events.
-    No event of the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
+    """FAILED_PRECONDITION. A different event has the key of one of the events, in the log or in the
+    same call. No event of the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
     """
     ERROR_REASON_ADMIN_REQUIRED: _ErrorReason.ValueType  # 23
     """PERMISSION_DENIED. The method needs a bearer token with the scope `admin`.
@@ -153,7 +154,8 @@ it because its caller does not read the responses. Retry after the delay in the 
 against another server. Example metadata: {"limit": "1024"}
 """
 ERROR_REASON_PAGE_TOKEN_MISMATCH: ErrorReason.ValueType  # 7
-"""FAILED_PRECONDITION. The page token is damaged, or it belongs to a different request.
+"""FAILED_PRECONDITION. The page token is damaged, it belongs to a different request, or feedback
+that the list is based on has been deleted, for example by ForgetUser. Request the first page.
 Example metadata: {"why": "the request differs from the first page's"}
 """
 ERROR_REASON_PAGE_TOKEN_EXPIRED: ErrorReason.ValueType  # 8
@@ -197,8 +199,8 @@ that the page token depends on. Retry later. Example metadata: {}
 ERROR_REASON_FEEDBACK_DISABLED: ErrorReason.ValueType  # 21
 """UNIMPLEMENTED. The gateway was started without a feedback log. Example metadata: {}"""
 ERROR_REASON_EVENT_ID_REUSED: ErrorReason.ValueType  # 22
-"""FAILED_PRECONDITION. A different event is already recorded under the key of one of the events.
-No event of the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
+"""FAILED_PRECONDITION. A different event has the key of one of the events, in the log or in the
+same call. No event of the call was recorded. Example metadata: {"event_id": "5f0c9e1d"}
 """
 ERROR_REASON_ADMIN_REQUIRED: ErrorReason.ValueType  # 23
 """PERMISSION_DENIED. The method needs a bearer token with the scope `admin`.
