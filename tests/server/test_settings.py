@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -138,6 +139,41 @@ def test_settings_do_not_import_the_command_line() -> None:
     """Code that creates settings objects needs no click."""
     code = "import sys, marquee_services.gateway.settings; assert 'click' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        ("127.0.0.1", "'127.0.0.1' is not host:port or unix:/path"),
+        ("::1:50051", "'::1:50051' is not host:port or unix:/path"),
+        ("127.0.0.1:", "the port of '127.0.0.1:' is not a number from 0 to 65535"),
+        ("127.0.0.1:99999", "the port of '127.0.0.1:99999' is not a number from 0 to 65535"),
+        ("localhost:http", "the port of 'localhost:http' is not a number from 0 to 65535"),
+        ("unix:", "'unix:' has no path"),
+    ],
+)
+def test_an_address_to_listen_on_needs_a_host_and_a_port(address: str, error: str) -> None:
+    """The server would otherwise listen on port 443, or on an arbitrary one."""
+    with pytest.raises(ValueError, match=f"^listen: {re.escape(error)}$"):
+        ServerSettings(listen=address)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:0", "[::1]:50051", ":50051", "unix:/run/x", "unix-abstract:x", "unixes:1"],
+)
+def test_every_kind_of_address_to_listen_on_is_accepted(address: str) -> None:
+    """Port 0 picks a port."""
+    assert ServerSettings(listen=address).listen == address
+
+
+@pytest.mark.parametrize("target", ["cf.example", "cf.example:99999", "cf.example:"])
+def test_a_target_needs_a_host_and_a_port(target: str) -> None:
+    """The error appears at the start instead of at the first look-up."""
+    with pytest.raises(ValueError, match=f"^cf_target: '{target}' is not host:port$"):
+        GatewaySettings(cf_target=target)
+    with pytest.raises(ValueError, match=r"^inference_target: "):
+        GatewaySettings(inference_target=target)
 
 
 def test_the_cache_folder_is_expanded(tmp_path: Path) -> None:

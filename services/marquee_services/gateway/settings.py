@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from marquee_core.feedback.location import check_log_setting, log_url
+from marquee_services.server.addresses import check_target
 from marquee_services.server.settings import ServerSettings, setting
 
 MIN_CANDIDATES = 20
@@ -210,6 +211,11 @@ class GatewaySettings(ServerSettings):
         self._check_files("backend_ca", "backend_cert", "backend_key")
         self._check_files("tokens_file", "admin_token_file")
         check_log_setting(self.feedback, self.store)
+        for name in ("cf_target", "inference_target"):
+            try:
+                check_target(getattr(self, name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
 
     @property
     def feedback_url(self) -> str:

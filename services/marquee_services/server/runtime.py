@@ -20,6 +20,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from marquee_services.server import background
+from marquee_services.server.addresses import is_unix_socket, why_unusable
 from marquee_services.server.admission.calls import CallLimits, CallsInProgress
 from marquee_services.server.admission.early_admission import EarlyAdmission, no_early_admission
 from marquee_services.server.admission.request_limits import RequestLimits
@@ -248,7 +249,7 @@ def _listen(
     server: grpc.aio.Server, settings: ServerSettings, reloader: Reloader, metrics: Metrics
 ) -> int:
     """Returns the port; 0 for a Unix socket."""
-    is_unix = settings.listen.startswith("unix")  # gRPC then returns 1 as the port.
+    is_unix = is_unix_socket(settings.listen)  # gRPC then returns 1 as the port.
     if not settings.tls_certificate:
         port = _bind(settings.listen, server.add_insecure_port, settings.listen)
         return 0 if is_unix else port
@@ -284,10 +285,7 @@ def _bind(address: str, add: Callable[..., int], *arguments: Any) -> int:
         return add(*arguments)
     except RuntimeError as error:
         # gRPC does not report the cause.
-        raise OSError(
-            f"cannot listen on {address}: the address is in use, does not belong to this machine, "
-            "or has no port"
-        ) from error
+        raise OSError(f"cannot listen on {address}: {why_unusable(address)}") from error
 
 
 async def until_signalled(reload: Callable[[], None] = lambda: None) -> None:

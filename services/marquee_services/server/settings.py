@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from marquee_services.server.addresses import check_listen, is_unix_socket
+
 if TYPE_CHECKING:
     from marquee_core.release.store import ReleaseStore
 
@@ -266,6 +268,10 @@ class ServerSettings(Settings):
         super().__post_init__()
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise ValueError("tls_certificate and tls_key must be given together")
+        try:
+            check_listen(self.listen)
+        except ValueError as error:
+            raise ValueError(f"listen: {error}") from None
         if self.tls_client_ca and not self.tls_certificate:
             raise ValueError("tls_client_ca requires tls_certificate")
         if self.tls_allowed_clients and not self.tls_client_ca:
@@ -306,7 +312,7 @@ class ServerSettings(Settings):
 
 def host_of(address: str) -> str:
     """Returns the host of `host:port`; the loopback address for a Unix socket."""
-    if address.startswith(("unix:", "unix-abstract:")):
+    if is_unix_socket(address):
         return "127.0.0.1"
     return address.rpartition(":")[0] or _ANY_ADDRESS
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import asyncio
+import dataclasses
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path

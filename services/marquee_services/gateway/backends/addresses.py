@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from dataclasses import dataclass
 
-_SINGLE_SERVER_SCHEME = re.compile(r"(unix|unix-abstract|vsock|xds|passthrough):")
-_ADDRESS_LIST_SCHEMES = ("ipv4:", "ipv6:")
+from marquee_services.server.addresses import (
+    ADDRESS_LIST_SCHEMES,
+    SINGLE_SERVER_SCHEME,
+    parse_target,
+)
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,14 @@ async def resolve(target: str) -> frozenset[Address]:
         OSError: The host name cannot be resolved.
         ValueError: The target does not have the form `host:port`.
     """
-    for scheme in _ADDRESS_LIST_SCHEMES:
+    for scheme in ADDRESS_LIST_SCHEMES:
         if target.startswith(scheme):
             addresses = target.removeprefix(scheme).split(",")
             return frozenset(Address(scheme + address) for address in addresses)
-    if _SINGLE_SERVER_SCHEME.match(target):
+    if SINGLE_SERVER_SCHEME.match(target):
         return frozenset((Address(target),))
-    authority = target.rsplit("/", 1)[-1].removeprefix("dns:")
-    host, _, port = authority.rpartition(":")
-    host = host.strip("[]")
-    if not host or not port.isdigit():
-        raise ValueError(f"{target!r} is not host:port")
-    found = await asyncio.get_running_loop().getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+    authority, host, port = parse_target(target)
+    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return frozenset(
         Address(
             f"ipv6:[{address[0]}]:{port}"
