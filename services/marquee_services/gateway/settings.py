@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from marquee_core.feedback.location import check_log_setting, log_url
@@ -211,11 +212,13 @@ class GatewaySettings(ServerSettings):
         self._check_files("backend_ca", "backend_cert", "backend_key")
         self._check_files("tokens_file", "admin_token_file")
         check_log_setting(self.feedback, self.store)
-        for name in ("cf_target", "inference_target"):
-            try:
-                check_target(getattr(self, name))
-            except ValueError as error:
-                raise ValueError(f"{name}: {error}") from None
+        # The standalone server calls no backends, so that their targets are not among its settings.
+        for target in dataclasses.fields(self):
+            if target.name in ("cf_target", "inference_target") and target.metadata:
+                try:
+                    check_target(getattr(self, target.name))
+                except ValueError as error:
+                    raise ValueError(f"{target.name}: {error}") from None
 
     @property
     def feedback_url(self) -> str:
