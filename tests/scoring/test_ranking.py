@@ -180,6 +180,28 @@ def test_a_shortlist_is_a_prefix_of_the_whole_ranking(sample: Sample) -> None:
         assert found.stars.items.tolist() == items[:PAGE]
 
 
+@pytest.mark.parametrize(
+    "plan",
+    [
+        replace(PLAN, top_count=2 * PAGE + 1),
+        replace(PLAN, top_count=300),
+        # Later pages, diverse lists and single models.
+        replace(PLAN, stars_models=(), stars_count=0),
+    ],
+    ids=["shortlist", "long shortlist", "all items"],
+)
+def test_all_items_that_may_be_shown_have_exact_scores(sample: Sample, plan: RankingPlan) -> None:
+    """The shares of the reasons then add up to the score, whatever the page."""
+    queries = sample.visitors[:10]
+    for query, found in zip(queries, rank(sample.engine, queries, plan), strict=True):
+        assert query.eligible is not None
+        exact = exact_ranking(sample, query)
+        shared = np.float32(0.05) * sample.engine.gateway_scores["popularity"]
+        items = np.flatnonzero(query.eligible) if found.top is None else found.top.items
+        scores = found.scores[items] if found.top is None else found.top.scores
+        np.testing.assert_allclose(scores + shared[items], exact[items], rtol=1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_model_with_constant_scores_proposes_no_items(sample: Sample, hidden: bool) -> None:
     """A model also proposes no items to a user for whom no item is eligible."""

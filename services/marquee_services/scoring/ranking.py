@@ -20,7 +20,8 @@ from marquee_services.scoring.ranker import Ranker, ranker_for
 from marquee_services.scoring.top_items import own_best, proposers_of, top_items
 
 # Approximate scores are replaced by exact ones for the best items of the sum, this multiple of the
-# requested number plus the margin, and for the model's own best items, also with the margin.
+# requested number (and at least a shortlist) plus the margin, and for the model's own best items,
+# also with the margin.
 _SUM_FACTOR, _MARGIN = 2, 12
 # With up to this many candidates, every model scores exactly.
 _MANY_CANDIDATES = 256
@@ -191,9 +192,10 @@ def _outputs(
     """
     outputs: dict[str, Float32] = {}
     rough: dict[str, Float32] = {}
-    are_many = len(ranker.shared if items is None else items) > _MANY_CANDIDATES
+    count = len(ranker.shared if items is None else items)
+    may_approximate = count > _MANY_CANDIDATES and _shows_only_the_best(ranker.plan, count)
     for name, scorer in ranker.scorers.items():
-        if are_many and name in ranker.approximating:
+        if may_approximate and name in ranker.approximating:
             approximate = ranker.approximating[name].approximate
             scores = ranker.timer.run(name, "rank", approximate, profiles, items)
             if scores is not None:
@@ -201,6 +203,18 @@ def _outputs(
                 continue
         outputs[name] = ranker.timer.run(name, "rank", scorer.score, profiles, items)
     return outputs | rough, {name: ranker.scorers[name] for name in rough}
+
+
+def _shows_only_the_best(plan: RankingPlan, count: int) -> bool:
+    """Returns whether only so many of the best items are shown that they are scored exactly.
+
+    Otherwise any item may be shown, as on later pages and in diverse lists.
+
+    Args:
+        plan: The plan.
+        count: The number of ranked items.
+    """
+    return bool(plan.stars_count) or 0 < plan.top_count < count
 
 
 def _score_exactly(
@@ -229,7 +243,8 @@ def _score_exactly(
     """
     plan, (users, width) = ranker.plan, sums.shape
     near_own = plan.best_count + _MARGIN
-    near_top = max(_SUM_FACTOR * max(plan.best_count, plan.stars_count) + _MARGIN, near_own)
+    shown_count = max(_SUM_FACTOR * max(plan.best_count, plan.stars_count), plan.top_count)
+    near_top = max(shown_count + _MARGIN, near_own)
     count, rows = len(approximated) + 1, np.arange(users)[:, None]
     near = top_rows(shown[-count:].reshape(-1, width), near_top).indexes.reshape(count, users, -1)
     is_exact: dict[str, Bool] = {}

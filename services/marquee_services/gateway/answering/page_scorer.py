@@ -32,8 +32,9 @@ from marquee_services.server.wire import MAX_RETRIEVED
 # If a page is not full, each further retrieval requests this many times more items. If too few
 # items have enough stars, so does each further prediction of stars.
 _GROWTH = 4
-# A shortlist holds this many pages, up to a number of items that only a larger page exceeds.
-_SHORTLIST_PAGES, _MAX_SHORTLIST = 4, 200
+# A shortlist holds this many pages, up to a number of items that only a larger page exceeds. For
+# so many items, models that approximate their scores compute exact ones.
+_SHORTLIST_PAGES, _MAX_SHORTLIST = 2, 200
 
 
 @dataclass(frozen=True)
