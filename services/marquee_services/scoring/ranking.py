@@ -321,7 +321,10 @@ def _abstains(
     first = np.array([scores[:, 0] for scores in outputs.values()])
     abstains: Bool = np.isnan(first)
     # A single score shows that most users have others than 0.
-    for model, row in np.argwhere(first == 0).tolist():
+    maybe = first == 0
+    if not maybe.any():
+        return abstains
+    for model, row in np.argwhere(maybe).tolist():
         name = list(outputs)[model]
         scorer = ranker.scorers[name]
         if scorer.output is not Output.AFFINITY or outputs[name][row].any():
@@ -334,6 +337,8 @@ def _abstains(
 def _names_of(abstains: Bool, models: Sequence[str]) -> list[list[str]]:
     """Returns the names of the models that abstain for each of B users (B)."""
     names: list[list[str]] = [[] for _ in range(abstains.shape[1])]
+    if not abstains.any():  # As for most users.
+        return names
     for model, row in np.argwhere(abstains).tolist():
         names[row].append(models[model])
     return names

@@ -30,7 +30,8 @@ def own_best(shown: Float32, abstains: Bool, count: int) -> list[TopRows]:
         for row in np.flatnonzero(is_level).tolist():
             if top.counts[row] and _is_flat(scores[row]):
                 top.counts[row] = 0
-        top.counts[abstains.reshape(-1)] = 0
+        if abstains.any():
+            top.counts[abstains.reshape(-1)] = 0
     indexes, counts = top.indexes.reshape(models, users, -1), top.counts.reshape(models, users)
     return [TopRows(*own) for own in zip(indexes, counts, strict=True)]
 
