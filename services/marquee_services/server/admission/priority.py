@@ -122,5 +122,6 @@ def _run(future: Future[_T], work: Callable[[], _T]) -> None:
         result = work()
     except BaseException as error:
         future.set_exception(error)
+        del future  # The error's traceback holds this frame: they would keep each other in memory.
     else:
         future.set_result(result)
