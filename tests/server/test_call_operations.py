@@ -140,3 +140,50 @@ async def test_an_operation_that_is_not_cancelled_returns_its_result() -> None:
     trailers = dict(caught.value.trailing_metadata() or ())
     assert trailers == dict(_TRAILERS)
     await server.stop(0)
+
+
+async def test_an_operation_ends_although_its_task_was_cancelled_twice() -> None:
+    """A time limit and gRPC may cancel a call in the same turn of the event loop."""
+    arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended = asyncio.Event()
+
+    class FakeContext:
+        async def read(self) -> bytes:
+            await arrived
+            ended.set()
+            return b"request"
+
+    failed: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, why: failed.append(why))
+    context: Any = FakeContext()
+    task = asyncio.create_task(read(context))
+    await asyncio.sleep(0)
+    assert task.cancel()
+    assert task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not arrived.done()
+    arrived.set_result(None)
+    await asyncio.wait_for(ended.wait(), 60)
+    assert not failed
+
+
+async def test_a_task_that_is_cancelled_as_its_operation_ends_is_cancelled() -> None:
+    """The operation has its result, but the task has not continued yet."""
+    arrived: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    ended = asyncio.Event()
+
+    class FakeContext:
+        async def read(self) -> bytes:
+            await arrived
+            ended.set()
+            return b"request"
+
+    context: Any = FakeContext()
+    task = asyncio.create_task(read(context))
+    await asyncio.sleep(0)
+    arrived.set_result(None)
+    assert task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(ended.wait(), 60)
