@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from marquee_core.arrays import Float32, Int32, Int64
+from marquee_core.arrays import Float32, Int32, Int64, UInt16
 from marquee_core.ratings import RatingsMatrix
 
 
@@ -56,18 +56,24 @@ class Audiences:
         users = np.empty(matrix.rating_count + 1, dtype=np.int32)
         self._part = Audience(np.empty_like(indptr), users)
 
-    def part(self, numbers: Float32, least: float) -> Audience:
-        """Selects the users of some ratings.
+    def part(self, dropout: float, seed: tuple[int, ...]) -> Audience:
+        """Selects the users of random ratings.
 
         Args:
-            numbers: A number for each rating, ordered by item (float32, ratings).
-            least: The number from which on a rating is selected.
+            dropout: The share of the ratings that are left out.
+            seed: What the choice depends on.
 
         Returns:
             The users; valid until the next call, which uses the same memory.
         """
         starts, users = self._part
-        count = select_users(*self.whole, numbers, np.float32(least), starts, users)
+        # 16 random bits for each rating, because drawing 32 would take longer than the sums.
+        ratings = len(self.whole.users)
+        random = np.random.Generator(np.random.SFC64(seed))
+        words = random.integers(0, 2**64, -(-ratings // 4), dtype=np.uint64)
+        numbers = words.view(np.uint16)[:ratings]
+        least = round(dropout * 2**16)
+        count = select_users(*self.whole, numbers, least, starts, users)
         return Audience(starts, users[:count])
 
     def sums(self, embeddings: Float32, audience: Audience, weight: float = 1.0) -> Float32:
@@ -108,8 +114,8 @@ class Audiences:
 def select_users(
     indptr: Int64,
     users: Int32,
-    numbers: Float32,
-    least: np.float32,
+    numbers: UInt16,
+    least: int,
     starts: Int64,
     selected: Int32,
 ) -> int:
@@ -118,7 +124,7 @@ def select_users(
     Args:
         indptr: The start of each item's ratings, then the end of the last one (int64, items + 1).
         users: The user of each rating, ordered by item (int32, n).
-        numbers: A number for each rating (float32, n).
+        numbers: A number for each rating (uint16, n).
         least: The number from which on a rating is selected.
         starts: The start of each item's selected users, then the end of the last one (int64,
             items + 1); written.

@@ -219,8 +219,7 @@ class _Loop:
         self._steps += 1
         seed = tf.constant([self._seed, self._steps])
         dropout = self._config.audience_dropout
-        uniform = tf.random.stateless_uniform(audiences.whole.users.shape, seed)
-        audience = audiences.part(uniform.numpy(), dropout)
+        audience = audiences.part(dropout, (self._seed, self._steps))
         weight = 1.0 / (1.0 - dropout)
         sums = audiences.sums(network.audience.numpy(), audience, weight)
         squares, by_item = self._step(

@@ -254,13 +254,13 @@ class LeaveOneOutNetwork(keras.Model):  # type: ignore[misc]
         self, vectors: Any, sets: Any, q: Any, items: Any, training: bool
     ) -> tuple[Any, Any]:
         """Computes the biases of pairs, and the terms of dot products and perceptron."""
-        p = vectors[:, :-1]
+        p, user_bias = tf.split(vectors, (self.config.factors, 1), axis=1)
         inputs = [p, sets, q, p * q] if self.has_products else [p, sets, q]
         layer = tf.concat(inputs, axis=1)
         for dense, norm, drop in zip(self.dense, self.norms, self.drops, strict=True):
             layer = drop(tf.nn.relu(norm(dense(layer), training=training)), training=training)
         z = tf.gather(tf.convert_to_tensor(self.set_outputs), items)
-        biases = tf.gather(tf.convert_to_tensor(self.offsets), items) + vectors[:, -1]
+        biases = tf.gather(tf.convert_to_tensor(self.offsets), items) + user_bias[:, 0]
         products = tf.reduce_sum(p * q, axis=1) + tf.reduce_sum(sets * z, axis=1)
         return biases, products + self.last(layer)[:, 0]
 

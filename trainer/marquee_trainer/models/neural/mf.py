@@ -101,8 +101,10 @@ class FactorNetwork(keras.Model):  # type: ignore[misc]
 
     def score(self, rows: Any) -> tuple[Any, Any]:
         """Predicts pairs from their rows: float32[2 B, k + 1] → stars and penalties, float32[B]."""
-        user, item = tf.split(rows, 2)
-        p, b, q, c = user[:, :-1], user[:, -1], item[:, :-1], item[:, -1]
+        # Split rather than sliced: slicing, and its gradient, would take a third of the step.
+        parts = self.config.factors, 1
+        (p, b), (q, c) = (tf.split(side, parts, axis=1) for side in tf.split(rows, 2))
+        b, c = b[:, 0], c[:, 0]
         scores = self.mean + b + c + tf.reduce_sum(p * q, axis=1)
         penalty = self.config.l2 * tf.reduce_sum(p * p + q * q, axis=1)
         return scores, penalty + self.config.bias_l2 * (b * b + c * c)
