@@ -4,7 +4,8 @@ Serving computes the sums over common columns for one visitor at a time (`CoRati
 they are computed for thousands of rows, so compiled code computes the four sums in one pass over
 the co-ratings, and threads process blocks of rows in parallel. The similarities are then computed
 from the sums by the same code that serves, one block at a time: with one call per row, threads
-would mostly wait for the global interpreter lock.
+would mostly wait for the global interpreter lock. If similarities do not depend on the order of a
+pair, each pair is compared once; see `pairs.py`.
 
 The cost of comparing all rows grows with the square of their number. If it exceeds `_EXACT_PAIRS`,
 rows are compared with candidates only; see `candidates.py`.

@@ -13,7 +13,7 @@ from numba import njit
 
 from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours
-from marquee_trainer.prefetch import CACHE_LINE_BYTES, prefetch
+from marquee_trainer.models.neighbours.prefetch import CACHE_LINE_BYTES, prefetch
 
 # Prefetched are the columns after the next one (in the loop's order): at most this many residuals
 # of each, after which the processor prefetches the others.
@@ -24,7 +24,7 @@ _PER_LINE = CACHE_LINE_BYTES // np.dtype(np.float32).itemsize
 
 
 def pair_sums(ratings: CoRatings, first: int, last: int) -> tuple[Int32, CommonSums]:
-    """Computes the sums over common columns of the rows `first` to `last` with all rows above them.
+    """Computes the sums over common columns of the rows `first` to `last` with all earlier rows.
 
     Squares are not rounded to units, unlike those of `CoRatings.sums`.
 
@@ -34,7 +34,7 @@ def pair_sums(ratings: CoRatings, first: int, last: int) -> tuple[Int32, CommonS
         last: The end of the block.
 
     Returns:
-        The lower row of each pair, ascending (int32, n), and the sums with those above it.
+        The later row of each pair, ascending (int32, n), and the sums with the earlier ones.
     """
     rows, columns = ratings.rows, ratings.columns
     pairs = (last - first) * (first + last - 1) // 2
@@ -71,7 +71,7 @@ def _compare(
     others: Int32,
     sums: Float32,
 ) -> int:
-    """Computes Σ x y, Σ y², Σ x² and n of the rows x `first` to `last` and each row y above x.
+    """Computes Σ x y, Σ y², Σ x² and n of the rows x `first` to `last` and each earlier row y.
 
     Args:
         first: The first row of the block.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from marquee_trainer.prefetch import prefetch
+from marquee_trainer.models.neighbours.prefetch import prefetch
 
 
 @njit
