@@ -16,9 +16,10 @@ from marquee_trainer.commands.settings import (
     FeedbackSettings,
     ReadSettings,
 )
-from marquee_trainer.data.columns import parse_columns
+from marquee_trainer.data.columns import parse_columns, parse_roles
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.items import ITEM_ROLES
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
@@ -124,6 +125,7 @@ def read_options(settings: ReadSettings) -> ReadOptions:
         on_repeat=settings.on_repeat,
         on_missing=settings.on_missing,
         items=settings.items,
+        item_columns=parse_roles(settings.item_columns, ITEM_ROLES, "--item-columns"),
         genre_separator=settings.genre_separator,
         allow_untitled=settings.allow_untitled,
     )

@@ -71,6 +71,12 @@ class ReadSettings(Settings):
         "File of item metadata with columns such as item id, title, year and genres; other columns "
         "become attributes. By default a file next to the ratings, such as movies.csv.",
     )
+    item_columns: str = setting(
+        "",
+        "Columns of the file of item metadata, by name or by position counted from 1: "
+        "id=…,title=…,year=…,genres=…. Those that are not given are recognised; the ids by the "
+        "name of their column in the ratings, or by the items that they describe.",
+    )
     genre_separator: str = setting(
         "", "Separator between genres in the file of items; by default it is detected."
     )

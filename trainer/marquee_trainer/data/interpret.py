@@ -22,14 +22,14 @@ from marquee_trainer.data.columns import (
     ColumnChoice,
     choose_columns,
     columns_by_order,
+    recognise,
 )
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.delimited import DelimitedFile
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
 from marquee_trainer.data.files import DataFile, find_files, short_name, without_secrets
 from marquee_trainer.data.ids import IdColumn, id_problem
-from marquee_trainer.data.item_metadata import MetadataById
-from marquee_trainer.data.items import read_items
+from marquee_trainer.data.items import Items, RatedItems, join_ids, read_items
 from marquee_trainer.data.missing import ON_MISSING, is_missing, without_missing
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
@@ -75,17 +75,13 @@ def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
     table: Table = tables[0]
     if len(tables) > 1:
         table = JoinedTables(tables, tuple(file.name for file in found.ratings))
-    metadata, notes = load_items(options)
-    if not options.items and found.items is not None:
-        try:
-            metadata, notes = _metadata(found.items, options)
-        except RatingsError as error:
-            notes = (f"the file {found.items.name} next to the ratings is not used: {error}",)
-    name = found.ratings[0].name
-    dataset, interpretation = load_table(table, name, short_name(source), options, metadata)
-    return dataset, Interpretation(
-        interpretation.columns, interpretation.times, notes + interpretation.notes
-    )
+
+    def items_of(rated: RatedItems) -> Items:
+        if options.items or found.items is None:
+            return load_items(options, rated)
+        return _neighbouring_items(found.items, options, rated)
+
+    return load_table(table, found.ratings[0].name, short_name(source), options, items_of)
 
 
 def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Interpretation]:
@@ -95,30 +91,39 @@ def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
         RatingsError: The query fails, or its rows cannot be interpreted.
     """
     query = options.query or DEFAULT_QUERY
-    metadata, notes = load_items(options)
     table = FrameTable(read_query(source, query), query)
     description = f"{without_secrets(source)} ({query})"
-    dataset, interpretation = load_table(table, "the query", description, options, metadata)
-    notes = (f"query: {query}", *notes, *interpretation.notes)
+    dataset, interpretation = load_table(
+        table, "the query", description, options, lambda rated: load_items(options, rated)
+    )
+    notes = (f"query: {query}", *interpretation.notes)
     return dataset, Interpretation(interpretation.columns, interpretation.times, notes)
 
 
-def load_items(options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
-    """Reads the file of item metadata that the options name, if any; returns metadata and notes.
+def load_items(options: ReadOptions, rated: RatedItems | None = None) -> Items:
+    """Reads the file of item metadata that the options name, if any.
+
+    Args:
+        options: The file, and how to read it.
+        rated: The items of the ratings; None if they are unknown.
 
     Raises:
         RatingsError: The file cannot be read or interpreted.
     """
     if not options.items:
-        return {}, ()
+        return Items({}, ())
     files = find_files(options.items).ratings
     if len(files) > 1:
         raise RatingsError(f"{options.items}: item metadata must be in one file, not {len(files)}")
-    return _metadata(files[0], options)
+    return _metadata(files[0], options, rated)
 
 
 def load_table(
-    table: Table, name: str, source: str, options: ReadOptions, metadata: MetadataById
+    table: Table,
+    name: str,
+    source: str,
+    options: ReadOptions,
+    items_of: Callable[[RatedItems], Items],
 ) -> tuple[RatingsDataset, Interpretation]:
     """Loads a table.
 
@@ -127,7 +132,7 @@ def load_table(
         name: Its name, for error messages.
         source: A description of where the ratings came from.
         options: How to read it.
-        metadata: Item metadata by item id.
+        items_of: Returns item metadata for the rated items.
 
     Raises:
         RatingsError: The columns are not recognised, or values are malformed; the first few are
@@ -138,12 +143,14 @@ def load_table(
         raise ValueError(f"on_missing={options.on_missing!r}: must be one of {ON_MISSING}")
     choice = _columns(table, name, options)
     rows, times, skipped = _rows(table, name, choice, options.on_missing)
+    metadata, item_notes = items_of(RatedItems(choice.names[ITEM], rows.items.texts()))
     feedback = None if RATING in choice.positions else Feedback.IMPLICIT
     dataset, notes = assemble(
         rows, metadata, source, options, feedback=feedback, keep_unrated=bool(metadata)
     )
     columns_notes = filter(None, (f"columns: {choice}", choice.unused_note(), skipped))
-    return dataset, Interpretation(choice.names, times, (*columns_notes, *notes))
+    every_note = (*item_notes, *columns_notes, *notes)
+    return dataset, Interpretation(choice.names, times, every_note)
 
 
 def _rows(table: Table, name: str, choice: ColumnChoice, on_missing: str) -> tuple[Rows, str, str]:
@@ -219,8 +226,29 @@ def _columns(table: Table, name: str, options: ReadOptions) -> ColumnChoice:
     return choose_columns(table.header, options.columns, name)
 
 
-def _metadata(file: DataFile, options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
-    return read_items(open_table(file), file.name, options.genre_separator)
+def _metadata(file: DataFile, options: ReadOptions, rated: RatedItems | None) -> Items:
+    table = open_table(file, set(options.item_columns.values()))
+    return read_items(table, file.name, options.genre_separator, rated, options.item_columns)
+
+
+def _neighbouring_items(file: DataFile, options: ReadOptions, rated: RatedItems) -> Items:
+    """Reads a file of items next to the ratings, unless it is something else."""
+    reason = ""
+    try:
+        if USER in recognise(open_table(file).header):
+            reason = "it has a column of users"
+        else:
+            items = _metadata(file, options, rated)
+            if items.metadata.keys().isdisjoint(rated.ids):
+                renamed, metadata, _ = join_ids(IdColumn.of([*rated.ids]), items.metadata)
+                if metadata.keys().isdisjoint(renamed.texts()):
+                    reason = "none of its ids is that of a rated item"
+    except RatingsError as error:
+        reason = str(error)
+    if reason:
+        note = f"the file {file.name} next to the ratings is not used: {reason}"
+        return Items({}, (note,))
+    return items
 
 
 def _malformed(

@@ -21,6 +21,9 @@ class ReadOptions:
         on_missing: Whether rows of a table that lack a rating are an error or left out: one of
             `ON_MISSING`.
         items: A file of item metadata; empty to use a file next to the ratings, if there is one.
+        item_columns: The name, or the position counted from 1, of the column of each role (`id`,
+            `title`, `year`, `genres`) in the file of item metadata; those that are not given are
+            recognised.
         genre_separator: The separator between genres; empty to detect it.
         allow_untitled: Whether more than a fifth of the rated items may lack metadata.
     """
@@ -31,5 +34,6 @@ class ReadOptions:
     on_repeat: str = "auto"
     on_missing: str = "error"
     items: str = ""
+    item_columns: Mapping[str, str] = field(default_factory=dict)
     genre_separator: str = ""
     allow_untitled: bool = False

@@ -15,6 +15,7 @@ from marquee_trainer.data.errors import OtherFormError, RatingsError
 from marquee_trainer.data.files import WHOLE_ZIP, fetch
 from marquee_trainer.data.grouplens import GROUPLENS_FILES, load_grouplens
 from marquee_trainer.data.interpret import Interpretation, load_files, load_items, load_query
+from marquee_trainer.data.items import RatedItems
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import Split
@@ -26,6 +27,7 @@ _SAMPLE_SIZES = ("users", "items", "ratings")
 _TFDS = re.compile(r"movielens/[\w.-]+")
 _TFDS_CACHE = "MARQUEE_TFDS_DIR"
 _DEFAULT_TFDS_CACHE = "~/.cache/marquee/tfds"
+_MOVIELENS_ITEMS = RatedItems("movieId")
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -91,7 +93,7 @@ def load_ratings(
     if tfds:
         data_dir = cache or Path(os.environ.get(_TFDS_CACHE) or _DEFAULT_TFDS_CACHE).expanduser()
         archives = Path(manual_dir) if manual_dir else None
-        metadata, item_notes = load_items(options)
+        metadata, item_notes = load_items(options, _MOVIELENS_ITEMS)
         dataset, notes = load_tfds(source, archives, data_dir, options, metadata)
         return LoadedRatings(dataset, None, Interpretation({}, "seconds", (*item_notes, *notes)))
     if database:
@@ -132,7 +134,7 @@ def _load_path(
         check_is_archive(path)
     grouplens = _grouplens_path(path, is_zip)
     if has_split or (grouplens is not None and not options.columns):
-        metadata, notes = load_items(options)
+        metadata, notes = load_items(options, _MOVIELENS_ITEMS)
         try:
             found = load_grouplens(grouplens or path, train_file, test_file, options, metadata)
         except OtherFormError:
