@@ -33,7 +33,7 @@ def test_the_interpretation_of_the_data_is_shown(tmp_path: Path) -> None:
         "density           75.000% of 4 cells",
         "column of user    User ID",
         "column of rating  Stars",
-        "1 ratings repeat a user and an item; the latest one is used",
+        "1 rating repeats a user and an item; the latest one is used",
     ):
         assert text in output
     assert "ann   b1    b1          7  2020-01-02 00:00:00" in output

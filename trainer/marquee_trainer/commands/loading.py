@@ -20,6 +20,7 @@ from marquee_trainer.data.columns import parse_columns, parse_roles
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.items import ITEM_ROLES
+from marquee_trainer.data.missing import parse_missing_values
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
@@ -124,6 +125,7 @@ def read_options(settings: ReadSettings) -> ReadOptions:
         scale=RatingScale.parse(settings.scale) if settings.scale else None,
         on_repeat=settings.on_repeat,
         on_missing=settings.on_missing,
+        missing_values=parse_missing_values(settings.missing_values),
         items=settings.items,
         item_columns=parse_roles(settings.item_columns, ITEM_ROLES, "--item-columns"),
         genre_separator=settings.genre_separator,

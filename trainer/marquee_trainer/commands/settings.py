@@ -62,9 +62,14 @@ class ReadSettings(Settings):
     )
     on_missing: str = setting(
         "error",
-        "What happens to rows of a table that have no rating or count (empty, NaN, NA, null): "
-        "`error` rejects them, `skip` leaves them out.",
+        "What happens to rows of a table that have no user, item, rating, count or time (empty; "
+        "for all but ids also NaN, NA, null): `error` rejects them, `skip` leaves them out.",
         choices=ON_MISSING,
+    )
+    missing_values: str = setting(
+        "",
+        "Ratings or counts that mean that there is none, such as 0 or -1, separated by commas; "
+        "`negative` for all below 0. Rows with them are left out.",
     )
     items: str = setting(
         "",

@@ -104,11 +104,11 @@ class ColumnChoice:
         names = ", ".join(unused[:_MOST_UNUSED])
         if len(unused) > _MOST_UNUSED:
             names += f" and {len(unused) - _MOST_UNUSED:,} more"
-        missing = [role for role in (RATING, TIME) if role not in self.positions]
-        if not missing:
+        if RATING in self.positions and TIME in self.positions:
             return f"columns not used: {names}"
-        hint = ",".join(f"{role}=…" for role in missing)
-        return f"columns not used: {names}; name them with --columns user=…,item=…,{hint}"
+        return (
+            f"columns not used: {names}; name them with --columns user=…,item=…,{RATING}=…,{TIME}=…"
+        )
 
     def __str__(self) -> str:
         parts = ", ".join(f"{role}={name}" for role, name in self.names.items())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import polars as pl
@@ -39,12 +39,14 @@ class DelimitedFile:
         dialect: Its dialect.
         utf8: Whether it appears to be UTF-8.
         returns: Whether lines end with a carriage return only.
+        guesses: The encoding, if it was guessed; set by `read`.
     """
 
     file: DataFile
     dialect: Dialect
     utf8: bool
     returns: bool = False
+    guesses: set[str] = field(default_factory=set, compare=False)
 
     @classmethod
     def open(cls, file: DataFile, known_names: Collection[str] = ()) -> DelimitedFile:
@@ -61,7 +63,7 @@ class DelimitedFile:
         if len(head) == HEAD_BYTES and b"\n" in head:
             head = head[: head.rindex(b"\n")]
         utf8 = is_utf8(head)
-        text = decode(head[: len(head) & ~1] if not utf8 else head)
+        text = decode(head[: len(head) & ~1] if not utf8 else head, file.name).text
         returns = "\r" in text and "\n" not in text
         return cls(file, find_dialect(text, file.name, known_names), utf8, returns)
 
@@ -69,6 +71,13 @@ class DelimitedFile:
     def header(self) -> tuple[str, ...]:
         """The names of the columns."""
         return self.dialect.header
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Table.notes`."""
+        return tuple(
+            f"{self.file.name} is not in UTF-8, and is read as {guess}" for guess in self.guesses
+        )
 
     def read(self, positions: Sequence[int]) -> pl.DataFrame:
         """Reads columns as text; missing and empty values are null.
@@ -183,7 +192,9 @@ class DelimitedFile:
 
     def _text(self) -> str:
         """The whole text, with line feeds as line ends."""
-        text = decode(self.file.read())
+        text, guessed = decode(self.file.read(), self.file.name)
+        if guessed:
+            self.guesses.add(guessed)
         return text.replace("\r", "\n") if self.returns else text
 
     def _slow(self, positions: Sequence[int]) -> pl.DataFrame:

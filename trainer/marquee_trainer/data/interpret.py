@@ -30,7 +30,14 @@ from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
 from marquee_trainer.data.files import DataFile, find_files, short_name, without_secrets
 from marquee_trainer.data.ids import IdColumn, id_problem
 from marquee_trainer.data.items import Items, RatedItems, join_ids, read_items
-from marquee_trainer.data.missing import ON_MISSING, is_missing, without_missing
+from marquee_trainer.data.missing import (
+    NEGATIVE,
+    ON_MISSING,
+    is_empty_id,
+    is_missing,
+    stands_for_missing,
+    without_rows,
+)
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.scale import Feedback
@@ -142,37 +149,31 @@ def load_table(
     if options.on_missing not in ON_MISSING:
         raise ValueError(f"on_missing={options.on_missing!r}: must be one of {ON_MISSING}")
     choice = _columns(table, name, options)
-    rows, times, skipped = _rows(table, name, choice, options.on_missing)
+    rows, times, skipped = _rows(table, name, choice, options)
     metadata, item_notes = items_of(RatedItems(choice.names[ITEM], rows.items.texts()))
     feedback = None if RATING in choice.positions else Feedback.IMPLICIT
     dataset, notes = assemble(
         rows, metadata, source, options, feedback=feedback, keep_unrated=bool(metadata)
     )
-    columns_notes = filter(None, (f"columns: {choice}", choice.unused_note(), skipped))
-    every_note = (*item_notes, *columns_notes, *notes)
+    columns_notes = filter(None, (f"columns: {choice}", choice.unused_note()))
+    every_note = (*item_notes, *columns_notes, *table.notes, *skipped, *notes)
     return dataset, Interpretation(choice.names, times, every_note)
 
 
-def _rows(table: Table, name: str, choice: ColumnChoice, on_missing: str) -> tuple[Rows, str, str]:
+def _rows(
+    table: Table, name: str, choice: ColumnChoice, options: ReadOptions
+) -> tuple[Rows, str, tuple[str, ...]]:
     """Converts a table to rows.
 
     Returns:
-        The rows, the format of their times (empty if there are none), and a note on rows that were
-        left out (empty if there are none).
+        The rows, the format of their times (empty if there are none), and notes on rows that were
+        left out.
 
     Raises:
         RatingsError: Values are malformed.
     """
-    frame, skipped = _read(table, choice), ""
-    where: Callable[[int], str] = table.where
+    frame, where, skipped = _without_missing(_read(table, choice), table, name, choice, options)
     strength = RATING if RATING in choice.positions else COUNT
-    if on_missing == "skip" and strength in choice.positions:
-        every = len(frame)
-        position = list(choice.positions).index(strength)
-        frame, where = without_missing(frame, str(position), where)
-        if len(frame) < every:
-            lacking = every - len(frame)
-            skipped = f"{lacking:,} of {every:,} rows have no {strength} and are left out"
     columns = {role: frame[str(position)] for position, role in enumerate(choice.positions)}
     for role, column in columns.items():
         if column.dtype.is_nested():
@@ -195,10 +196,50 @@ def _rows(table: Table, name: str, choice: ColumnChoice, on_missing: str) -> tup
         bad[TIME] = times.bad
     found = {role: mask for role, mask in bad.items() if mask is not None}
     if found:
-        raise _malformed(table, where, columns, choice, found)
+        raise _malformed(table, where, columns, choice, found, options)
     if times is None:
         return Rows(users, items, ratings, None, where), "", skipped
     return Rows(users, items, ratings, times.values, where), times.form, skipped
+
+
+def _without_missing(
+    frame: pl.DataFrame, table: Table, name: str, choice: ColumnChoice, options: ReadOptions
+) -> tuple[pl.DataFrame, Callable[[int], str], tuple[str, ...]]:
+    """Leaves out rows that lack a value, as the options specify.
+
+    Returns:
+        The other rows, the location of each of these, and notes.
+
+    Raises:
+        RatingsError: `options.missing_values` is given, but there are no ratings or counts.
+    """
+    where: Callable[[int], str] = table.where
+    every = len(frame)
+    notes = []
+    strength = RATING if RATING in choice.positions else COUNT
+    roles = list(choice.positions)
+    if options.missing_values:
+        if strength not in roles:
+            raise RatingsError(f"{name}: --missing-values requires a column of ratings or counts")
+        column = frame[str(roles.index(strength))]
+        frame, where = without_rows(
+            frame, stands_for_missing(column, options.missing_values), where
+        )
+        values = " or ".join(options.missing_values)
+        notes.append(
+            f"{every - len(frame):,} of {every:,} rows have the {strength} {values} and are left "
+            "out"
+        )
+    for position, role in enumerate(roles if options.on_missing == "skip" else ()):
+        before, column = len(frame), frame[str(position)]
+        missing = is_empty_id(column) if role in (USER, ITEM) else is_missing(column)
+        if role == TIME and missing.all():
+            continue  # There are no times.
+        frame, where = without_rows(frame, missing, where)
+        if len(frame) < before:
+            lacking = before - len(frame)
+            notes.append(f"{lacking:,} of {every:,} rows have no {role} and are left out")
+    return frame, where, tuple(notes)
 
 
 def _read(table: Table, choice: ColumnChoice) -> pl.DataFrame:
@@ -257,6 +298,7 @@ def _malformed(
     columns: Mapping[str, pl.Series],
     choice: ColumnChoice,
     bad: Mapping[str, Bool],
+    options: ReadOptions,
 ) -> RatingsError:
     """Creates the error that lists malformed rows with file, line and column."""
     wrong = np.flatnonzero(np.logical_or.reduce(list(bad.values())))
@@ -273,11 +315,22 @@ def _malformed(
         )
     wholly = [choice.names[role] for role, mask in bad.items() if len(mask) > 1 and mask.all()]
     hint = ""
+    lacking = [
+        role
+        for role in bad
+        if (is_empty_id if role in (USER, ITEM) else is_missing)(columns[role]).any()
+    ]
     if wholly:
-        hint = f"No value of {' and of '.join(wholly)} can be read: --columns names other columns"
-        hint += f"{_other_columns(table, choice)}."
-    elif any(is_missing(columns[role]).any() for role in bad if role in (RATING, COUNT)):
-        hint = "--on-missing skip leaves out the rows without a rating."
+        hint = f"No value of {' and of '.join(wholly)} can be read. Use --columns to name other "
+        hint += f"columns{_other_columns(table, choice)}."
+    elif lacking and options.on_missing == "error":
+        without = " or ".join(_WHAT[role] for role in lacking)
+        hint = f"--on-missing skip leaves out the rows without {without}."
+    elif COUNT in bad and stands_for_missing(columns[COUNT], (NEGATIVE,)).any():
+        hint = (
+            f"A count cannot be negative. --missing-values {NEGATIVE} leaves out rows with "
+            "negative counts, such as returns."
+        )
     return RatingsError.listing("malformed rows", problems, len(wrong), hint)
 
 

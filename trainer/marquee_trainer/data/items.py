@@ -143,7 +143,7 @@ def read_items(
             f"{len(ids) - len(metadata):,} rows of {name} describe an item again; the first "
             f"description is used"
         )
-    return Items(metadata, tuple(notes))
+    return Items(metadata, (*table.notes, *notes))
 
 
 def _id_column(frame: pl.DataFrame, plain: Sequence[str], rated: RatedItems) -> int | None:

@@ -88,6 +88,8 @@ def load_ratings(
         raise RatingsError("--query requires a database, such as sqlite:///ratings.db")
     if options.columns and (sample or tfds):
         raise RatingsError("--columns requires files or a database")
+    if options.missing_values and (sample or tfds):
+        raise RatingsError("--missing-values requires files or a database")
     if sample:
         return LoadedRatings(generate_sample(_sample_config(sample["sizes"] or ""), seed))
     if tfds:
@@ -133,7 +135,8 @@ def _load_path(
     if is_zip:
         check_is_archive(path)
     grouplens = _grouplens_path(path, is_zip)
-    if has_split or (grouplens is not None and not options.columns):
+    as_table = options.columns or options.missing_values
+    if has_split or (grouplens is not None and not as_table):
         metadata, notes = load_items(options, _MOVIELENS_ITEMS)
         try:
             found = load_grouplens(grouplens or path, train_file, test_file, options, metadata)

@@ -49,6 +49,10 @@ class Table(Protocol):
     def where(self, row: int) -> str:
         """Returns the location of a row, for error messages."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on how the table was read, one sentence each; call `read` first."""
+
 
 @dataclass(frozen=True)
 class FrameTable:
@@ -75,6 +79,11 @@ class FrameTable:
     def where(self, row: int) -> str:
         """See `Table.where`."""
         return f"{self.name}: row {row + 1}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Table.notes`."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,11 @@ class ParquetFile:
         """See `Table.where`."""
         return f"{self.file.name}: row {row + 1}"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Table.notes`."""
+        return ()
+
     def _source(self) -> str | io.BytesIO:
         local = self.file.local
         return str(local) if local is not None else io.BytesIO(self.file.read())
@@ -142,6 +156,11 @@ class JsonLinesFile:
         if len(lines) == len(self._frame):
             return f"{self.file.name}:{lines[row]}"
         return f"{self.file.name}: object {row + 1}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Table.notes`."""
+        return ()
 
     @cached_property
     def _content(self) -> bytes:
@@ -231,7 +250,10 @@ class JoinedTables:
             columns = [self.header[position] for position in positions]
             lacking = [column for column in columns if column not in table.header]
             if lacking:
-                raise RatingsError(f"{name}: there is no column {', '.join(map(repr, lacking))}")
+                raise RatingsError(
+                    f"{name}: there is no column {', '.join(map(repr, lacking))}, which "
+                    f"{self._names[0]} has; the files are read as one table"
+                )
             frames.append(table.read([table.header.index(column) for column in columns]))
         self._starts = np.cumsum([0, *map(len, frames)]).tolist()
         types = {tuple(frame.dtypes) for frame in frames}
@@ -243,6 +265,11 @@ class JoinedTables:
         """See `Table.where`; call `read` first."""
         part = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self.tables[part].where(row - self._starts[part])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Table.notes`."""
+        return tuple(note for table in self.tables for note in table.notes)
 
 
 def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
