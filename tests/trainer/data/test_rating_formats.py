@@ -48,3 +48,27 @@ def test_repeats_can_be_made_an_error(tmp_path: Path) -> None:
     message = r"x.csv:6: user ann rates item b2 again, after x.csv:3"
     with pytest.raises(RatingsError, match=message):
         load_ratings(str(tmp_path / "x.csv"), options=ReadOptions(on_repeat="error"))
+
+
+@pytest.mark.parametrize(
+    ("times", "note"),
+    [
+        (["43831.0", "43832.5"], "look like Excel's numbers of days"),
+        (["43831", "45000"], "look like Excel's numbers of days"),
+        (["0", "1600003600"], "1 of 2 times are 0, which means 1970-01-01"),
+        (["01/02/2020", "11/12/2020"], "the month or the day first"),
+        (["01/02/2020 10:00", "11/12/2020 10:00"], "the month or the day first"),
+        (["01/02/2020", "11/13/2020"], ""),
+        (["13/02/2020", "11/12/2020"], ""),
+        (["1", "2"], ""),
+    ],
+)
+def test_doubtful_times_are_noted(tmp_path: Path, times: list[str], note: str) -> None:
+    """They can be read, but probably mean something else."""
+    path = tmp_path / "own.csv"
+    rows = [f"u{n},i{n},{n + 1},{time}" for n, time in enumerate(times)]
+    path.write_text("\n".join(["user,item,rating,date", *rows]))
+    notes = load_ratings(str(path)).interpretation.notes
+    doubts = [text for text in notes if "times" in text or "dates" in text]
+    assert len(doubts) == bool(note)
+    assert note in "".join(doubts)

@@ -74,7 +74,7 @@ def load_with_feedback(settings: FeedbackSettings, up_to: Mark | None = None) ->
     merged = merge_feedback(dataset, recorded)
     for note in merged.notes():
         click.echo(f"  feedback: {note}", err=True)
-    return TrainingData(merged.dataset, _split(settings, merged.dataset), recorded.mark)
+    return TrainingData(merged.dataset, split_ratings(settings, merged.dataset), recorded.mark)
 
 
 def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
@@ -88,7 +88,7 @@ def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
         RatingsError: The ratings cannot be read.
     """
     dataset, split = _load(settings)
-    return dataset, split or _split(settings, dataset)
+    return dataset, split or split_ratings(settings, dataset)
 
 
 def _load(settings: DataSettings) -> tuple[RatingsDataset, Split | None]:
@@ -106,7 +106,12 @@ def _load(settings: DataSettings) -> tuple[RatingsDataset, Split | None]:
     return loaded.dataset, loaded.split
 
 
-def _split(settings: DataSettings, dataset: RatingsDataset) -> Split:
+def split_ratings(settings: DataSettings, dataset: RatingsDataset) -> Split:
+    """Splits ratings as the settings say.
+
+    Raises:
+        RatingsError: The ratings cannot be split in this way.
+    """
     rows, share, kind = dataset.file_order, settings.test_fraction, settings.split
     if kind == AUTO_SPLIT:
         kind = automatic_split(dataset, rows, share)

@@ -167,7 +167,7 @@ def _rows(
 
     Returns:
         The rows, the format of their times (empty if there are none), and notes on rows that were
-        left out.
+        left out and on times.
 
     Raises:
         RatingsError: Values are malformed.
@@ -199,7 +199,8 @@ def _rows(
         raise _malformed(table, where, columns, choice, found, options)
     if times is None:
         return Rows(users, items, ratings, None, where), "", skipped
-    return Rows(users, items, ratings, times.values, where), times.form, skipped
+    notes = (*skipped, times.note) if times.note else skipped
+    return Rows(users, items, ratings, times.values, where), times.form, notes
 
 
 def _without_missing(

@@ -85,7 +85,7 @@ def read_items(
     """
     header = table.header
     plain = [plain_name(column) for column in header]
-    positions = {
+    positions: dict[str, int | None] = {
         role: next((plain.index(known) for known in names.split() if known in plain), None)
         for role, names in (
             ("title", _TITLE_NAMES),
@@ -94,20 +94,21 @@ def read_items(
         )
     }
     if positions["genres"] is None:
-        names = [column.strip().lower() for column in header]
-        if _RECBOLE_GENRES in names:
-            positions["genres"] = names.index(_RECBOLE_GENRES)
-    given = {role: position_of(header, column, name) for role, column in (columns or {}).items()}
+        typed = [title.strip().lower() for title in header]
+        if _RECBOLE_GENRES in typed:
+            positions["genres"] = typed.index(_RECBOLE_GENRES)
+    given = {role: position_of(header, title, name) for role, title in (columns or {}).items()}
     positions |= given
     frame = table.read(range(len(header)))
-    rated = rated or RatedItems()
-    position = given["id"] if "id" in given else _id_column(frame, plain, rated)
-    if position is None:
+    id_position = given.get("id")
+    if id_position is None:
+        id_position = _id_column(frame, plain, rated or RatedItems())
+    if id_position is None:
         raise RatingsError(
             f"{name}: no column is recognised as item ids among {', '.join(map(repr, header))}; "
             "name it with --item-columns id=…"
         )
-    positions = {"id": position} | positions
+    positions = {"id": id_position} | positions
     columns = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
     ids = as_text(frame[str(positions["id"])]).fill_null("").to_list()
     bad = [row for row, item in enumerate(ids) if id_problem(item)]
