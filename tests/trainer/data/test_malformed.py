@@ -232,3 +232,38 @@ def test_a_guessed_encoding_is_noted(tmp_path: Path) -> None:
     found = load_ratings(str(path))
     assert found.dataset.catalogue.items.ids(range(2)) == ["café “x”", "Ærø"]
     assert "own.csv is not in UTF-8, and is read as Windows-1252" in found.interpretation.notes
+
+
+@pytest.mark.parametrize("value", ["[1, 2]", '{"k": 1}', "true"])
+def test_structures_of_json_are_no_ids(tmp_path: Path, value: str) -> None:
+    """Their text would otherwise be the id."""
+    lines = ['{"user": "a", "item": "b", "rating": 5}', f'{{"user": {value}, "item": "c"}}']
+    (tmp_path / "own.jsonl").write_text("\n".join(lines))
+    with pytest.raises(RatingsError, match=r"own.jsonl:2: column user: .* is not an id"):
+        load_ratings(str(tmp_path / "own.jsonl"))
+
+
+def test_booleans_are_no_ids(tmp_path: Path) -> None:
+    """A column of them was chosen by mistake."""
+    (tmp_path / "own.jsonl").write_text('{"user": true, "item": "b", "rating": 5}\n')
+    with pytest.raises(RatingsError, match="column user holds true and false"):
+        load_ratings(str(tmp_path / "own.jsonl"))
+
+
+def test_lists_of_ratings_are_pointed_out(tmp_path: Path) -> None:
+    """A user with all ratings in a list must be written as one object for each rating."""
+    text = '{"user": "a", "ratings": [{"item": "x", "stars": 3}]}\n'
+    (tmp_path / "own.jsonl").write_text(2 * text)
+    with pytest.raises(RatingsError, match="column ratings holds lists: write an object for each"):
+        load_ratings(str(tmp_path / "own.jsonl"))
+
+
+def test_quotes_after_a_backslash_are_read(tmp_path: Path) -> None:
+    """So are separators after them, and a backslash at the end of a field."""
+    text = '"user";"item";"rating"\n"a";"x \\"y\\"; z";"5"\n"b";"q";"3"\n'
+    (tmp_path / "own.csv").write_text(text)
+    dataset = load_ratings(str(tmp_path / "own.csv")).dataset
+    assert dataset.catalogue.items.ids(range(2)) == ["q", 'x "y"; z']
+    (tmp_path / "own.csv").write_text('"user","item","rating"\n"a","C:\\","5"\n"b","q","3"\n')
+    dataset = load_ratings(str(tmp_path / "own.csv")).dataset
+    assert dataset.catalogue.items.ids(range(2)) == ["C:\\", "q"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -39,6 +40,7 @@ class DelimitedFile:
         dialect: Its dialect.
         utf8: Whether it appears to be UTF-8.
         returns: Whether lines end with a carriage return only.
+        escaped: Whether quotes within quoted fields follow a backslash, as in dumps of MySQL.
         guesses: The encoding, if it was guessed; set by `read`.
     """
 
@@ -46,6 +48,7 @@ class DelimitedFile:
     dialect: Dialect
     utf8: bool
     returns: bool = False
+    escaped: bool = False
     guesses: set[str] = field(default_factory=set, compare=False)
 
     @classmethod
@@ -65,7 +68,11 @@ class DelimitedFile:
         utf8 = is_utf8(head)
         text = decode(head[: len(head) & ~1] if not utf8 else head, file.name).text
         returns = "\r" in text and "\n" not in text
-        return cls(file, find_dialect(text, file.name, known_names), utf8, returns)
+        dialect = find_dialect(text, file.name, known_names)
+        # A backslash before the closing quote of a field is part of the field.
+        end = rf"\s*(?:{re.escape(dialect.separator)}|[\r\n]|\Z)"
+        escaped = not is_plain(dialect.separator) and bool(re.search(rf'\\"(?!"|{end})', text))
+        return cls(file, dialect, utf8, returns, escaped)
 
     @property
     def header(self) -> tuple[str, ...]:
@@ -136,7 +143,8 @@ class DelimitedFile:
             return [
                 (number, split_line(line, separator)) for number, line in lines if line.strip()
             ][skip:]
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        escape = "\\" if self.escaped else None
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, escapechar=escape)
         first_line = 1 + preamble
         for row in reader:
             if any(row):
@@ -146,7 +154,7 @@ class DelimitedFile:
 
     def _fast(self, positions: Sequence[int]) -> pl.DataFrame | None:
         """The columns as polars reads them; None if it cannot parse them."""
-        source = self._source()
+        source = None if self.escaped else self._source()  # polars knows no escapes
         if source is None:
             return None
         is_long = is_plain(self.dialect.separator)

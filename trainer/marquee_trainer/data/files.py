@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -153,7 +154,10 @@ def find_files(source: str) -> SourceFiles:
     try:
         system, path = fsspec.core.url_to_fs(source if "://" in source else _local(source))
         if any(character in path for character in "*?[") and not system.exists(path):
-            files = _files(system, sorted(system.glob(path)), source)
+            paths = sorted(system.glob(path))
+            if source.startswith(WHOLE_ZIP):
+                paths = _of_top_folder(paths)
+            files = _files(system, paths, source)
             # An archive may hold files of several kinds, like a folder.
             return _of_folder(files, source) if "::" in source else _with_items(system, files)
         if _is_folder(system, path):
@@ -298,6 +302,23 @@ def _of_items(files: list[DataFile]) -> list[DataFile]:
     return [
         file for file in files if file.name.endswith(_ITEM_ENDING) or _ITEM_NAMES.search(file.stem)
     ]
+
+
+def _of_top_folder(paths: list[str]) -> list[str]:
+    """The files of an archive's top folder or, if that has no data, all files, such as partitions.
+
+    These are the same files as those of the folder to which the archive would be extracted.
+    """
+    data = [
+        PurePosixPath(path)
+        for path in paths
+        if DataFile(path).format and not _OTHER_NAMES.match(DataFile(path).stem)
+    ]
+    if not data:
+        return paths
+    top = PurePosixPath(os.path.commonpath([str(PurePosixPath("/", path.parent)) for path in data]))
+    direct = [path for path in paths if PurePosixPath("/", path).parent == top]
+    return direct if any(PurePosixPath("/", path.parent) == top for path in data) else paths
 
 
 def _shown(source: str) -> str:

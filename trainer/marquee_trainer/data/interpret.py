@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -42,10 +42,18 @@ from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.sql import DEFAULT_QUERY, read_query
-from marquee_trainer.data.tables import FrameTable, JoinedTables, Table, as_text, open_table
+from marquee_trainer.data.tables import (
+    FrameTable,
+    JoinedTables,
+    JsonLinesFile,
+    Table,
+    as_text,
+    open_table,
+)
 from marquee_trainer.data.values import parse_rating_column, parse_time_column
 
 _MOST_SHOWN = 60  # number of characters of a value in an error message
+_MOST_FILES = 5  # number of files that are named in a note
 _WHAT = {
     USER: "a user id",
     ITEM: "an item id",
@@ -88,7 +96,12 @@ def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
             return load_items(options, rated)
         return _neighbouring_items(found.items, options, rated)
 
-    return load_table(table, found.ratings[0].name, short_name(source), options, items_of)
+    name = found.ratings[0].name
+    dataset, interpretation = load_table(table, name, short_name(source), options, items_of)
+    if len(tables) > 1:
+        note = f"{len(tables):,} files are read as one table: {_listed(found.ratings)}"
+        interpretation = replace(interpretation, notes=(note, *interpretation.notes))
+    return dataset, interpretation
 
 
 def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Interpretation]:
@@ -181,8 +194,16 @@ def _rows(
                 f"{name}: column {table.header[choice.positions[role]]} holds nested values; write "
                 f"the {role} to a separate column"
             )
+        if column.dtype == pl.Boolean and role in (USER, ITEM):
+            raise RatingsError(
+                f"{name}: column {table.header[choice.positions[role]]} holds true and false, "
+                f"which are no ids; --columns names the column of the {role}"
+            )
         if column.dtype == pl.Binary:  # Text, in files of older programs.
             columns[role] = as_text(column)
+    for part in table.tables if isinstance(table, JoinedTables) else (table,):
+        if isinstance(part, JsonLinesFile):
+            part.check_ids([choice.names[USER], choice.names[ITEM]])
     users, items = (_ids(columns[role]) for role in (USER, ITEM))
     bad: dict[str, Bool | None] = {USER: users.invalid(), ITEM: items.invalid()}
     if strength in columns:
@@ -265,7 +286,15 @@ def _columns(table: Table, name: str, options: ReadOptions) -> ColumnChoice:
     if not options.columns and isinstance(first, DelimitedFile) and not first.dialect.has_header:
         sample = first.read(range(len(first.header))).row(0)
         return columns_by_order(len(first.header), [str(value or "") for value in sample])
-    return choose_columns(table.header, options.columns, name)
+    try:
+        return choose_columns(table.header, options.columns, name)
+    except RatingsError as error:
+        if isinstance(first, JsonLinesFile) and first.lists:
+            raise RatingsError(
+                f"{error}. The column {first.lists[0]} holds lists: write an object for each "
+                "rating, with its user and its item"
+            ) from None
+        raise
 
 
 def _metadata(file: DataFile, options: ReadOptions, rated: RatedItems | None) -> Items:
@@ -346,6 +375,13 @@ def _other_columns(table: Table, choice: ColumnChoice) -> str:
         if position is None
         else f", such as user=1,item=2,rating={position} or …,count={position}"
     )
+
+
+def _listed(files: Sequence[DataFile]) -> str:
+    """Names some files; only the first ones if there are many."""
+    names = ", ".join(file.name for file in files[:_MOST_FILES])
+    more = len(files) - _MOST_FILES
+    return f"{names} and {more:,} more" if more > 0 else names
 
 
 def _is_number(text: str) -> bool:

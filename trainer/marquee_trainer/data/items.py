@@ -97,7 +97,9 @@ def read_items(
         typed = [title.strip().lower() for title in header]
         if _RECBOLE_GENRES in typed:
             positions["genres"] = typed.index(_RECBOLE_GENRES)
-    given = {role: position_of(header, title, name) for role, title in (columns or {}).items()}
+    given: dict[str, int | None] = {
+        role: position_of(header, title, name) for role, title in (columns or {}).items()
+    }
     positions |= given
     frame = table.read(range(len(header)))
     id_position = given.get("id")
@@ -109,12 +111,12 @@ def read_items(
             "name it with --item-columns id=…"
         )
     positions = {"id": id_position} | positions
-    columns = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
+    texts = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
     ids = as_text(frame[str(positions["id"])]).fill_null("").to_list()
     bad = [row for row, item in enumerate(ids) if id_problem(item)]
     if bad:
         problems = [
-            f"{table.where(row)}, column {header[positions['id']]}: {ids[row][:40]!r} is not an "
+            f"{table.where(row)}, column {header[id_position]}: {ids[row][:40]!r} is not an "
             f"item id: {id_problem(ids[row])}"
             for row in bad[:10]
         ]
@@ -131,7 +133,7 @@ def read_items(
     titles, years = _titles(of("title"), of("year"), ids)
     used = {header[position] for position in positions.values() if position is not None}
     attributes = {
-        column: _plain_texts(values) for column, values in columns.items() if column not in used
+        column: _plain_texts(values) for column, values in texts.items() if column not in used
     }
     metadata: MetadataById = {}
     for row, item in enumerate(ids):

@@ -26,6 +26,8 @@ from marquee_trainer.data.polars_errors import POLARS_ERRORS, first_line
 
 _JSON_ERRORS = (ValueError, RecursionError)
 
+_LIKE_JSON = r"^\s*[\[{]|^(?:true|false)$"
+_MOST_SHOWN = 60  # number of characters of a value in an error message
 _UUID_BYTES = 16
 _UUID = "^(.{8})(.{4})(.{4})(.{4})(.{12})$"
 
@@ -140,6 +142,46 @@ class JsonLinesFile:
     """
 
     file: DataFile
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The names of the columns of lists."""
+        return tuple(column.name for column in self._frame if isinstance(column.dtype, pl.List))
+
+    def check_ids(self, names: Sequence[str]) -> None:
+        """Checks that columns of ids hold only text and numbers.
+
+        Args:
+            names: The names of the columns.
+
+        Raises:
+            RatingsError: One holds a list, an object or a Boolean.
+        """
+        for name in names:
+            column = self._frame[name]
+            if column.dtype != pl.String:
+                continue
+            # Text may look the same, so the values themselves are looked at.
+            suspects = column.str.contains(_LIKE_JSON).fill_null(False).arg_true().to_list()
+            values = self._values(name, suspects) if suspects else []
+            for row, value in zip(suspects, values, strict=True):
+                if isinstance(value, list | dict | bool):
+                    raise RatingsError(
+                        f"{self.where(row)}: column {name}: {column[row][:_MOST_SHOWN]} is not an "
+                        "id; ids are text or numbers"
+                    )
+
+    def _values(self, name: str, rows: Sequence[int]) -> list[object]:
+        """The values of a field in some rows, as JSON has them; None for a field of a field."""
+        lines = [line for line in self._content.split(b"\n") if line.strip()]
+        if len(lines) == len(self._frame):
+            objects = [json.loads(lines[row]) for row in rows]
+        else:
+            every = json.loads(self._content)
+            if isinstance(every, dict):
+                (every,) = every.values()
+            objects = [every[row] for row in rows]
+        return [found.get(name) for found in objects]
 
     @property
     def header(self) -> tuple[str, ...]:

@@ -180,8 +180,8 @@ def _doubt(seconds: pl.Series) -> str:
     """A note on numbers that are read as seconds since 1970 but probably mean something else."""
     if not len(seconds):
         return ""
-    low, high = seconds.min(), seconds.max()
     if bool(seconds.is_between(*_EXCEL_DAYS).all()):
+        low, high = np.quantile(seconds.to_numpy(), (0.0, 1.0)).tolist()
         return (
             f"the times {low:g} to {high:g} are read as seconds since 1970, but look like Excel's "
             "numbers of days; write them as dates, such as 2024-12-31"
