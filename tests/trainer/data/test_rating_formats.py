@@ -72,3 +72,28 @@ def test_doubtful_times_are_noted(tmp_path: Path, times: list[str], note: str) -
     doubts = [text for text in notes if "times" in text or "dates" in text]
     assert len(doubts) == bool(note)
     assert note in "".join(doubts)
+
+
+def test_the_format_of_the_netflix_prize_is_read(tmp_path: Path) -> None:
+    """A line with the film is followed by its ratings, in one file or in a file for each film."""
+    first, second = "1:\n7,3,2005-09-06\n8,5,2005-05-13\n", "2:\n7,4,2005-10-19\n"
+    expected = [("7", "1", 3.0), ("7", "2", 4.0), ("8", "1", 5.0)]
+    (tmp_path / "combined.txt").write_text(first + second)
+    found = load_ratings(str(tmp_path / "combined.txt"))
+    assert sorted(row[:3] for row in read_back(found.dataset)) == expected
+    assert found.dataset.has_timestamps
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "mv_1.txt").write_text(first)
+    (tmp_path / "films" / "mv_2.txt").write_text(second)
+    found = load_ratings(str(tmp_path / "films"))
+    assert sorted(row[:3] for row in read_back(found.dataset)) == expected
+
+
+def test_a_malformed_line_of_the_netflix_prize_is_named(tmp_path: Path) -> None:
+    """By its line in the file, in which films have lines too."""
+    path = tmp_path / "combined.txt"
+    path.write_text("1:\n7,3,2005-09-06\n2:\n7,x,2005-10-19\n8,4,2005-10-19\n9\n")
+    with pytest.raises(RatingsError) as raised:
+        load_ratings(str(path))
+    assert "combined.txt:4: column rating: 'x' is not a rating" in str(raised.value)
+    assert "combined.txt:6: column rating: '' is not a rating" in str(raised.value)

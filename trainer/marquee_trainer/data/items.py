@@ -110,7 +110,7 @@ def read_items(
             f"{name}: no column is recognised as item ids among {', '.join(map(repr, header))}; "
             "name it with --item-columns id=…"
         )
-    positions = {"id": id_position} | positions
+    positions = {"id": id_position, **positions}
     texts = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
     ids = as_text(frame[str(positions["id"])]).fill_null("").to_list()
     bad = [row for row, item in enumerate(ids) if id_problem(item)]

@@ -22,11 +22,13 @@ from marquee_trainer.data.file_signatures import (
     is_json,
 )
 from marquee_trainer.data.files import ARROW, JSON_LINES, PARQUET, DataFile
+from marquee_trainer.data.netflix import NetflixFile, is_netflix
 from marquee_trainer.data.polars_errors import POLARS_ERRORS, first_line
 
 _JSON_ERRORS = (ValueError, RecursionError)
 
 _LIKE_JSON = r"^\s*[\[{]|^(?:true|false)$"
+_MOST_NOTES = 5  # number of notes on joined tables
 _MOST_SHOWN = 60  # number of characters of a value in an error message
 _UUID_BYTES = 16
 _UUID = "^(.{8})(.{4})(.{4})(.{4})(.{12})$"
@@ -311,7 +313,10 @@ class JoinedTables:
     @property
     def notes(self) -> tuple[str, ...]:
         """See `Table.notes`."""
-        return tuple(note for table in self.tables for note in table.notes)
+        notes = [note for table in self.tables for note in table.notes]
+        more = len(notes) - _MOST_NOTES
+        shown = (f"{more:,} more notes on files are not shown",) if more > 0 else ()
+        return (*notes[:_MOST_NOTES], *shown)
 
 
 def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
@@ -339,6 +344,8 @@ def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
         raise RatingsError(f"{file.name}: not {_ARTICLES[file.format]} {file.format} file")
     if file.format == JSON_LINES or is_json(head):
         return JsonLinesFile(file)
+    if is_netflix(head):
+        return NetflixFile(file)
     return DelimitedFile.open(file, known_names)
 
 
