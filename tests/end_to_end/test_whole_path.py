@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from marquee_trainer.models.registry import MODELS
 from marquee_trainer.publishing.release import publish_trained
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.results import TrainingResult
+from threads import thread_count
 
 pytestmark = pytest.mark.alone
 
@@ -389,3 +391,19 @@ def test_sigterm_stops_each_service_cleanly(store: ReleaseStore, tmp_path: Path)
     """On SIGTERM, each service drains and exits with status 0."""
     with ServiceGroup(store.url, tmp_path) as running:
         assert running.stop() == {"cf": 0, "inference": 0, "gateway": 0}
+
+
+def test_a_burst_of_calls_starts_no_threads(store: ReleaseStore, tmp_path: Path) -> None:
+    """Threads that start at the first overload would look like a leak."""
+    with ServiceGroup(store.url, tmp_path, gateway_options=GATEWAY_OPTIONS) as group:
+        processes = group.cf, group.inference, group.gateway
+        with Client(group.gateway.address, timeout=CALL_TIMEOUT_S, wait_for_ready=True) as client:
+
+            def call(number: int) -> None:
+                client.recommend(ratings={f"{1 + number % 50}": 1.0 + number % 5})
+
+            call(0)
+            before = [thread_count(process.pid) for process in processes]
+            with ThreadPoolExecutor(32) as pool:
+                list(pool.map(call, range(1_000)))
+        assert [thread_count(process.pid) for process in processes] == before

@@ -15,15 +15,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import marquee
 from bench.computed_requests import computed_requests
 from bench.context import RECOMMEND_PATH, pick_users
 from bench.open_loop import OpenPlan
+from faults.batch_process import running_batch
 from faults.chaos_proxy import ChaosProxy
 from faults.fault_table import Row, report_details
 from faults.load_process import Result, run_load
@@ -165,35 +164,18 @@ def _compared(
 
 def batch_beside_calls(system: System, users: list[str], seconds: float) -> Row:
     """Sends a large batch with metadata, again and again, while others make single calls."""
-    row, stop, answers = Row("a large batch"), threading.Event(), [0]
-
-    def batch() -> None:
-        with marquee.Client(system.gateway.address) as client:
-            subjects = [users[number % len(users)] for number in range(_BATCH)]
-            while not stop.is_set():
-                found = client.batch_recommend(
-                    subjects, page_size=_BATCH_ITEMS, include_metadata=True, timeout=600
-                )
-                for answer in found:
-                    answer.unwrap()
-                    answers[0] += 1
-                    if stop.is_set():
-                        break
-
+    row = Row("a large batch")
+    subjects = [users[number % len(users)] for number in range(_BATCH)]
     before = system.load(seconds)
-    with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(batch)
-        try:
-            wait_until(lambda: answers[0] or running.done(), what="the first answer of the batch")
-            during = system.load(seconds)
-        finally:
-            stop.set()
-        running.result()
+    with running_batch(system.gateway.address, subjects, _BATCH_ITEMS) as batch:
+        wait_until(lambda: batch.answers or batch.has_failed, what="the first answer of the batch")
+        during = system.load(seconds)
+        row.check(not batch.has_failed, "the batch failed")
     ratio = during.p99_ms / before.p99_ms
     failed = sum(during.errors.values())
     row.details = (
-        f"{answers[0]:,} answers with {_BATCH_ITEMS:,} items and metadata; {during.begun:,} single "
-        f"calls, {failed} failed, {during.degraded} degraded; p50 {before.p50_ms:.0f} → "
+        f"{batch.answers:,} answers with {_BATCH_ITEMS:,} items and metadata; {during.begun:,} "
+        f"single calls, {failed} failed, {during.degraded} degraded; p50 {before.p50_ms:.0f} → "
         f"{during.p50_ms:.0f} ms, p99 {before.p99_ms:.0f} → {during.p99_ms:.0f} ms "
         f"({ratio:.1f} times)"
     )

@@ -120,8 +120,9 @@ class Signer:
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+        content = _read(path)
         try:
-            key = serialization.load_pem_private_key(_read(path), None)
+            key = serialization.load_pem_private_key(content, None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise KeyFileError(f"{path}: not a private key in PEM: {error}") from error
         if not isinstance(key, Ed25519PrivateKey):

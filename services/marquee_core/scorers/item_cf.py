@@ -13,13 +13,10 @@ from marquee_core.arrays import Float32, Int32
 from marquee_core.output import Output
 from marquee_core.ratings import Profiles
 from marquee_core.scorers.config import load_config, save_config
-from marquee_core.scorers.neighbours import (
-    CoRatings,
-    NeighbourConfig,
-    Neighbours,
-)
+from marquee_core.scorers.neighbours import NeighbourConfig, Neighbours
 from marquee_core.scorers.scorer import RatedEvidence, ReleaseData
 from marquee_core.scorers.sparse import (
+    ColumnMatrix,
     SelectedColumns,
     column_sums,
     csr_matrix,
@@ -39,12 +36,11 @@ class ItemCFConfig(NeighbourConfig):
     damping: float = 0.03
 
 
-def item_residuals(data: ReleaseData) -> CoRatings:
-    """Returns residuals r − b_ui of the training ratings, in stars, as items × users."""
+def item_residuals(data: ReleaseData) -> ColumnMatrix:
+    """Returns residuals r − b_ui of the training ratings, in stars (float32, items × users)."""
     matrix = data.matrix
     residuals = data.baseline.residuals(matrix.all_profiles())
-    by_user = csr_matrix(matrix.indptr, matrix.items, residuals, matrix.item_count)
-    return CoRatings.of(by_user.T.tocsr())
+    return csr_matrix(matrix.indptr, matrix.items, residuals, matrix.item_count).T
 
 
 class ItemCFScorer:

@@ -92,6 +92,12 @@ class CoRatings:
         """Creates both representations from a matrix stored by row."""
         return cls(rows, rows.tocsc(), np.diff(rows.indptr).astype(np.float32))
 
+    @classmethod
+    def of_columns(cls, columns: ColumnMatrix) -> Self:
+        """Creates both representations from a matrix stored by column, with ascending rows."""
+        rows = columns.tocsr()
+        return cls(rows, columns, np.diff(rows.indptr).astype(np.float32))
+
     def row(self, index: int) -> tuple[Int32, Float32]:
         """Returns the columns of a row (int32, n) and its residuals (float32, n)."""
         part = slice(self.rows.indptr[index], self.rows.indptr[index + 1])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import structlog
@@ -30,6 +29,7 @@ from marquee_services.gateway.releases.serving import Releases
 from marquee_services.gateway.validation import DEFAULT_PAGE_SIZE, validate
 from marquee_services.server.identity.access import caller_name
 from marquee_services.server.interceptor import Context
+from marquee_services.server.thread_pool import started_pool
 
 _log = structlog.get_logger()
 _READERS = 2
@@ -62,7 +62,7 @@ class FeedbackServicer(feedback_service_pb2_grpc.FeedbackServiceServicer):
         self._writer = writer
         self._releases = releases
         self._metrics = metrics
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="feedback-reader")
+        self._readers = started_pool("feedback-reader", _READERS)
 
     async def RecordFeedback(
         self, request: pb.RecordFeedbackRequest, context: Context

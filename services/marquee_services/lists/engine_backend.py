@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
-from marquee_services.gateway.backends.failures import BackendError, LastError
+from marquee_services.gateway.backends.failures import BackendFailure, LastError
 from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.scoring.converters import explain_response
@@ -75,7 +75,7 @@ class EngineBackend:
         """Returns whether the id is that of the backend's release."""
         return release_id == self._engine.release_id
 
-    def failure(self, release_id: str) -> BackendError | None:  # noqa: ARG002 - part of the interface
+    def failure(self, release_id: str) -> BackendFailure | None:  # noqa: ARG002 - part of the interface
         """Returns None, because the engine always answers."""
         return None
 

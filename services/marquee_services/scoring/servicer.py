@@ -208,5 +208,7 @@ class ScoringServicer(scoring_service_pb2_grpc.ScoringServiceServicer):
         return await self._run(engine, work)
 
     async def _run(self, engine: Engine, work: Callable[[], _T]) -> _T:
-        running = asyncio.get_running_loop().run_in_executor(self._thread, work)
-        return await self._follower.watch_failures(engine.release_id, running)
+        loop = asyncio.get_running_loop()
+        return await self._follower.watch_failures(
+            engine.release_id, loop.run_in_executor(self._thread, work)
+        )

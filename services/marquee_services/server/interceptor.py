@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import grpc
 import structlog
@@ -25,6 +25,7 @@ from marquee_services.errors import (
     ResponsesNotRead,
     ServiceError,
 )
+from marquee_services.server import call_operations
 from marquee_services.server.admission.calls import CallLimits, CallsInProgress, ObservedCall, Probe
 from marquee_services.server.admission.early_admission import (
     EarlyAdmission,
@@ -249,7 +250,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
         async def read(context: Context, limit: TimeLimit, observed: ObservedCall) -> Any:
             pending.add(limit, context)
             try:
-                data = await context.read()
+                data = await call_operations.read(context)
             finally:
                 pending.remove(limit)
             if data is grpc.aio.EOF:
@@ -281,7 +282,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
         """Ends a call whose caller does not read the responses."""
         self.calls.end(observed, ResponsesNotRead(f"{self._limits.stall_s:g}"))
 
-    async def _abort(self, error: Exception, context: Context, observed: ObservedCall) -> NoReturn:
+    async def _abort(self, error: Exception, context: Context, observed: ObservedCall) -> None:
         if isinstance(error, TimeoutError):
             if not observed.begun and observed.seconds >= self._limits.receive_s:
                 self.calls.guard.record_missing_request(context)
@@ -302,8 +303,7 @@ class CallInterceptor(grpc.GenericRpcHandler):
             code, message = grpc.StatusCode.INTERNAL, _INTERNAL_MESSAGE
             trailers = trailers_of(internal_details(message, request_id), request_id)
         observed.code = code.name
-        await context.abort(code, message, trailers)
-        raise AssertionError("abort always raises")
+        await call_operations.abort(context, code, message, trailers)
 
 
 def _bytes_or_serialized(serialize: Any) -> Callable[[Any], bytes]:

@@ -180,6 +180,10 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
         except asyncio.CancelledError:
             self._cancel_if_abandoned()
             raise
+        finally:
+            # An error's traceback holds this frame, whose future holds the error: they would keep
+            # each other, and what the caller's frames hold, in memory.
+            del answer
 
     def _cancel_if_abandoned(self) -> None:
         """Cancels the batch in progress if nobody waits for an answer any more."""
@@ -275,6 +279,7 @@ class _PriorityBatcher(Generic[_K, _Q, _A]):
             for call in batch:
                 if not call.answer.done():
                     call.answer.set_exception(error)
+            del sending, batch, call  # The error's traceback holds this frame, as in `call`.
             return
         self._last_seconds.append(loop.time() - start)
         self._expected_s = min(self._last_seconds)

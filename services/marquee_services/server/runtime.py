@@ -35,6 +35,7 @@ from marquee_services.server.method_table import MethodTable
 from marquee_services.server.settings import ServerSettings, host_of, is_loopback
 from marquee_services.server.state_metrics import certificate_metrics
 from marquee_services.server.telemetry.metrics import Metrics
+from marquee_services.server.thread_pool import started_pool
 
 _log = structlog.get_logger()
 
@@ -47,6 +48,7 @@ _KEEPALIVE_MS, _KEEPALIVE_TIMEOUT_MS = 30_000, 20_000
 # The time at the end of the grace in which the remaining calls are ended.
 _ENDING_S = 0.5
 _MAX_HEALTH_CONNECTIONS, _HEALTH_IDLE_MS = 64, 60_000
+_WORKER_THREADS = 2
 
 
 @dataclass(frozen=True)
@@ -312,13 +314,19 @@ def methods_of(*services: ServiceDescriptor) -> list[str]:
     ]
 
 
+async def _with_worker_threads(main: Coroutine[Any, Any, None]) -> None:
+    """Runs a coroutine with the threads for `asyncio.to_thread`, which is called rarely."""
+    asyncio.get_running_loop().set_default_executor(started_pool("worker", _WORKER_THREADS))
+    await main
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
     """Runs a server's main coroutine on uvloop.
 
     uvloop halves the CPU time of the calls from the gateway to its backends.
     """
     collect_rarely()
-    uvloop.run(main)
+    uvloop.run(_with_worker_threads(main))
     if background.is_busy():
         # A hanging call, such as to an unreachable store, must not keep the process alive.
         sys.stdout.flush()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from marquee_services.server.micro_batcher import QueueFullError
+from marquee_services.server.thread_pool import started_pool
 
 _T = TypeVar("_T")
 
@@ -16,14 +16,14 @@ class WorkerThreads:
     """Runs short calls in threads. Work that hangs would keep the process from exiting."""
 
     def __init__(self, name: str, threads: int, max_waiting: int) -> None:
-        """Creates the pool; threads start when they are needed.
+        """Creates the pool, and starts its threads.
 
         Args:
             name: Prefix of the threads' names.
             threads: The number of threads.
             max_waiting: The most calls in progress or queued.
         """
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
+        self._executor = started_pool(name, threads)
         self._max_waiting = max_waiting
         self._waiting = 0
 

@@ -10,7 +10,12 @@ from typing import TypeAlias, TypeVar
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
 from marquee_services.errors import ReleaseNotFound
-from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.failures import (
+    BackendError,
+    BackendFailure,
+    Failure,
+    LastError,
+)
 from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.scoring.converters import explain_response
@@ -109,11 +114,11 @@ class LocalBackend:
         """Returns whether a release is loaded."""
         return release_id in self.releases
 
-    def failure(self, release_id: str) -> BackendError | None:
+    def failure(self, release_id: str) -> BackendFailure | None:
         """Returns why the backend cannot answer with a release now; None if it can."""
         if self.serves(release_id):
             return None
-        return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
+        return BackendFailure(self.name, Failure.RELEASE_MISSING)
 
     def keep_loaded(self, release_id: str) -> None:
         """Keeps a release loaded."""
@@ -268,8 +273,10 @@ class LocalReplica:
         Raises:
             BackendError: The work did not finish in time.
         """
-        running = asyncio.get_running_loop().run_in_executor(self._executor, work)
-        watched = self._follower.watch_failures(engine.release_id, running)
+        loop = asyncio.get_running_loop()
+        watched = self._follower.watch_failures(
+            engine.release_id, loop.run_in_executor(self._executor, work)
+        )
         return await self._bounded(asyncio.wait_for(watched, self._limited(timeout)))
 
     async def _bounded(self, call: Awaitable[_T]) -> _T:

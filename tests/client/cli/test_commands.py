@@ -218,7 +218,7 @@ def test_reasons_are_printed_in_words(run: Run) -> None:
 def test_reasons_of_older_servers_are_printed_as_stars(run: Run, gateway: FakeGateway) -> None:
     """Reasons without a model name contribute stars to item CF and user CF."""
     rated = pb.Reason.RatedItem(
-        item_id="172", title="Alien", stars=5, similarity=0.5, contribution=0.25
+        item_id="172", title="Alien", stars=1, similarity=0.5, contribution=0.25
     )
     users = pb.Reason.SimilarUsers(count=9, mean_stars=4.5, contribution=-0.5)
     shares = pb.Reason.ModelShare(model="mf", output=4, contribution=1.5)
@@ -233,7 +233,7 @@ def test_reasons_of_older_servers_are_printed_as_stars(run: Run, gateway: FakeGa
     start = lines.index("#1 50")
     assert [line.strip() for line in lines[start + 1 : start + 4]] == [
         "+1.500 by mf (output 4.000)",
-        "+0.250 stars in item CF: the user gave Alien 5 stars (similarity 0.50)",
+        "+0.250 stars in item CF: the user gave Alien 1 star (similarity 0.50)",
         "-0.500 stars in user CF: 9 similar users gave it 4.50 stars",
     ]
 

@@ -83,6 +83,15 @@ def test_key_files_without_keys_are_refused(tmp_path: Path, content: str) -> Non
         Signer.load(path)
 
 
+def test_a_missing_key_file_is_named_once(tmp_path: Path) -> None:
+    """The error is that of the file, not that its content is no key."""
+    path = tmp_path / "nope.pem"
+    for load in (Signer.load, TrustedKeys.load):
+        with pytest.raises(KeyFileError) as caught:
+            load(path)
+        assert str(caught.value) == f"{path}: No such file or directory"
+
+
 def test_keys_are_created_and_used_from_the_command_line(tmp_path: Path) -> None:
     """Only the owner can read the private key, and no key is ever overwritten."""
     store = ReleaseStore(str(tmp_path / "store"))

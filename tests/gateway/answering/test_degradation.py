@@ -15,7 +15,7 @@ from marquee.v1.recommender_service_pb2_grpc import RecommenderServiceStub
 from marquee_core.release.ensemble import Blend
 from marquee_core.service_names import BACKENDS
 from marquee_services.gateway.answering.degradation import DEGRADED_REASONS, degraded_reasons
-from marquee_services.gateway.backends.failures import BackendError, Failure
+from marquee_services.gateway.backends.failures import BackendError, BackendFailure, Failure
 
 
 async def test_a_further_page_needs_the_backends_of_the_first(services: Any) -> None:
@@ -130,9 +130,9 @@ def test_every_backend_and_failure_has_a_degraded_reason() -> None:
 def test_a_repeated_failure_is_reported_once() -> None:
     """A backend may fail in the same way during retrieval and explanation."""
     failures = [
-        BackendError("inference", Failure.TIMEOUT, "first"),
-        BackendError("cf", Failure.TIMEOUT, "second"),
-        BackendError("inference", Failure.TIMEOUT, "third"),
+        BackendFailure("inference", Failure.TIMEOUT),
+        BackendFailure("cf", Failure.TIMEOUT),
+        BackendFailure("inference", Failure.TIMEOUT),
     ]
     assert degraded_reasons(failures) == [
         types_pb2.DEGRADED_REASON_INFERENCE_TIMEOUT,

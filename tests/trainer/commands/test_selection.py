@@ -34,6 +34,27 @@ def test_models_are_selected_by_name() -> None:
     assert names("mf,ease", "mf") == ("ease",)
 
 
+@pytest.mark.parametrize(
+    "command", [["train", "--store", "store"], ["evaluate"], ["demo"]], ids=lambda words: words[0]
+)
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--models=nope", "there is no model 'nope'"),
+        ("--budget=5x", "--budget: '5x' is not a duration"),
+        ("--config=nope.json", "nope.json: No such file"),
+    ],
+)
+def test_arguments_are_checked_before_ratings_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str], option: str, said: str
+) -> None:
+    """Reading may take minutes; here, the ratings could not even be read."""
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(marquee_command, [*command, "--data", "no-ratings.csv", option])
+    assert result.exit_code == 1
+    assert said in result.output
+
+
 @pytest.mark.parametrize(("models", "exclude"), [("eas", ""), ("", "baseline"), ("mf", "mf")])
 def test_an_invalid_selection_is_an_error(models: str, exclude: str) -> None:
     """An unknown name, or a selection without any model, is an error."""

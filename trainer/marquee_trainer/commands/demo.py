@@ -42,6 +42,7 @@ def run_demo(settings: DemoSettings) -> None:
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         ClickException: A service did not start, or did not stop cleanly.
     """
+    selection = select_models(settings)
     with ExitStack() as stack:
         work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="marquee-demo-")))
         url = settings.store or str(work / "releases")
@@ -53,7 +54,6 @@ def run_demo(settings: DemoSettings) -> None:
             f"{len(dataset.catalogue):,} items; {split.description}"
         )
         click.echo("Training")
-        selection = select_models(settings)
         with InterruptHandler():
             trained = train_all(
                 dataset, split, settings.seed, settings.config, selection, refit=True

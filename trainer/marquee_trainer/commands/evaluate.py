@@ -14,8 +14,10 @@ from marquee_trainer.commands.selection import ModelSelection, select_models
 from marquee_trainer.commands.settings import EvaluateSettings
 from marquee_trainer.commands.tables import known_day_table, metrics_table
 from marquee_trainer.commands.train import train_all
+from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.scale import Feedback
+from marquee_trainer.data.split import Split
 from marquee_trainer.models.configurations import configuration_file, read_searches
 from marquee_trainer.studies.known_day import (
     KnownDay,
@@ -26,6 +28,7 @@ from marquee_trainer.studies.known_day import (
 from marquee_trainer.studies.new_users import NewUsersConfig, NewUsersResult, study_new_users
 from marquee_trainer.training.config import TrainingConfig
 from marquee_trainer.training.evaluate import Evaluation
+from marquee_trainer.training.results import TrainingResult
 
 
 def run_evaluation(settings: EvaluateSettings) -> None:
@@ -38,6 +41,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         ConfigurationError: The file of hyperparameters cannot be read or names an unknown model.
         OSError: A file cannot be written.
     """
+    selection = select_models(settings)
     dataset, split = load_and_split(settings)
     dataset = dataset.of_modelled_items()
     if dataset.feedback is Feedback.IMPLICIT and (settings.cold_start or settings.with_day):
@@ -50,7 +54,6 @@ def run_evaluation(settings: EvaluateSettings) -> None:
     # Read before training, so that a damaged file is reported immediately.
     file = configuration_file(len(split.train), settings.config)
     searches = read_searches(file)
-    selection = select_models(settings)
     trained = train_all(dataset, split, settings.seed, settings.config, selection)
     click.echo(metrics_table(trained.evaluation))
     config = TrainingConfig.for_dataset(dataset, settings.seed)
@@ -61,7 +64,7 @@ def run_evaluation(settings: EvaluateSettings) -> None:
         new_users = study_new_users(
             dataset,
             dataset.file_order,
-            lambda data, part: train_all(data, part, settings.seed, settings.config, same),
+            lambda data, part: _train_again(data, part, settings, same),
             NewUsersConfig(),
             config.relevant_stars,
             settings.seed,
@@ -90,6 +93,16 @@ def run_evaluation(settings: EvaluateSettings) -> None:
             searches,
         )
         click.echo(f"wrote {page}")
+
+
+def _train_again(
+    dataset: RatingsDataset, split: Split, settings: EvaluateSettings, selection: ModelSelection
+) -> TrainingResult:
+    """Trains for the study of new users, which holds other ratings out than the evaluation."""
+    click.echo(
+        f"  --cold-start: the models are trained again, on {len(split.train):,} ratings", err=True
+    )
+    return train_all(dataset, split, settings.seed, settings.config, selection)
 
 
 def metrics_json(

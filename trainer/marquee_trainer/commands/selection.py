@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from marquee_trainer.commands.settings import ModelSettings
-from marquee_trainer.models.configurations import ConfigurationError
+from marquee_trainer.models.configurations import ConfigurationError, model_factories
 from marquee_trainer.models.registry import MODELS_BY_NAME
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smh]?)")
@@ -36,7 +36,8 @@ def select_models(settings: ModelSettings) -> ModelSelection:
     """Selects the models that a command's settings name.
 
     Raises:
-        ConfigurationError: A name is unknown, no model is left, or the budget is not a duration.
+        ConfigurationError: A name is unknown, no model is left, the budget is not a duration, or
+            the file of hyperparameters cannot be used.
     """
     chosen, excluded = _names(settings.models), _names(settings.exclude)
     names = tuple(
@@ -46,6 +47,9 @@ def select_models(settings: ModelSettings) -> ModelSelection:
     )
     if not names:
         raise ConfigurationError("--models and --exclude leave no model to train")
+    if settings.config:
+        # A damaged file is reported before the ratings are read; their number does not matter then.
+        model_factories(0, settings.config, names)
     seconds = parse_duration(settings.budget, "--budget") if settings.budget else None
     return ModelSelection(names, seconds)
 

@@ -47,7 +47,7 @@ class ReadSettings(Settings):
     )
     query: str = setting(
         "",
-        "SQL query that returns the ratings, if --data is a database; by default "
+        "SQL query that returns the ratings, if the source is a database; by default "
         "`SELECT * FROM ratings`.",
     )
     scale: str = setting(

@@ -72,7 +72,7 @@ class MergedFeedback:
         """Yields notes on the merge for the user."""
         yield (
             f"{self.used:,} recorded ratings are merged: {self.replaced:,} replace given ones, "
-            f"{self.new_users:,} users and {self.new_items:,} items are new"
+            f"new users: {self.new_users:,}, new items: {self.new_items:,}"
         )
         if self.outdated:
             yield f"{self.outdated:,} recorded ratings are outweighed by given ones"

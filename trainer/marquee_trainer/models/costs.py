@@ -69,7 +69,7 @@ class Cost:
 COSTS: Mapping[str, Cost] = {
     "ease": Cost(1.2, 6.0, 0.07, 0.8),
     "ials": Cost(0.3, 7.5, 0.085, 0.85),
-    "item_cf": Cost(0.02, 0.065, 1.0, 1.07),
+    "item_cf": Cost(0.02, 0.032, 1.0, 1.0),
     "bayesian_mf": Cost(1.2, 6.5, 0.82, 0.96),
     "slit": Cost(1.0, 5.5, 0.14, 0.8),
     "mf": Cost(0.5, 8.5, 1.0, 0.92),

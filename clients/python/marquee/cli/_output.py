@@ -189,7 +189,8 @@ def _reasons(entry: marquee.Recommendation) -> str:
                 if not reason.model:  # from an older server
                     amount = f"{reason.contribution:+.3f} stars in item CF"
                 title = reason.title or reason.item_id
-                given = f"the user gave {title} {reason.stars:g} stars"
+                stars = "star" if reason.stars == 1.0 else "stars"
+                given = f"the user gave {title} {reason.stars:g} {stars}"
                 if reason.model and entry.predicted_stars is None:
                     # With implicit feedback, the strength of an interaction, such as play counts.
                     given = f"the user's {title} with strength {reason.stars:g}"

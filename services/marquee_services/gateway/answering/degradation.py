@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from marquee.v1 import types_pb2
 from marquee_core.service_names import CF, INFERENCE
-from marquee_services.gateway.backends.failures import BackendError, Failure
+from marquee_services.gateway.backends.failures import BackendFailure, Failure
 
 DEGRADED_REASONS: Mapping[tuple[str, Failure], types_pb2.DegradedReason.ValueType] = {
     (CF, Failure.UNAVAILABLE): types_pb2.DEGRADED_REASON_CF_UNAVAILABLE,
@@ -22,7 +22,7 @@ DEGRADED_REASONS: Mapping[tuple[str, Failure], types_pb2.DegradedReason.ValueTyp
 
 
 def degraded_reasons(
-    failures: Sequence[BackendError],
+    failures: Sequence[BackendFailure],
     without_reasons: bool = False,
     without_models: bool = False,
 ) -> list[types_pb2.DegradedReason.ValueType]:
@@ -36,7 +36,7 @@ def degraded_reasons(
     Returns:
         The reasons without duplicates, those of `failures` first and in their order.
     """
-    reasons = [DEGRADED_REASONS[failure.backend, failure.failure] for failure in failures]
+    reasons = [DEGRADED_REASONS[failure] for failure in failures]
     if without_reasons:
         reasons.append(types_pb2.DEGRADED_REASON_REASONS_LEFT_OUT)
     if without_models:

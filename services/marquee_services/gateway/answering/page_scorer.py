@@ -11,7 +11,7 @@ from marquee_core.arrays import Bool, Int32
 from marquee_core.release.ensemble import POPULARITY, BlendPair
 from marquee_services.errors import BackendUnavailable
 from marquee_services.gateway.answering.resolved_request import ResolvedRequest
-from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.failures import BackendError, BackendFailure
 from marquee_services.gateway.caching.list_cache import ListCache
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.early_scores import (
@@ -123,7 +123,7 @@ class PageScorer:
                     resolved, None, best_count, selection, deadline, stars_count
                 )
             except BackendError as error:
-                raise BackendUnavailable(error.backend) from error
+                raise BackendUnavailable(error.reason.backend) from error
             return await self._fill(resolved, options, size, deadline, ranked, early)
 
     async def _fill(
@@ -165,7 +165,7 @@ class PageScorer:
                 more = await self._rank(resolved, ranked, ranked.best_count, selection, deadline)
             except BackendError as error:
                 # A backend has failed in the meantime: the page stays short, the answer degraded.
-                ranked = _with_failures(ranked, [error])
+                ranked = _with_failures(ranked, [error.reason])
                 break
             if ranked.is_shortlist and more.items is None:
                 ranked = ranked.continued(more)
@@ -191,7 +191,7 @@ class PageScorer:
         size: int,
         deadline: Deadline,
         early: EarlyScores,
-    ) -> tuple[Bool | None, list[BackendError]]:
+    ) -> tuple[Bool | None, list[BackendFailure]]:
         """Determines the candidates that the filter and `min_predicted_stars` allow.
 
         With `min_predicted_stars`, stars are predicted for the best candidates, and for more of
@@ -209,7 +209,7 @@ class PageScorer:
             return eligible, []
         depth = page_depth(options.diversity, resolved.offset + size)
         count = 2 * depth
-        failures: list[BackendError] = []
+        failures: list[BackendFailure] = []
         while True:
             best = best_positions(ranked, count, eligible)
             unknown = best[np.isnan(ranked.stars[best])]
@@ -304,7 +304,7 @@ class PageScorer:
                 ranked = replace(shortlist, top_count=0, retrievals=1)
                 return ranked if before is None else ranked.without(before)
             selection = replace(selection, failed=failed)
-        failures: list[BackendError] = []
+        failures: list[BackendFailure] = []
         if int(eligible.mask.sum()) <= count:
             items = np.flatnonzero(eligible.mask).astype(np.int32)
         else:
@@ -346,7 +346,7 @@ def _stars_count(options: pb.RecommendOptions, size: int) -> int:
     return size
 
 
-def _with_failures(ranked: RankedCandidates, failures: list[BackendError]) -> RankedCandidates:
+def _with_failures(ranked: RankedCandidates, failures: list[BackendFailure]) -> RankedCandidates:
     """Returns the same ranking with additional failures of backends."""
     changed = replace(ranked, failures=(*ranked.failures, *failures))
     if "stars" in ranked.__dict__:

@@ -10,7 +10,7 @@ from marquee.v1 import scoring_service_pb2
 from marquee_core.service_names import GATEWAY
 from marquee_services.gateway.answering.evidence import ModelEvidence, reasons_of
 from marquee_services.gateway.answering.page_scorer import ScoredPage
-from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.failures import BackendError, BackendFailure
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.router import Router
 from marquee_services.gateway.ranking.scored_candidates import ScoredCandidates
@@ -41,7 +41,7 @@ class Explainer:
         subject: ResolvedSubject,
         scored_page: ScoredPage,
         deadline: Deadline,
-    ) -> tuple[list[bytes], list[BackendError]]:
+    ) -> tuple[list[bytes], list[BackendFailure]]:
         """Returns each model's share of the items' scores, and the evidence for the shares.
 
         Args:
@@ -68,7 +68,7 @@ class Explainer:
                 )
             )
             for names, answer in zip(models.values(), fetched, strict=True):
-                if isinstance(answer, BackendError):
+                if isinstance(answer, BackendFailure):
                     failures.append(answer)
                 else:
                     answers.append(answer)
@@ -90,7 +90,7 @@ class Explainer:
         query: Query,
         models: Sequence[str],
         deadline: Deadline,
-    ) -> Sequence[scoring_service_pb2.ExplainItemsResponse.ItemEvidence] | BackendError:
+    ) -> Sequence[scoring_service_pb2.ExplainItemsResponse.ItemEvidence] | BackendFailure:
         """Fetches the evidence of a backend's models for each candidate of a query."""
         try:
             return await self._router.backends[backend].call(
@@ -101,7 +101,7 @@ class Explainer:
                 ),
             )
         except BackendError as error:
-            return error
+            return error.reason
 
 
 def _models_to_explain(

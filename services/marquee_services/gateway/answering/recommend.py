@@ -18,7 +18,7 @@ from marquee_services.gateway.answering.item_metadata import serialized_metadata
 from marquee_services.gateway.answering.page_scorer import PageScorer, ScoredPage
 from marquee_services.gateway.answering.reasons import Explainer
 from marquee_services.gateway.answering.resolved_request import ResolvedRequest, resolve_request
-from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.failures import BackendFailure
 from marquee_services.gateway.caching.answer_cache import AnswerCache, CachedAnswer
 from marquee_services.gateway.caching.message_bytes import SerializedResponse
 from marquee_services.gateway.caching.page_token import PageToken
@@ -137,7 +137,7 @@ class Recommender:
         if is_long:
             await asyncio.sleep(0)
         stars = scored.stars if release.predicts_stars else None
-        failures: Sequence[BackendError] = (*ranked.failures, *scored.failures)
+        failures: Sequence[BackendFailure] = (*ranked.failures, *scored.failures)
         leave_out_reasons &= options.include_reasons
         details = None
         if options.include_metadata or options.include_reasons:
@@ -204,14 +204,14 @@ class Recommender:
         options: pb.RecommendOptions,
         deadline: Deadline,
         leave_out_reasons: bool,
-    ) -> tuple[list[bytes], list[BackendError]]:
+    ) -> tuple[list[bytes], list[BackendFailure]]:
         """Finds the metadata and the reasons that the options request for the items of a page.
 
         Returns:
             The serialised fields `metadata` and `reasons` of each item, and the failures of
             backends that did not return evidence for the reasons.
         """
-        details, failures = [b""] * len(shown), list[BackendError]()
+        details, failures = [b""] * len(shown), list[BackendFailure]()
         if options.include_metadata:
             details = await serialized_metadata(resolved.release, shown)
         if options.include_reasons and not leave_out_reasons:

@@ -11,7 +11,7 @@ from marquee_core.retrieval.top import top_indexes, union_of
 from marquee_services.errors import ItemNotFound
 from marquee_services.gateway.answering.degradation import degraded_reasons
 from marquee_services.gateway.answering.messages import item_message, source_message
-from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.failures import BackendFailure
 from marquee_services.gateway.experiments.route import Route
 from marquee_services.gateway.ranking.content import content_similarities
 from marquee_services.gateway.ranking.deadline import Deadline
@@ -64,7 +64,7 @@ class SimilarItemsFinder:
         size = request.page_size or DEFAULT_PAGE_SIZE
         if release.rating_counts[item] == 0 and not request.model:
             scaled: dict[str, Float32] = {}
-            failures: list[BackendError] = []
+            failures: list[BackendFailure] = []
             blend = content_similarities(release.catalogue, release.attributes, item)
         else:
             comparison = Comparison(item)
@@ -108,7 +108,7 @@ class SimilarItemsFinder:
         model: str,
         best: Mapping[str, Similarities],
         deadline: Deadline,
-    ) -> tuple[dict[str, Similarities], list[BackendError]]:
+    ) -> tuple[dict[str, Similarities], list[BackendFailure]]:
         """Returns the similarities by all models to the most similar items of each of them.
 
         Args:

@@ -9,7 +9,12 @@ from typing import TypeVar
 import structlog
 
 from marquee_services.gateway.backends.addresses import Address, resolve
-from marquee_services.gateway.backends.failures import BackendError, Failure, LastError
+from marquee_services.gateway.backends.failures import (
+    BackendError,
+    BackendFailure,
+    Failure,
+    LastError,
+)
 from marquee_services.gateway.backends.hedging import HedgedCalls
 from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.gateway.backends.monitor import BackendMonitor
@@ -107,7 +112,7 @@ class Backend:
         """Returns whether a connected and healthy replica has loaded a release."""
         return any(replica.serves(release_id) for replica in self.replicas.values())
 
-    def failure(self, release_id: str) -> BackendError | None:
+    def failure(self, release_id: str) -> BackendFailure | None:
         """Returns why the backend cannot answer with a release now; None if it can."""
         is_healthy = False
         for replica in self.replicas.values():
@@ -116,8 +121,8 @@ class Backend:
                     return None
                 is_healthy = True
         if not is_healthy:
-            return BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
-        return BackendError(self.name, Failure.RELEASE_MISSING, "the release is not loaded")
+            return BackendFailure(self.name, Failure.UNAVAILABLE)
+        return BackendFailure(self.name, Failure.RELEASE_MISSING)
 
     def keep_loaded(self, release_id: str) -> None:
         """Makes every future probe ask the replicas to keep a release loaded.
@@ -158,10 +163,13 @@ class Backend:
                     return await self._calls.attempt(only, call, due)
                 return await self._calls.call(replica, tried, release_id, call, due)
             except BackendError as failed:
-                if failed.failure not in _RETRIED_FAILURES:
+                if failed.reason.failure not in _RETRIED_FAILURES:
                     raise
                 error, only = failed, None
-        raise error or BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
+        try:
+            raise error or BackendError(self.name, Failure.UNAVAILABLE, "no replica is healthy")
+        finally:
+            del error  # Its traceback holds this frame: they would keep each other in memory.
 
     async def watch(self) -> None:
         """Resolves the target and probes the replicas periodically, until cancelled."""

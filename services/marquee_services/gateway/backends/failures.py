@@ -21,18 +21,31 @@ class Failure(StrEnum):
     OVERLOADED = "overloaded"  # too many users are queued, in the gateway or in the backend
 
 
-class BackendError(Exception):
-    """A backend did not answer.
+class BackendFailure(NamedTuple):
+    """Why a backend has no part in an answer.
+
+    Answers and cached rankings hold this instead of the exception, whose traceback keeps everything
+    that the call has read in memory.
 
     Attributes:
         backend: The backend's name, `cf` or `inference`.
         failure: The reason.
     """
 
+    backend: str
+    failure: Failure
+
+
+class BackendError(Exception):
+    """A backend did not answer.
+
+    Attributes:
+        reason: The backend, and why it did not answer.
+    """
+
     def __init__(self, backend: str, failure: Failure, detail: str) -> None:
         super().__init__(f"{backend}: {detail}")
-        self.backend = backend
-        self.failure = failure
+        self.reason = BackendFailure(backend, failure)
 
 
 class LastError(NamedTuple):

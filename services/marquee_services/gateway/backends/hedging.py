@@ -140,6 +140,7 @@ class HedgedCalls:
         now = asyncio.get_running_loop().time()
         late_s = hedge_after([replica.latency.value(now), other.latency.value(now)])
         attempts = {asyncio.create_task(self.attempt(replica, call, due, late_s))}
+        done: set[asyncio.Task[_T]] = set()
         try:
             done, _ = await asyncio.wait(attempts, timeout=late_s)
             if not done:
@@ -159,6 +160,9 @@ class HedgedCalls:
         finally:
             for attempt in attempts:
                 attempt.cancel()
+            # Otherwise an attempt, its error and this frame would keep one another in memory.
+            attempts.clear()
+            done.clear()
 
     def close(self) -> None:
         """Cancels the trials in progress."""
@@ -205,7 +209,7 @@ class HedgedCalls:
         try:
             answer = await call(replica, due - start)
         except BackendError as error:
-            if error.failure in _BAD_FAILURES:
+            if error.reason.failure in _BAD_FAILURES:
                 self._record_bad(replica)
             raise
         except asyncio.CancelledError:

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from marquee.v1 import scoring_service_pb2 as pb
 from marquee_core.arrays import Bool, Float32, Int32
-from marquee_services.gateway.backends.failures import BackendError, LastError
+from marquee_services.gateway.backends.failures import BackendFailure, LastError
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.scoring.plan import Query, RankingPlan
 from marquee_services.scoring.similarities import Comparison, Similarities
@@ -103,7 +103,7 @@ class AnyBackend(Protocol):
     def serves(self, release_id: str) -> bool:
         """Returns whether the backend can answer with a release without delay."""
 
-    def failure(self, release_id: str) -> BackendError | None:
+    def failure(self, release_id: str) -> BackendFailure | None:
         """Returns why the backend cannot answer with a release now; None if it can."""
 
     def keep_loaded(self, release_id: str) -> None:

@@ -13,7 +13,7 @@ from marquee_core.output import Output
 from marquee_core.release.ensemble import BlendPair
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelUnavailable
-from marquee_services.gateway.backends.failures import BackendError, Failure
+from marquee_services.gateway.backends.failures import BackendError, BackendFailure, Failure
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
 from marquee_services.gateway.ranking.deadline import Deadline
 from marquee_services.gateway.ranking.model_shedding import without_models
@@ -41,7 +41,7 @@ class ModelSelection:
     backends: frozenset[str] | None = None
     required: bool = False
     left_out: frozenset[str] = frozenset()
-    failed: tuple[BackendError, ...] = ()
+    failed: tuple[BackendFailure, ...] = ()
 
 
 class EnsembleCalls:
@@ -87,7 +87,7 @@ class EnsembleCalls:
         if selection.backends is not None and not selection.model:
             self.available = whole & selection.backends
             self.failures = [
-                BackendError(name, Failure.UNAVAILABLE, "unavailable when the page was ranked")
+                BackendFailure(name, Failure.UNAVAILABLE)  # when the first page was ranked
                 for name in sorted(whole - self.available)
             ]
 
@@ -115,7 +115,7 @@ class EnsembleCalls:
         for name in sorted(names):
             failure = self._backends[name].failure(self._release.release_id)
             if failure is not None:
-                self._drop([failure])
+                self._leave_out([failure])
 
     async def gather(
         self,
@@ -147,15 +147,15 @@ class EnsembleCalls:
         results: Sequence[_T | BaseException] = await asyncio.gather(
             *(self._call(name, queries[name], call) for name in names), return_exceptions=True
         )
-        answers, failures = {}, []
+        answers, errors = {}, []
         for name, result in zip(names, results, strict=True):
             if isinstance(result, BackendError):
-                failures.append(result)
+                errors.append(result)
             elif isinstance(result, BaseException):
                 raise result
             else:
                 answers[name] = result
-        self._drop(failures)
+        self._drop(errors)
         return answers
 
     def _call(
@@ -172,16 +172,19 @@ class EnsembleCalls:
             self._release.release_id, left, call_replica, self.replicas.get(name)
         )
 
-    def _drop(self, failures: list[BackendError]) -> None:
+    def _drop(self, errors: Sequence[BackendError]) -> None:
         """Drops failed backends; raises an error if the answer requires one of them."""
-        if not failures:
-            return
+        if errors and self._selection.required and not self._selection.model:
+            raise errors[0]
+        if errors:
+            self._leave_out([error.reason for error in errors])
+
+    def _leave_out(self, failures: Sequence[BackendFailure]) -> None:
+        """Drops backends that failed; raises an error if only one of their models is used."""
         if self._selection.model:
             if self._deadline.left() <= 0:
                 raise DeadlineExceeded
             raise ModelUnavailable(self._selection.model)
-        if self._selection.required:
-            raise failures[0]
         self.failures += failures
         self.available -= {failure.backend for failure in failures}
 

@@ -12,7 +12,7 @@ from marquee_core.arrays import Float32, Float64, Int32
 from marquee_core.release.ensemble import BlendPair
 from marquee_core.retrieval.exact import Found
 from marquee_core.retrieval.top import top_indexes
-from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.failures import BackendFailure
 from marquee_services.gateway.backends.interface import AnyReplica
 from marquee_services.scoring.plan import BestItems
 
@@ -53,7 +53,7 @@ class RankedCandidates:
     best_count: int
     blends: BlendPair
     backends: frozenset[str]
-    failures: tuple[BackendError, ...] = ()
+    failures: tuple[BackendFailure, ...] = ()
     abstaining: tuple[str, ...] = ()
     replicas: Mapping[str, AnyReplica] = field(default_factory=dict)
     scored: tuple[BestItems, ...] = ()

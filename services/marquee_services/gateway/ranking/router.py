@@ -9,7 +9,7 @@ from marquee_core.arrays import Bool, Float32, Int32
 from marquee_core.retrieval.top import union_of
 from marquee_core.service_names import GATEWAY
 from marquee_services.errors import DeadlineExceeded, ModelAbstains, ModelUnavailable
-from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.failures import BackendError, BackendFailure
 from marquee_services.gateway.backends.interface import AnyBackend, AnyReplica
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.ranking.deadline import Deadline
@@ -222,7 +222,7 @@ class Router:
         count: int,
         selection: ModelSelection,
         deadline: Deadline,
-    ) -> tuple[Int32, list[BackendError]]:
+    ) -> tuple[Int32, list[BackendFailure]]:
         """Generates candidates: the union of the best eligible items of each ranking model.
 
         The gateway's own models also retrieve, so there are candidates even if no backend answers.
@@ -269,7 +269,7 @@ class Router:
         comparison: Comparison,
         model: str,
         deadline: Deadline,
-    ) -> tuple[dict[str, Similarities], list[BackendError]]:
+    ) -> tuple[dict[str, Similarities], list[BackendFailure]]:
         """Computes the similarities of an item to the items of a release.
 
         Args:
@@ -300,10 +300,10 @@ class Router:
             return_exceptions=True,
         )
         rows: dict[str, Similarities] = {}
-        failures = []
+        failures: list[BackendFailure] = []
         for result in results:
             if isinstance(result, BackendError):
-                failures.append(result)
+                failures.append(result.reason)
             elif isinstance(result, BaseException):
                 raise result
             else:

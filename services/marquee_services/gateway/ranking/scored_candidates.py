@@ -10,7 +10,7 @@ import numpy as np
 
 from marquee_core.arrays import Float32, Float64
 from marquee_core.release.ensemble import BlendPair
-from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.failures import BackendFailure
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class ScoredCandidates:
     outputs: Mapping[str, Float32]
     blends: BlendPair
     scale: tuple[float, float]
-    failures: tuple[BackendError, ...]
+    failures: tuple[BackendFailure, ...]
     abstaining: tuple[str, ...]
 
     @cached_property

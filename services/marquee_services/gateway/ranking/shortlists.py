@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from marquee_core.release.ensemble import BlendPair
-from marquee_services.gateway.backends.failures import BackendError
+from marquee_services.gateway.backends.failures import BackendFailure
 from marquee_services.gateway.backends.interface import AnyBackend
 from marquee_services.gateway.backends.ranking import BackendRanking
 from marquee_services.gateway.ranking.deadline import Deadline
@@ -32,7 +32,7 @@ async def retrieve_shortlist(
     stars_count: int,
     top_count: int,
     retrieve_count: int,
-) -> tuple[RankedCandidates | None, tuple[BackendError, ...]]:
+) -> tuple[RankedCandidates | None, tuple[BackendFailure, ...]]:
     """Retrieves and ranks candidates of a large catalogue in one call to the ranking backend.
 
     Args:

@@ -111,6 +111,8 @@ class AdmissionQueue:
             if was_done and turn.exception() is None:
                 self.leave(cost)  # It was admitted at the moment it was cancelled.
             raise
+        finally:
+            del turn  # Otherwise it, its error and this frame would keep one another in memory.
 
     def leave(self, cost: float) -> None:
         """Ends a call, and starts the queued calls that fit within the limit then.

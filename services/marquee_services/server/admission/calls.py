@@ -14,6 +14,7 @@ from typing import Any, Self
 from prometheus_client import Histogram
 
 from marquee_services.errors import Draining, Overloaded, ServiceError, TooManyBatches
+from marquee_services.server.call_operations import abort
 from marquee_services.server.connections.connection_guard import ConnectionGuard, Context
 from marquee_services.server.status import error_trailers, reason_name
 from marquee_services.server.telemetry.call_scope import CallScope
@@ -260,7 +261,7 @@ class ObservedCall:
         """Sends an error to the caller, and cancels the task that answers the call."""
         trailers = error_trailers(error, self.scope.request_id)
         # The status is queued behind unread responses; the call's task must not wait.
-        sending = asyncio.ensure_future(self._context.abort(error.code, str(error), trailers))
+        sending = asyncio.ensure_future(abort(self._context, error.code, str(error), trailers))
         await asyncio.sleep(0)
         if self._task is not None:
             self._task.cancel()

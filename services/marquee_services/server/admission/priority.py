@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from contextvars import ContextVar
 from enum import Enum
 from typing import Any, ParamSpec, TypeVar
+
+from marquee_services.server.thread_pool import started_pool
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -70,12 +72,12 @@ class PriorityExecutor(Executor):
     """
 
     def __init__(self, name: str) -> None:
-        """Creates the executor; the thread starts with the first piece of work.
+        """Creates the executor, and starts its thread.
 
         Args:
             name: Prefix of the thread's name.
         """
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._thread = started_pool(name, 1)
         self._queues: dict[Priority, deque[tuple[Future[Any], Callable[[], Any]]]] = {
             priority: deque() for priority in Priority
         }
@@ -122,5 +124,6 @@ def _run(future: Future[_T], work: Callable[[], _T]) -> None:
         result = work()
     except BaseException as error:
         future.set_exception(error)
+        del future  # The error's traceback holds this frame: they would keep each other in memory.
     else:
         future.set_result(result)

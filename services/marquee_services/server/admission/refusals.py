@@ -10,6 +10,7 @@ from prometheus_client import Counter, Histogram
 
 from marquee_services.errors import ServiceError
 from marquee_services.server.admission.calls import CallsInProgress
+from marquee_services.server.call_operations import abort
 from marquee_services.server.status import error_trailers, reason_name
 from marquee_services.server.telemetry.call_scope import request_id_of
 from marquee_services.server.telemetry.metrics import Metrics
@@ -49,7 +50,7 @@ class Refusals:
         errors.inc()
         seconds.observe(time.perf_counter() - start)
         trailers = error_trailers(error, request_id_of(context.invocation_metadata() or ()))
-        await context.abort(error.code, str(error), trailers)
+        await abort(context, error.code, str(error), trailers)
 
     def _counters_of(self, name: str, error: ServiceError) -> tuple[Histogram, Counter]:
         key = name, type(error)

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from marquee_services.server.call_operations import abort, read
 from marquee_services.server.connections.connection_guard import ConnectionGuard, Context
 
 
@@ -34,9 +35,10 @@ def guarded(
     behaviour: Any = handler.unary_unary
 
     async def answer(context: Context) -> Any:
-        data = await context.read()
+        data = await read(context)
         if data is grpc.aio.EOF:
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "the call has no request message")
+            why = "the call has no request message"
+            return await abort(context, grpc.StatusCode.INVALID_ARGUMENT, why)
         return await behaviour(deserialize(data), context)
 
     return grpc.stream_unary_rpc_method_handler(
@@ -45,8 +47,8 @@ def guarded(
 
 
 async def _no_method(context: Context) -> Any:
-    await context.read()  # Ends with CancelledError if the call has been reset.
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+    await read(context)  # Ends with CancelledError if the call has been reset.
+    await abort(context, grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
 
 
 def _counted(

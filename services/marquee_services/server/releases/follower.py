@@ -239,6 +239,8 @@ class ReleaseFollower(Generic[R]):
                 if why := watch.verdict():
                     self.withdraw(release_id, why)
             raise
+        finally:
+            del call  # A failed future, its error and this frame would keep one another in memory.
         if watch is not None:
             watch.add(None)
         return result

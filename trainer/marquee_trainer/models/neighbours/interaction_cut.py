@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from marquee_core.ratings import RatingsMatrix
-from marquee_core.scorers.neighbours import CoRatings
-from marquee_core.scorers.sparse import csr_matrix
+from marquee_core.scorers.sparse import ColumnMatrix, csr_matrix
 
 # Up to this many co-ratings, all ratings are used; MovieLens 1M has less than a fifth of them.
 _ALL_CO_RATINGS = 1 << 31
@@ -53,14 +52,13 @@ class InteractionCut:
         )
 
 
-def cut_columns(ratings: CoRatings, most: int) -> CoRatings:
-    """Keeps a random sample of the residuals in each column that has too many.
+def cut_columns(columns: ColumnMatrix, most: int) -> ColumnMatrix:
+    """Keeps a random sample of the values in each column that has too many.
 
     Args:
-        ratings: The residual matrix, such as items × users.
-        most: The largest number of residuals that a column keeps.
+        columns: The matrix, such as the residuals as items × users.
+        most: The largest number of values that a column keeps.
     """
-    columns = ratings.columns
     starts = columns.indptr
     counts = np.diff(starts)
     kept = np.ones(columns.nnz, dtype=np.bool_)
@@ -71,5 +69,4 @@ def cut_columns(ratings: CoRatings, most: int) -> CoRatings:
         part[random.choice(len(part), most, replace=False, shuffle=False)] = True
     ends = np.zeros(len(starts), dtype=np.int64)
     np.cumsum(np.minimum(counts, most), out=ends[1:])
-    by_column = csr_matrix(ends, columns.indices[kept], columns.data[kept], columns.shape[0])
-    return CoRatings.of(by_column.T.tocsr())
+    return csr_matrix(ends, columns.indices[kept], columns.data[kept], columns.shape[0]).T

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from marquee_core.arrays import Float32, Int32
 from marquee_core.scorers.item_cf import ItemCFConfig, ItemCFScorer, item_residuals
-from marquee_core.scorers.neighbours import CommonSums, Neighbours
+from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours
 from marquee_core.scorers.scorer import ReleaseData
 from marquee_trainer.models.cf_model import OnePassModel
 from marquee_trainer.models.neighbours.interaction_cut import InteractionCut, cut_columns
@@ -21,17 +21,18 @@ def item_neighbours(data: ReleaseData, config: ItemCFConfig) -> Neighbours:
         data: The training ratings and their baseline.
         config: The configuration with K and the parameters of the similarity.
     """
-    ratings = item_residuals(data)
+    residuals = item_residuals(data)
     cut = InteractionCut.of(data.matrix)
     if cut is not None:
-        ratings = cut_columns(ratings, cut.most_per_user)
+        residuals = cut_columns(residuals, cut.most_per_user)
+    ratings = CoRatings.of_columns(residuals)
 
     def similarities(owners: Int32, sums: CommonSums) -> Float32:
         values = ratings.similarities(ratings.counts[owners], sums, config)
         values[sums.rows == owners] = 0.0
         return values
 
-    return all_neighbours(ratings, similarities, config.neighbours)
+    return all_neighbours(ratings, similarities, config.neighbours, symmetric=True)
 
 
 class ItemCF(OnePassModel[ItemCFConfig, ItemCFScorer]):

@@ -4,7 +4,8 @@ Serving computes the sums over common columns for one visitor at a time (`CoRati
 they are computed for thousands of rows, so compiled code computes the four sums in one pass over
 the co-ratings, and threads process blocks of rows in parallel. The similarities are then computed
 from the sums by the same code that serves, one block at a time: with one call per row, threads
-would mostly wait for the global interpreter lock.
+would mostly wait for the global interpreter lock. If similarities do not depend on the order of a
+pair, each pair is compared once; see `pairs.py`.
 
 The cost of comparing all rows grows with the square of their number. If it exceeds `_EXACT_PAIRS`,
 rows are compared with candidates only; see `candidates.py`.
@@ -22,10 +23,10 @@ from marquee_core.arrays import Float32, Int32, Int64
 from marquee_core.cores import usable_cores
 from marquee_core.scorers.neighbours import CommonSums, CoRatings, Neighbours, nearest
 from marquee_trainer.models.neighbours.candidates import (
-    Candidates,
     candidate_rows,
     candidate_sums,
 )
+from marquee_trainer.models.neighbours.pairs import NearestSoFar, pair_sums
 from marquee_trainer.threads import map_blocks
 
 # Number of pairs of rows in a block. Threads synchronise only between blocks. A block takes about
@@ -42,15 +43,20 @@ _CANDIDATES_PER_NEIGHBOUR = 3
 
 
 def all_neighbours(
-    ratings: CoRatings, similarities: Callable[[Int32, CommonSums], Float32], count: int
+    ratings: CoRatings,
+    similarities: Callable[[Int32, CommonSums], Float32],
+    count: int,
+    *,
+    symmetric: bool = False,
 ) -> Neighbours:
     """Finds the neighbours of each row.
 
     The cost is Σ n_c² additions, where n_c is the number of ratings in column c, plus one for each
-    pair of rows. If these are more than 2³¹ and candidates cost less, each row is compared with a
-    fixed number of candidates instead. The cost is then proportional to the number of ratings, and
-    some of the nearest neighbours of a row may be missed. In addition to the ratings and the
-    neighbours, memory holds one block of sums per thread, and the candidates.
+    pair of rows; half of it with symmetric similarities. If these are more than 2³¹ and candidates
+    cost less, each row is compared with a fixed number of candidates instead. The cost is then
+    proportional to the number of ratings, and some of the nearest neighbours of a row may be
+    missed. In addition to the ratings and the neighbours, memory holds one block of sums per
+    thread, and the candidates.
 
     Args:
         ratings: The residual matrix.
@@ -58,32 +64,64 @@ def all_neighbours(
             sum (int32, n) and the sums. It returns 0 for pairs that must not be neighbours, and is
             called from several threads.
         count: The maximum number of neighbours of a row.
+        symmetric: Whether the similarity of two rows is the same whichever of them owns the sums,
+            except for rounding, and 0 for a row and itself.
     """
     rows = len(ratings.counts)
     candidate_count = min(rows, _CANDIDATES_PER_NEIGHBOUR * count)
-    candidates: Candidates | None = None
-    compared = rows
-    if all_pairs(ratings) > max(_EXACT_PAIRS, candidate_pairs(ratings, candidate_count)):
-        candidates = candidate_rows(ratings, candidate_count)
-        compared = candidates.of_rows.shape[1]
-    largest = -(-rows // (_BLOCKS_PER_CORE * usable_cores()))
-    size = max(1, min(largest, _BLOCK_CELLS // max(1, compared)))
+    additions = all_pairs(ratings) // (2 if symmetric else 1)
+    if additions > max(_EXACT_PAIRS, candidate_pairs(ratings, candidate_count)):
+        return _among_candidates(ratings, similarities, count, candidate_count)
+    size = _block_rows(rows, rows)
+    if symmetric:
+        found = NearestSoFar(rows, min(rows, count))
+
+        def offer(first: int, last: int) -> None:
+            owners, sums = pair_sums(ratings, first, last)
+            found.offer_pairs(first, last, owners, sums.rows, similarities(owners, sums))
+
+        map_blocks(offer, rows, size)
+        return found.neighbours()
 
     def block(first: int, last: int) -> list[tuple[Int32, Float32]]:
-        if candidates is None:
-            ends, owners, sums = _block_sums(ratings, first, last)
-        else:
-            part = candidates.order[first:last]
-            ends, owners, sums = candidate_sums(ratings, part, candidates.of_rows[part])
-        values = similarities(owners, sums)
-        return [
-            nearest(sums.rows[start:end], values[start:end], count) for start, end in pairwise(ends)
-        ]
+        ends, owners, sums = _block_sums(ratings, first, last)
+        return _nearest_of_each(ends, sums, similarities(owners, sums), count)
 
-    found = list(chain.from_iterable(map_blocks(block, rows, size)))
-    if candidates is not None:
-        found = [found[place] for place in np.argsort(candidates.order).tolist()]
-    return Neighbours.of(found)
+    return Neighbours.of(chain.from_iterable(map_blocks(block, rows, size)))
+
+
+def _among_candidates(
+    ratings: CoRatings,
+    similarities: Callable[[Int32, CommonSums], Float32],
+    count: int,
+    candidate_count: int,
+) -> Neighbours:
+    """Finds the neighbours of each row among its candidates; see `all_neighbours`."""
+    candidates = candidate_rows(ratings, candidate_count)
+
+    def block(first: int, last: int) -> list[tuple[Int32, Float32]]:
+        part = candidates.order[first:last]
+        ends, owners, sums = candidate_sums(ratings, part, candidates.of_rows[part])
+        return _nearest_of_each(ends, sums, similarities(owners, sums), count)
+
+    rows, compared = candidates.of_rows.shape
+    found = list(chain.from_iterable(map_blocks(block, rows, _block_rows(rows, compared))))
+    return Neighbours.of(found[place] for place in np.argsort(candidates.order).tolist())
+
+
+def _block_rows(rows: int, compared: int) -> int:
+    """The number of rows in a block, given the number that each of them is compared with."""
+    largest = -(-rows // (_BLOCKS_PER_CORE * usable_cores()))
+    return max(1, min(largest, _BLOCK_CELLS // max(1, compared)))
+
+
+def _nearest_of_each(
+    ends: list[int], sums: CommonSums, values: Float32, count: int
+) -> list[tuple[Int32, Float32]]:
+    """The nearest neighbours of each row of a block, given the similarities of all its sums."""
+    return [
+        nearest(sums.rows[start:end], values[start:end], count) for start, end in pairwise(ends)
+    ]
 
 
 def all_pairs(ratings: CoRatings) -> int:
