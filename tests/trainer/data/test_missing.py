@@ -88,7 +88,7 @@ def test_values_that_mean_missing_are_left_out(tmp_path: Path, rating: str) -> N
     assert any("--missing-values -1" in note for note in load_ratings(source).interpretation.notes)
     found = load_ratings(source, options=ReadOptions(missing_values=("-1",)))
     assert found.dataset.scale.low == 1
-    assert "1 of 31 rows have the rating -1 and are left out" in found.interpretation.notes
+    assert "1 of 31 rows have a rating of -1 and are left out" in found.interpretation.notes
 
 
 def test_negative_counts_can_be_left_out(tmp_path: Path) -> None:
@@ -97,7 +97,9 @@ def test_negative_counts_can_be_left_out(tmp_path: Path) -> None:
     with pytest.raises(RatingsError, match="--missing-values negative leaves out rows"):
         load_ratings(source)
     options = ReadOptions(missing_values=parse_missing_values("negative"))
-    assert len(load_ratings(source, options=options).dataset) == 2
+    found = load_ratings(source, options=options)
+    assert len(found.dataset) == 2
+    assert "2 of 4 rows have a count below 0 and are left out" in found.interpretation.notes
 
 
 def test_values_that_mean_missing_are_numbers() -> None:

@@ -247,10 +247,11 @@ def _without_missing(
         frame, where = without_rows(
             frame, stands_for_missing(column, options.missing_values), where
         )
-        values = " or ".join(options.missing_values)
+        values = " or ".join(
+            "below 0" if value == NEGATIVE else f"of {value}" for value in options.missing_values
+        )
         notes.append(
-            f"{every - len(frame):,} of {every:,} rows have the {strength} {values} and are left "
-            "out"
+            f"{every - len(frame):,} of {every:,} rows have a {strength} {values} and are left out"
         )
     for position, role in enumerate(roles if options.on_missing == "skip" else ()):
         before, column = len(frame), frame[str(position)]
