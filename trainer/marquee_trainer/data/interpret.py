@@ -30,6 +30,7 @@ from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
 from marquee_trainer.data.files import DataFile, find_files, short_name, without_secrets
 from marquee_trainer.data.ids import IdColumn, id_problem
 from marquee_trainer.data.items import Items, RatedItems, join_ids, read_items
+from marquee_trainer.data.json_lines import JsonLinesFile
 from marquee_trainer.data.missing import (
     NEGATIVE,
     ON_MISSING,
@@ -45,7 +46,6 @@ from marquee_trainer.data.sql import DEFAULT_QUERY, read_query
 from marquee_trainer.data.tables import (
     FrameTable,
     JoinedTables,
-    JsonLinesFile,
     Table,
     as_text,
     open_table,
