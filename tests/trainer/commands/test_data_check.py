@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from marquee_trainer.commands.cli import data
@@ -33,10 +34,41 @@ def test_the_interpretation_of_the_data_is_shown(tmp_path: Path) -> None:
         "density           75.000% of 4 cells",
         "column of user    User ID",
         "column of rating  Stars",
-        "1 ratings repeat a user and an item; the latest one is used",
+        "1 rating repeats a user and an item; the latest one is used",
     ):
         assert text in output
     assert "ann   b1    b1          7  2020-01-02 00:00:00" in output
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([f"u{n},i{n},{n % 5 + 1}" for n in range(10)], "10 ratings are too few"),
+        ([f"u,i{n},{n % 5 + 1}" for n in range(40)], "are of one user"),
+        ([f"u{n},i,{n % 5 + 1}" for n in range(40)], "are of one item"),
+        (
+            [f"u{n % 9},i{n},{n % 5 + 1},2150-01-02" for n in range(60)],
+            "times: 60 of 60 ratings are from the future",
+        ),
+    ],
+)
+def test_ratings_that_training_would_refuse_are_named(
+    tmp_path: Path, rows: list[str], reason: str
+) -> None:
+    """By the checks of training itself."""
+    header = "user,item,rating,date"[: -5 if rows[0].count(",") == 2 else None]
+    (tmp_path / "x.csv").write_text("\n".join([header, *rows]))
+    code, output = check(str(tmp_path / "x.csv"))
+    assert code == 0
+    _, _, refusals = output.partition("`marquee train` would refuse these ratings")
+    assert reason in refusals
+
+
+def test_ratings_that_can_be_trained_on_are_not_refused(tmp_path: Path) -> None:
+    """The refusals then do not appear at all."""
+    rows = [f"u{n % 9},i{n % 10},{n % 5 + 1}" for n in range(90)]
+    (tmp_path / "x.csv").write_text("\n".join(["user,item,rating", *rows]))
+    assert "would refuse" not in check(str(tmp_path / "x.csv"))[1]
 
 
 def test_read_options_are_applied(tmp_path: Path) -> None:

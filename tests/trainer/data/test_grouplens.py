@@ -224,7 +224,7 @@ def test_repeated_ratings_are_merged_if_allowed(tmp_path: Path) -> None:
     (tmp_path / "u.data").write_bytes(written(rows, "\t", ""))
     dataset, _, notes = load_grouplens(tmp_path, options=ReadOptions(on_repeat="last"))
     assert read_back(dataset) == [("1", "10", 2.0, 9), ("2", "10", 3.0, 1)]
-    assert notes == ["1 ratings repeat a user and an item; the latest one is used"]
+    assert notes == ["1 rating repeats a user and an item; the latest one is used"]
 
 
 @formats

@@ -107,6 +107,82 @@ def test_a_file_of_items_next_to_the_ratings_is_found(tmp_path: Path) -> None:
     assert titles(load_ratings(source))["1"] == ("A", 1999, ("War",))
 
 
+@pytest.mark.parametrize(
+    ("ratings", "items", "source"),
+    [
+        ("own.csv", "movies.csv", "own.csv"),
+        ("own-1.csv", "movies.csv", "own*.csv"),
+        ("ml.inter", "ml.item", "ml.inter"),
+        ("user_artists.csv", "artists.csv", "user_artists.csv"),
+        ("BX-Book-Ratings.csv", "BX-Books.csv", "BX-Book-Ratings.csv"),
+    ],
+)
+def test_items_next_to_a_file_of_ratings_are_used(
+    tmp_path: Path, ratings: str, items: str, source: str
+) -> None:
+    """Also if the source is the file, or a glob, and not its folder."""
+    write(
+        tmp_path, {ratings: "user,item,rating\na,1,5\nb,2,3\n", items: "id,title\n1,One\n2,Two\n"}
+    )
+    assert titles(load_ratings(str(tmp_path / source)))["1"][0] == "One"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("user,item,title\na,1,One\n", "it has a column of users"),
+        ("id,title\n7,Seven\n", "none of its ids is that of a rated item"),
+    ],
+)
+def test_a_neighbour_that_does_not_describe_the_items_is_not_used(
+    tmp_path: Path, text: str, reason: str
+) -> None:
+    """It may belong to other ratings; a note says so."""
+    write(tmp_path, {"own.csv": "user,item,rating\na,1,5\nb,2,3\n", "movies.csv": text})
+    found = load_ratings(str(tmp_path / "own.csv"))
+    assert titles(found)["1"][0] == "1"
+    note = f"the file movies.csv next to the ratings is not used: {reason}"
+    assert note in found.interpretation.notes
+
+
+@pytest.mark.parametrize(
+    ("item", "items"),
+    [
+        ("book_id", "isbn,book_id,title\n77,1,One\n78,2,Two\n"),  # the same name
+        ("songId", "sku,movieId,song,title\nX,77,1,One\nY,78,2,Two\n"),  # the same name but for id
+        ("product", "isbn,sku,title\n77,1,One\n78,2,Two\n"),  # describes the most items
+    ],
+)
+def test_the_column_of_item_ids_is_that_which_joins(tmp_path: Path, item: str, items: str) -> None:
+    """Files of items often have several columns of ids."""
+    write(tmp_path, {"ratings.csv": f"user,{item},rating\na,1,5\nb,2,3\n", "items.csv": items})
+    assert titles(load_ratings(str(tmp_path)))["1"][0] == "One"
+
+
+def test_columns_of_items_can_be_named(tmp_path: Path) -> None:
+    """By name or by position."""
+    write(tmp_path, {"own.csv": "user,item,rating\na,1,5\nb,2,3\n"})
+    write(tmp_path, {"films.csv": "id,key,name,said\n1,2,No,Yes\n2,1,No,Oui\n"})
+    options = ReadOptions(
+        items=str(tmp_path / "films.csv"), item_columns={"id": "key", "title": "4"}
+    )
+    assert titles(load_ratings(str(tmp_path / "own.csv"), options=options))["1"][0] == "Oui"
+
+
+def test_genres_of_recbole_are_words(tmp_path: Path) -> None:
+    """Its files of MovieLens have them in a column `class`."""
+    write(
+        tmp_path,
+        {
+            "ml.inter": "user_id:token\titem_id:token\trating:float\n1\t1\t5\n2\t2\t3\n",
+            "ml.item": "item_id:token\tmovie_title:token_seq\tclass:token_seq\n"
+            "1\tToy Story\tComedy Drama\n2\tHeat\tAction\n",
+        },
+    )
+    found = titles(load_ratings(str(tmp_path / "ml.inter")))
+    assert found["1"] == ("Toy Story", 0, ("Comedy", "Drama"))
+
+
 def test_a_given_file_of_items_replaces_that_of_grouplens(tmp_path: Path) -> None:
     """The titles are those of the file that the user names."""
     files: dict[str, str | bytes] = {

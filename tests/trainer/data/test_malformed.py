@@ -58,7 +58,9 @@ def test_an_unreadable_column_is_distinguished_from_a_bad_row(tmp_path: Path) ->
     (tmp_path / "x.csv").write_text(text)
     with pytest.raises(RatingsError, match=r"\(2\):\n  x.csv:2: .*…' is not a rating") as caught:
         load_ratings(str(tmp_path / "x.csv"))
-    assert "No value of rating can be read: --columns names other columns." in str(caught.value)
+    assert "No value of rating can be read. Use --columns to name other columns." in str(
+        caught.value
+    )
 
 
 def test_a_matrix_of_users_and_items_is_recognised(tmp_path: Path) -> None:
@@ -209,3 +211,59 @@ def test_a_column_of_lists_is_named(role: str, tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(RatingsError, match=f"column {role} holds nested values; write the {role}"):
         load_ratings(str(tmp_path / "x.jsonl"))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_stray_byte_in_utf8_is_named(tmp_path: Path, late: bool) -> None:
+    """Otherwise one byte would change the ids of all other rows."""
+    rows = [f"u{n},café{n % 50},{n % 5 + 1}\n".encode() for n in range(9000 if late else 20)]
+    rows.append("u1,Ærø,".encode() + b"\xe95\n")
+    path = tmp_path / "own.csv"
+    path.write_bytes(b"user,item,rating\n" + b"".join(rows))
+    place = rf"own\.csv:{len(rows) + 1}: character 8: the byte 0xE9 is not UTF-8"
+    with pytest.raises(RatingsError, match=place):
+        load_ratings(str(path))
+
+
+def test_a_guessed_encoding_is_noted(tmp_path: Path) -> None:
+    """Files of Windows programs are read, and the note says how."""
+    path = tmp_path / "own.csv"
+    path.write_bytes("user,item,rating\nu,café “x”,1\nv,Ærø,2\n".encode("cp1252"))
+    found = load_ratings(str(path))
+    assert found.dataset.catalogue.items.ids(range(2)) == ["café “x”", "Ærø"]
+    assert "own.csv is not in UTF-8, and is read as Windows-1252" in found.interpretation.notes
+
+
+@pytest.mark.parametrize("value", ["[1, 2]", '{"k": 1}', "true"])
+def test_structures_of_json_are_no_ids(tmp_path: Path, value: str) -> None:
+    """Their text would otherwise be the id."""
+    lines = ['{"user": "a", "item": "b", "rating": 5}', f'{{"user": {value}, "item": "c"}}']
+    (tmp_path / "own.jsonl").write_text("\n".join(lines))
+    with pytest.raises(RatingsError, match=r"own.jsonl:2: column user: .* is not an id"):
+        load_ratings(str(tmp_path / "own.jsonl"))
+
+
+def test_booleans_are_no_ids(tmp_path: Path) -> None:
+    """A column of them was chosen by mistake."""
+    (tmp_path / "own.jsonl").write_text('{"user": true, "item": "b", "rating": 5}\n')
+    with pytest.raises(RatingsError, match="column user holds true and false"):
+        load_ratings(str(tmp_path / "own.jsonl"))
+
+
+def test_lists_of_ratings_are_pointed_out(tmp_path: Path) -> None:
+    """A user with all ratings in a list must be written as one object for each rating."""
+    text = '{"user": "a", "ratings": [{"item": "x", "stars": 3}]}\n'
+    (tmp_path / "own.jsonl").write_text(2 * text)
+    with pytest.raises(RatingsError, match="column ratings holds lists: write an object for each"):
+        load_ratings(str(tmp_path / "own.jsonl"))
+
+
+def test_quotes_after_a_backslash_are_read(tmp_path: Path) -> None:
+    """So are separators after them, and a backslash at the end of a field."""
+    text = '"user";"item";"rating"\n"a";"x \\"y\\"; z";"5"\n"b";"q";"3"\n'
+    (tmp_path / "own.csv").write_text(text)
+    dataset = load_ratings(str(tmp_path / "own.csv")).dataset
+    assert dataset.catalogue.items.ids(range(2)) == ["q", 'x "y"; z']
+    (tmp_path / "own.csv").write_text('"user","item","rating"\n"a","C:\\","5"\n"b","q","3"\n')
+    dataset = load_ratings(str(tmp_path / "own.csv")).dataset
+    assert dataset.catalogue.items.ids(range(2)) == ["C:\\", "q"]

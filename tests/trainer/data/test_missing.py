@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.frames import from_frame
-from marquee_trainer.data.missing import is_missing
+from marquee_trainer.data.missing import is_missing, parse_missing_values
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
 from toy.rating_formats import read_back
@@ -50,6 +50,66 @@ def test_later_errors_name_the_lines_of_the_file(tmp_path: Path) -> None:
     source = write(tmp_path, LACKING + "gus,x,five\n")
     with pytest.raises(RatingsError, match=r"x\.csv:8: column rating: 'five' is not a rating"):
         load_ratings(source, options=SKIP)
+
+
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        ("user,item,rating\nann,x,3\n,y,4\n", "1 of 2 rows have no user and are left out"),
+        ("user,item,rating\nann,x,3\nbob,,4\n", "1 of 2 rows have no item and are left out"),
+        (
+            "user,item,rating,date\nann,x,3,2024-01-02\nbob,y,4,\n",
+            "1 of 2 rows have no time and are left out",
+        ),
+    ],
+)
+def test_rows_without_an_id_or_a_time_are_left_out(tmp_path: Path, text: str, note: str) -> None:
+    """By default they are an error that names the option."""
+    source = write(tmp_path, text)
+    with pytest.raises(RatingsError, match=r"--on-missing skip leaves out the rows without an? "):
+        load_ratings(source)
+    found = load_ratings(source, options=SKIP)
+    assert found.dataset.user_ids.ids(range(1)) == ["ann"]
+    assert len(found.dataset) == 1
+    assert note in found.interpretation.notes
+
+
+def test_a_column_without_times_loses_no_row(tmp_path: Path) -> None:
+    """The ratings then have no times."""
+    source = write(tmp_path, "user,item,rating,date\nann,x,3,\nbob,y,4,\n")
+    assert len(load_ratings(source, options=SKIP).dataset) == 2
+
+
+@pytest.mark.parametrize("rating", ["-1", "-1.0", "-1.00 "])
+def test_values_that_mean_missing_are_left_out(tmp_path: Path, rating: str) -> None:
+    """They are numbers, however the file writes them, and a note counts them."""
+    rows = "".join(f"u{n},i{n},{n % 10 + 1}\n" for n in range(30))
+    source = write(tmp_path, f"user,item,rating\nann,x,{rating}\n{rows}")
+    assert any("--missing-values -1" in note for note in load_ratings(source).interpretation.notes)
+    found = load_ratings(source, options=ReadOptions(missing_values=("-1",)))
+    assert found.dataset.scale.low == 1
+    assert "1 of 31 rows have a rating of -1 and are left out" in found.interpretation.notes
+
+
+def test_negative_counts_can_be_left_out(tmp_path: Path) -> None:
+    """They are an error that names the option, because a return is no purchase."""
+    source = write(tmp_path, "user,item,quantity\nann,x,3\nbob,y,-1\ncid,x,-40\ndee,x,1\n")
+    with pytest.raises(RatingsError, match="--missing-values negative leaves out rows"):
+        load_ratings(source)
+    options = ReadOptions(missing_values=parse_missing_values("negative"))
+    found = load_ratings(source, options=options)
+    assert len(found.dataset) == 2
+    assert "2 of 4 rows have a count below 0 and are left out" in found.interpretation.notes
+
+
+def test_values_that_mean_missing_are_numbers() -> None:
+    """Any other text is refused, and so is the option where there are no ratings."""
+    assert parse_missing_values(" 0, −1,negative") == ("0", "-1", "negative")
+    with pytest.raises(RatingsError, match="'none' is neither a number nor negative"):
+        parse_missing_values("0,none")
+    frame = pl.DataFrame({"user": ["a"], "item": ["x"]})
+    with pytest.raises(RatingsError, match="requires a column of ratings or counts"):
+        from_frame(frame, options=ReadOptions(missing_values=("0",)))
 
 
 def test_missing_counts_are_left_out_of_implicit_feedback(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_sizes_are_set_in_the_source() -> None:
         ("sample:users=many", "'users=many' is not one of"),
         ("sample:users=-5", "'users=-5' is not one of"),
         ("sample:users=5", "at least 20 users"),
-        ("sample:items=25", "twice `least` items"),
+        ("sample:items=25", "30 items, not 600 and 25"),
         ("sample:ratings=100", "600 users and 500 items has 9000 to 150000 ratings, not 100"),
         ("sample:ratings=150001", "has 9000 to 150000 ratings, not 150001"),
     ],
@@ -167,3 +167,10 @@ def test_the_reported_tastes_explain_the_ratings() -> None:
     assert abs(np.mean(again) - given.mean()) < 0.05
     assert np.corrcoef(again, given)[0, 1] > 0.4
     assert np.corrcoef(others, given[:-1])[0, 1] < 0.3
+
+
+def test_a_sample_that_is_too_small_names_the_smallest() -> None:
+    """Without terms that only the code knows."""
+    with pytest.raises(RatingsError, match="at least 20 users and 30 items, not 20 and 20"):
+        SampleConfig(users=20, items=20, ratings=300)
+    assert SampleConfig(users=20, items=30, ratings=300).items == 30

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import fsspec
@@ -113,3 +114,27 @@ def test_a_remote_folder_without_ratings_of_grouplens_is_read_as_tables() -> Non
     dataset = load_ratings("memory://own").dataset
     assert read_back(dataset) == ROWS
     assert dataset.catalogue.title(0) == "A"
+
+
+def test_a_zip_file_is_read_like_its_folder(tmp_path: Path) -> None:
+    """Subfolders count only if the top folder has no data; several files are named."""
+    text = "user,item,rating\na,{},3\nb,{},4\n"
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as archive:
+        archive.writestr("README.txt", "own")
+        for number, name in enumerate(("d/part1.csv", "d/part2.csv", "d/old/part3.csv")):
+            archive.writestr(name, text.format(number, number))
+    with zipfile.ZipFile(tmp_path / "own.zip") as archive:
+        archive.extractall(tmp_path / "extracted")
+    found = load_ratings(str(tmp_path / "own.zip"))
+    assert len(found.dataset) == 4
+    assert "2 files are read as one table: part1.csv, part2.csv" in found.interpretation.notes
+    again = load_ratings(str(tmp_path / "extracted" / "d"))
+    assert again.dataset.fingerprint() == found.dataset.fingerprint()
+
+
+def test_files_with_other_columns_name_the_first_file(tmp_path: Path) -> None:
+    """All files of a folder are one table."""
+    (tmp_path / "a.csv").write_text("user,item,rating\na,1,3\n")
+    (tmp_path / "b.csv").write_text("user,item,stars\nb,1,3\n")
+    with pytest.raises(RatingsError, match=r"b.csv: there is no column 'rating', which a.csv has"):
+        load_ratings(str(tmp_path))

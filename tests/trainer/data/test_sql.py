@@ -15,7 +15,7 @@ from marquee_trainer.data import sql
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.source import load_ratings
-from marquee_trainer.data.sql import is_database
+from marquee_trainer.data.sql import is_database, is_single_select
 from toy.postgresql import PostgreSQL
 
 
@@ -51,6 +51,64 @@ def test_a_failed_query_is_reported(tmp_path: Path) -> None:
     url = database(tmp_path / "own.db", "user, item, rating", [("a", "b", 1.0)])
     with pytest.raises(RatingsError, match=r"SELECT 1 FROM plays: no such table: plays"):
         load_ratings(url, options=ReadOptions(query="SELECT 1 FROM plays"))
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM ratings",
+        "DELETE FROM ratings RETURNING *",
+        "INSERT INTO ratings VALUES ('x', 'y', 1)",
+        "DROP TABLE ratings",
+        "SELECT * FROM ratings; DELETE FROM ratings",
+        "VACUUM INTO 'copy.db'",
+        "ATTACH 'copy.db' AS other",
+        "PRAGMA user_version = 7",
+    ],
+)
+def test_a_query_cannot_write_to_sqlite(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    """The file stays as it was, no other file appears, and the error has the query."""
+    url = database(tmp_path / "own.db", "user TEXT, item TEXT, rating REAL", [("a", "b", 1.0)])
+    monkeypatch.chdir(tmp_path)
+    before = (tmp_path / "own.db").read_bytes()
+    with pytest.raises(RatingsError) as raised:
+        load_ratings(url, options=ReadOptions(query=query))
+    assert query in str(raised.value)
+    assert (tmp_path / "own.db").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["own.db"]
+
+
+def test_sqlite_is_read_by_any_select(tmp_path: Path) -> None:
+    """A query may begin with WITH or a comment, and the path may have special characters."""
+    rows: list[tuple[object, ...]] = [("a", "b", 1.0), ("a", "c", 2.0)]
+    name = "own %20?#&é.db"
+    database(tmp_path / name, "user TEXT, item TEXT, rating REAL", rows)
+    query = "-- own\nWITH own AS (SELECT * FROM ratings) SELECT * FROM own WHERE rating > 1;"
+    dataset = load_ratings(str(tmp_path / name), options=ReadOptions(query=query)).dataset
+    assert dataset.ratings.tolist() == [2.0]
+
+
+def test_only_single_selects_are_recognised_as_such() -> None:
+    """Databases without read-only sessions run nothing else."""
+    for query in (
+        "select * from ratings",
+        "WITH own AS (SELECT 1) SELECT * FROM own;",
+        "SELECT 'a; delete from ratings', \"update\", [drop] FROM r -- delete",
+        "(SELECT 1) UNION (SELECT 2)",
+    ):
+        assert is_single_select(query), query
+    for query in (
+        "delete from ratings",
+        "WITH own AS (SELECT 1 AS n) DELETE FROM own",
+        "SELECT * INTO copy FROM ratings",
+        "SELECT 1; DROP TABLE ratings",
+        "selection",
+        "EXEC own",
+        "",
+    ):
+        assert not is_single_select(query), query
 
 
 def test_reading_does_not_create_a_database(tmp_path: Path) -> None:
@@ -102,6 +160,23 @@ def test_postgresql_is_read(postgres: str) -> None:
         "rating": "rating",
         "time": "at",
     }
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DELETE FROM ratings RETURNING *",
+        "WITH gone AS (DELETE FROM ratings RETURNING *) SELECT * FROM gone",
+        "SELECT nextval('own')::text AS user_id, 'b' AS item_id",
+    ],
+)
+def test_a_query_cannot_write_to_postgresql(postgres: str, query: str) -> None:
+    """The database refuses it, because the session is read only."""
+    run_sql(postgres, "CREATE TABLE ratings AS SELECT 'a'::text AS user_id, 'b'::text AS item_id")
+    run_sql(postgres, "CREATE SEQUENCE own")
+    with pytest.raises(RatingsError, match="read-only transaction"):
+        load_ratings(postgres, options=ReadOptions(query=query))
+    assert len(load_ratings(postgres).dataset) == 1
 
 
 @pytest.mark.parametrize("protocol", ["postgresql", "mysql", "mssql"])

@@ -25,6 +25,7 @@ from marquee_services.promotion import promote
 from marquee_trainer.commands.gate_submission import gate_for
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.sample import SampleConfig, generate_sample
+from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.split import last_split_per_user
 from marquee_trainer.gate.config import GateConfig
 from marquee_trainer.gate.gate import judge
@@ -123,6 +124,16 @@ def test_a_release_as_good_as_production_is_promoted(store: ReleaseStore, tmp_pa
     assert ranking.figures["difference"] == 0.0
     assert ranking.figures["users"] > 200
     assert "verdict: promote" in verdict.lines()[-1]
+
+
+def test_another_rating_scale_asks(store: ReleaseStore, ratings: RatingsDataset) -> None:
+    """Errors in units of different scales are not compared, so the release is not refused."""
+    wider = replace(ratings, ratings=20 * ratings.ratings, scale=RatingScale(0.0, 100.0, 20.0))
+    verdict = judge(store, publish(store, wider).release_id)
+    assert verdict.decision is Decision.ASK, verdict.lines()
+    (comparison,) = (check for check in verdict.checks if check.name == "comparison")
+    assert "errors on different rating scales are not compared" in comparison.text
+    assert set(comparison.figures) == {"ndcg@10"}
 
 
 def test_the_first_release_is_checked_without_a_comparison(

@@ -10,11 +10,16 @@ import numpy as np
 
 from marquee.cli.table import render
 from marquee_core.arrays import Float64
-from marquee_trainer.commands.loading import read_options
-from marquee_trainer.commands.settings import DataCheckSettings
+from marquee_core.release.verdict import Decision
+from marquee_trainer.commands.loading import read_options, split_ratings
+from marquee_trainer.commands.settings import DataCheckSettings, DataSettings
 from marquee_trainer.data.dataset import RatingsDataset
+from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.source import LoadedRatings, load_ratings
+from marquee_trainer.gate.inputs import InputLimits, input_checks
+from marquee_trainer.training.config import TrainingConfig
+from marquee_trainer.training.preparation import check_sizes, validation_split
 
 # Up to this many distinct ratings are listed one by one; more are counted in ranges.
 _MOST_LISTED = 21
@@ -35,6 +40,28 @@ def run_check(source: str, settings: DataCheckSettings) -> None:
         source, manual_dir=settings.manual_dir or None, options=read_options(settings)
     )
     click.echo(describe(loaded, settings.rows))
+    problems = training_problems(loaded)
+    if problems:
+        click.echo("\n`marquee train` would refuse these ratings")
+    for problem in problems:
+        click.echo(f"  - {problem}")
+
+
+def training_problems(loaded: LoadedRatings) -> list[str]:
+    """Returns the reasons for which training, with its defaults, would refuse ratings."""
+    dataset = loaded.dataset.of_modelled_items()
+    problems = [
+        f"{check.name}: {check.text}"
+        for check in input_checks(loaded.dataset, InputLimits(), None)
+        if check.decision is Decision.REFUSE
+    ]
+    try:
+        split = loaded.split or split_ratings(DataSettings(), dataset)
+        config = TrainingConfig.for_dataset(dataset)
+        check_sizes(dataset, split, validation_split(dataset, split, config))
+    except RatingsError as error:
+        problems.append(str(error))
+    return problems
 
 
 def describe(loaded: LoadedRatings, shown_rows: int = 5) -> str:

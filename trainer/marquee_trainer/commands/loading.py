@@ -16,9 +16,11 @@ from marquee_trainer.commands.settings import (
     FeedbackSettings,
     ReadSettings,
 )
-from marquee_trainer.data.columns import parse_columns
+from marquee_trainer.data.columns import parse_columns, parse_roles
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
+from marquee_trainer.data.items import ITEM_ROLES
+from marquee_trainer.data.missing import parse_missing_values
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import RatingScale
 from marquee_trainer.data.source import load_ratings
@@ -72,7 +74,7 @@ def load_with_feedback(settings: FeedbackSettings, up_to: Mark | None = None) ->
     merged = merge_feedback(dataset, recorded)
     for note in merged.notes():
         click.echo(f"  feedback: {note}", err=True)
-    return TrainingData(merged.dataset, _split(settings, merged.dataset), recorded.mark)
+    return TrainingData(merged.dataset, split_ratings(settings, merged.dataset), recorded.mark)
 
 
 def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
@@ -86,7 +88,7 @@ def load_and_split(settings: DataSettings) -> tuple[RatingsDataset, Split]:
         RatingsError: The ratings cannot be read.
     """
     dataset, split = _load(settings)
-    return dataset, split or _split(settings, dataset)
+    return dataset, split or split_ratings(settings, dataset)
 
 
 def _load(settings: DataSettings) -> tuple[RatingsDataset, Split | None]:
@@ -104,7 +106,12 @@ def _load(settings: DataSettings) -> tuple[RatingsDataset, Split | None]:
     return loaded.dataset, loaded.split
 
 
-def _split(settings: DataSettings, dataset: RatingsDataset) -> Split:
+def split_ratings(settings: DataSettings, dataset: RatingsDataset) -> Split:
+    """Splits ratings as the settings say.
+
+    Raises:
+        RatingsError: The ratings cannot be split in this way.
+    """
     rows, share, kind = dataset.file_order, settings.test_fraction, settings.split
     if kind == AUTO_SPLIT:
         kind = automatic_split(dataset, rows, share)
@@ -123,7 +130,9 @@ def read_options(settings: ReadSettings) -> ReadOptions:
         scale=RatingScale.parse(settings.scale) if settings.scale else None,
         on_repeat=settings.on_repeat,
         on_missing=settings.on_missing,
+        missing_values=parse_missing_values(settings.missing_values),
         items=settings.items,
+        item_columns=parse_roles(settings.item_columns, ITEM_ROLES, "--item-columns"),
         genre_separator=settings.genre_separator,
         allow_untitled=settings.allow_untitled,
     )

@@ -62,14 +62,25 @@ class ReadSettings(Settings):
     )
     on_missing: str = setting(
         "error",
-        "What happens to rows of a table that have no rating or count (empty, NaN, NA, null): "
-        "`error` rejects them, `skip` leaves them out.",
+        "What happens to rows of a table that have no user, item, rating, count or time (empty; "
+        "for all but ids also NaN, NA, null): `error` rejects them, `skip` leaves them out.",
         choices=ON_MISSING,
+    )
+    missing_values: str = setting(
+        "",
+        "Ratings or counts that mean that there is none, such as 0 or -1, separated by commas; "
+        "`negative` for all below 0. Rows with them are left out.",
     )
     items: str = setting(
         "",
         "File of item metadata with columns such as item id, title, year and genres; other columns "
         "become attributes. By default a file next to the ratings, such as movies.csv.",
+    )
+    item_columns: str = setting(
+        "",
+        "Columns of the file of item metadata, by name or by position counted from 1: "
+        "id=…,title=…,year=…,genres=…. Those that are not given are recognised; the ids by the "
+        "name of their column in the ratings, or by the items that they describe.",
     )
     genre_separator: str = setting(
         "", "Separator between genres in the file of items; by default it is detected."

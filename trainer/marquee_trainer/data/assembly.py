@@ -75,7 +75,8 @@ def assemble(
         how = options.on_repeat
         if how == "auto":
             how = "sum" if dataset.feedback is Feedback.IMPLICIT else "last"
-        notes.append(f"{repeats:,} ratings repeat a user and an item; {_MERGED[how]}")
+        verb = "ratings repeat" if repeats > 1 else "rating repeats"
+        notes.append(f"{repeats:,} {verb} a user and an item; {_MERGED[how]}")
     unrated_mark = None
     if dataset.feedback is Feedback.EXPLICIT and rows.ratings.distinct().min() <= 0:
         unrated_mark = find_unrated_marker(rows.ratings.array)
@@ -83,7 +84,8 @@ def assemble(
         count = int((rows.ratings.array == unrated_mark).sum())
         notes.append(
             f"{count:,} of {len(rows):,} ratings are {unrated_mark:g}, apart from the others; if "
-            "that means 'not rated', leave these rows out"
+            "that means 'not rated', leave these rows out with --missing-values "
+            f"{unrated_mark:g}"
         )
     if options.scale and dataset.feedback is Feedback.EXPLICIT:
         dataset = replace(dataset, scale=options.scale.stepped(rows.ratings.distinct()))

@@ -104,11 +104,11 @@ class ColumnChoice:
         names = ", ".join(unused[:_MOST_UNUSED])
         if len(unused) > _MOST_UNUSED:
             names += f" and {len(unused) - _MOST_UNUSED:,} more"
-        missing = [role for role in (RATING, TIME) if role not in self.positions]
-        if not missing:
+        if RATING in self.positions and TIME in self.positions:
             return f"columns not used: {names}"
-        hint = ",".join(f"{role}=…" for role in missing)
-        return f"columns not used: {names}; name them with --columns user=…,item=…,{hint}"
+        return (
+            f"columns not used: {names}; name them with --columns user=…,item=…,{RATING}=…,{TIME}=…"
+        )
 
     def __str__(self) -> str:
         parts = ", ".join(f"{role}={name}" for role, name in self.names.items())
@@ -119,19 +119,35 @@ def parse_columns(text: str) -> dict[str, str]:
     """Parses `user=…,item=…,rating=…,time=…`: a column's name or position for each role.
 
     Raises:
+        RatingsError: A part is malformed, a role is unknown or given twice, or the user or the item
+            is missing.
+    """
+    given = parse_roles(text, ROLES, "--columns")
+    if given and not {USER, ITEM} <= set(given):
+        raise RatingsError("--columns must name the columns of user=… and item=…")
+    return given
+
+
+def parse_roles(text: str, roles: Sequence[str], option: str) -> dict[str, str]:
+    """Parses `role=column,…`: a column's name or position for each of some roles.
+
+    Args:
+        text: The text.
+        roles: The known roles.
+        option: The option that holds the text, for error messages.
+
+    Raises:
         RatingsError: A part is malformed, or a role is unknown or given twice.
     """
     given: dict[str, str] = {}
     for part in filter(None, (part.strip() for part in text.split(","))):
         role, equals, name = (piece.strip() for piece in part.partition("="))
-        if role not in ROLES or not equals or not name or role in given:
+        if role not in roles or not equals or not name or role in given:
             raise RatingsError(
-                f"--columns: {part!r} is not one of {', '.join(f'{role}=…' for role in ROLES)}, "
+                f"{option}: {part!r} is not one of {', '.join(f'{role}=…' for role in roles)}, "
                 f"each at most once"
             )
         given[role] = name
-    if given and not {USER, ITEM} <= set(given):
-        raise RatingsError("--columns must name the columns of user=… and item=…")
     return given
 
 
@@ -149,7 +165,7 @@ def choose_columns(header: Sequence[str], given: Mapping[str, str], name: str) -
             recognised.
     """
     if given:
-        positions = {role: _position(header, column, name) for role, column in given.items()}
+        positions = {role: position_of(header, column, name) for role, column in given.items()}
         if len(set(positions.values())) < len(positions):
             raise RatingsError(f"{name}: --columns names a column twice")
         return ColumnChoice(tuple(header), positions, "as given")
@@ -233,7 +249,17 @@ def _listed(header: Sequence[str]) -> str:
     return f"{shown} and {more:,} more" if more > 0 else shown
 
 
-def _position(header: Sequence[str], column: str, name: str) -> int:
+def position_of(header: Sequence[str], column: str, name: str) -> int:
+    """The position of a column of a table, counted from 0.
+
+    Args:
+        header: The names of the columns.
+        column: The column's name, or its position counted from 1.
+        name: The table's name, for error messages.
+
+    Raises:
+        RatingsError: There is no such column.
+    """
     for same in (str, str.casefold, plain_name):
         matches = [index for index, title in enumerate(header) if same(title) == same(column)]
         if len(matches) == 1:

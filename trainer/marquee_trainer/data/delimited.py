@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import polars as pl
@@ -39,12 +40,16 @@ class DelimitedFile:
         dialect: Its dialect.
         utf8: Whether it appears to be UTF-8.
         returns: Whether lines end with a carriage return only.
+        escaped: Whether quotes within quoted fields follow a backslash, as in dumps of MySQL.
+        guesses: The encoding, if it was guessed; set by `read`.
     """
 
     file: DataFile
     dialect: Dialect
     utf8: bool
     returns: bool = False
+    escaped: bool = False
+    guesses: set[str] = field(default_factory=set, compare=False)
 
     @classmethod
     def open(cls, file: DataFile, known_names: Collection[str] = ()) -> DelimitedFile:
@@ -61,14 +66,25 @@ class DelimitedFile:
         if len(head) == HEAD_BYTES and b"\n" in head:
             head = head[: head.rindex(b"\n")]
         utf8 = is_utf8(head)
-        text = decode(head[: len(head) & ~1] if not utf8 else head)
+        text = decode(head[: len(head) & ~1] if not utf8 else head, file.name).text
         returns = "\r" in text and "\n" not in text
-        return cls(file, find_dialect(text, file.name, known_names), utf8, returns)
+        dialect = find_dialect(text, file.name, known_names)
+        # A backslash before the closing quote of a field is part of the field.
+        end = rf"\s*(?:{re.escape(dialect.separator)}|[\r\n]|\Z)"
+        escaped = not is_plain(dialect.separator) and bool(re.search(rf'\\"(?!"|{end})', text))
+        return cls(file, dialect, utf8, returns, escaped)
 
     @property
     def header(self) -> tuple[str, ...]:
         """The names of the columns."""
         return self.dialect.header
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Table.notes`."""
+        return tuple(
+            f"{self.file.name} is not in UTF-8, and is read as {guess}" for guess in self.guesses
+        )
 
     def read(self, positions: Sequence[int]) -> pl.DataFrame:
         """Reads columns as text; missing and empty values are null.
@@ -127,7 +143,8 @@ class DelimitedFile:
             return [
                 (number, split_line(line, separator)) for number, line in lines if line.strip()
             ][skip:]
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+        escape = "\\" if self.escaped else None
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, escapechar=escape)
         first_line = 1 + preamble
         for row in reader:
             if any(row):
@@ -137,7 +154,7 @@ class DelimitedFile:
 
     def _fast(self, positions: Sequence[int]) -> pl.DataFrame | None:
         """The columns as polars reads them; None if it cannot parse them."""
-        source = self._source()
+        source = None if self.escaped else self._source()  # polars knows no escapes
         if source is None:
             return None
         is_long = is_plain(self.dialect.separator)
@@ -183,7 +200,9 @@ class DelimitedFile:
 
     def _text(self) -> str:
         """The whole text, with line feeds as line ends."""
-        text = decode(self.file.read())
+        text, guessed = decode(self.file.read(), self.file.name)
+        if guessed:
+            self.guesses.add(guessed)
         return text.replace("\r", "\n") if self.returns else text
 
     def _slow(self, positions: Sequence[int]) -> pl.DataFrame:

@@ -8,6 +8,7 @@ import io
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from marquee_trainer.data.columns import recognise
 from marquee_trainer.data.errors import RatingsError
@@ -28,6 +29,10 @@ _COMMENT = "#"
 _QUOTED = re.compile('"[^"]*"')
 # Number of bytes of a text without byte order mark that are examined for UTF-16.
 _UTF16_SAMPLE = 2_000
+# Bytes that are not UTF-8, as Python's error handler `surrogateescape` decodes them, and characters
+# that ASCII lacks, which include those.
+_STRAY_BYTE = re.compile("[\udc80-\udcff]")
+_BEYOND_ASCII = re.compile("[^\x00-\x7f]")
 _NUMBER = re.compile(r"\s*[-+−]?\d+([.,]\d+)?\s*")
 # The share of control characters from which on a file with NUL is binary.
 _MOST_CONTROLS = 0.05
@@ -52,24 +57,53 @@ class Dialect:
     preamble: int = 0
 
 
-def decode(content: bytes) -> str:
-    """Decodes text in UTF-8 or UTF-16, with or without a byte order mark, or otherwise in Latin-1.
+class DecodedText(NamedTuple):
+    """Decoded text.
 
-    Latin-1 text is hardly ever valid UTF-8 by chance. Latin-1 includes the extensions of
-    Windows-1252.
+    Attributes:
+        text: The text.
+        guessed: The name of the encoding if it was guessed; empty for UTF-8 and UTF-16.
+    """
+
+    text: str
+    guessed: str
+
+
+def decode(content: bytes, name: str) -> DecodedText:
+    """Decodes text in UTF-8 or UTF-16, with or without a byte order mark, or in Windows-1252.
+
+    Text in Windows-1252 is hardly ever valid UTF-8 by chance. Text of which most characters beyond
+    ASCII are valid UTF-8 is not in Windows-1252, but damaged.
+
+    Args:
+        content: The text.
+        name: The name of its file, for error messages.
+
+    Raises:
+        RatingsError: A byte is damaged; it is named by file, line and character.
     """
     if content.startswith(_UTF16_MARKS):
-        return content.decode("utf-16", errors="replace")
+        return DecodedText(content.decode("utf-16", errors="replace"), "")
     if encoding := _utf16_without_mark(content):
-        return content.decode(encoding, errors="replace")
+        return DecodedText(content.decode(encoding, errors="replace"), "")
     try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        pass
+        return DecodedText(content.decode("utf-8-sig"), "")
+    except UnicodeDecodeError as error:
+        first = error.start
+    escaped = content.decode("utf-8", errors="surrogateescape")
+    stray = len(_STRAY_BYTE.findall(escaped))
+    if len(_BEYOND_ASCII.findall(escaped)) - stray > stray:
+        before = content[:first].decode()
+        line, character = before.count("\n") + 1, len(before) - before.rfind("\n")
+        raise RatingsError(
+            f"{name}:{line}: character {character}: the byte 0x{content[first]:02X} is not UTF-8, "
+            f"but the rest of the file is ({stray:,} such byte{'s' * (stray != 1)}); correct it, "
+            "or write the file again in UTF-8"
+        )
     try:
-        return content.decode("cp1252")
+        return DecodedText(content.decode("cp1252"), "Windows-1252")
     except UnicodeDecodeError:
-        return content.decode("latin-1")
+        return DecodedText(content.decode("latin-1"), "Latin-1")
 
 
 def is_utf8(head: bytes) -> bool:

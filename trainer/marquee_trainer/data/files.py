@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -144,7 +145,8 @@ def find_files(source: str) -> SourceFiles:
 
     A folder may hold files of several kinds. The ratings are the files with names such as `ratings`
     or `events` or, if there are none, all files but those with names such as `movies`, `items` or
-    `users`.
+    `users`. Items of a file or glob are those of a file next to it, except on a web server, which
+    cannot be relied on to list its folders.
 
     Raises:
         RatingsError: There is no file, or the protocol of the URL is not supported.
@@ -152,9 +154,12 @@ def find_files(source: str) -> SourceFiles:
     try:
         system, path = fsspec.core.url_to_fs(source if "://" in source else _local(source))
         if any(character in path for character in "*?[") and not system.exists(path):
-            files = _files(system, sorted(system.glob(path)), source)
+            paths = sorted(system.glob(path))
+            if source.startswith(WHOLE_ZIP):
+                paths = _of_top_folder(paths)
+            files = _files(system, paths, source)
             # An archive may hold files of several kinds, like a folder.
-            return _of_folder(files, source) if "::" in source else SourceFiles(tuple(files))
+            return _of_folder(files, source) if "::" in source else _with_items(system, files)
         if _is_folder(system, path):
             return _of_folder(_in_folder(system, path, source), source)
         if not system.exists(path):
@@ -165,7 +170,7 @@ def find_files(source: str) -> SourceFiles:
         raise RatingsError(
             f"{without_secrets(source)}: {str(error) or type(error).__name__}"
         ) from error
-    return SourceFiles((DataFile(source if "://" in source else _local(source)),))
+    return _with_items(system, [DataFile(source if "://" in source else _local(source))])
 
 
 def fetch(url: str, names: Mapping[str, str], folder: Path) -> Path | None:
@@ -215,7 +220,7 @@ def without_secrets(url: str) -> str:
 def short_name(source: str) -> str:
     """A short name of a source: a URL without secrets, or the last component of a path."""
     if "::" in source or "://" not in source:
-        return PurePosixPath(source).name
+        return PurePosixPath(source.removeprefix(WHOLE_ZIP)).name
     return without_secrets(source)
 
 
@@ -267,6 +272,55 @@ def _in_folder(system: Any, path: str, source: str) -> list[DataFile]:
     return _files(system, names, source)
 
 
+def _with_items(system: Any, ratings: list[DataFile]) -> SourceFiles:
+    """Adds the file of items that lies next to files of ratings, if there is one."""
+    folders = {file.url.rpartition("/")[0] or "." for file in ratings}
+    folder = folders.pop()
+    if folders or folder.startswith(_WEB) or "::" in folder:
+        return SourceFiles(tuple(ratings))
+    try:
+        names = sorted(system.ls(folder, detail=False))
+    except Exception:  # the ratings may be readable although their folder cannot be listed
+        return SourceFiles(tuple(ratings))
+    stems = {file.stem for file in ratings}
+    own = {file.name for file in ratings}
+    found = [
+        DataFile(f"{folder}/{name}")
+        for name in (PurePosixPath(path).name for path in names)
+        if name not in own and not name.startswith((".", "_"))
+    ]
+    found = [file for file in found if file.format and system.isfile(file.url)]
+    # Files of items of RecBole have the name of the ratings, with another extension.
+    of_items = [
+        file for file in found if file.name.endswith(_ITEM_ENDING) and file.stem in stems
+    ] or [file for file in _of_items(found) if not _RATING_NAMES.search(file.stem)]
+    return SourceFiles(tuple(ratings), of_items[0] if len(of_items) == 1 else None)
+
+
+def _of_items(files: list[DataFile]) -> list[DataFile]:
+    """The files whose names are those of files of items."""
+    return [
+        file for file in files if file.name.endswith(_ITEM_ENDING) or _ITEM_NAMES.search(file.stem)
+    ]
+
+
+def _of_top_folder(paths: list[str]) -> list[str]:
+    """The files of an archive's top folder or, if that has no data, all files, such as partitions.
+
+    These are the same files as those of the folder to which the archive would be extracted.
+    """
+    data = [
+        PurePosixPath(path)
+        for path in paths
+        if DataFile(path).format and not _OTHER_NAMES.match(DataFile(path).stem)
+    ]
+    if not data:
+        return paths
+    top = PurePosixPath(os.path.commonpath([str(PurePosixPath("/", path.parent)) for path in data]))
+    direct = [path for path in paths if PurePosixPath("/", path).parent == top]
+    return direct if any(PurePosixPath("/", path.parent) == top for path in data) else paths
+
+
 def _shown(source: str) -> str:
     """The name of a source for error messages."""
     return source.rpartition("::")[2] if source.startswith(WHOLE_ZIP) else without_secrets(source)
@@ -278,9 +332,7 @@ def _of_folder(files: list[DataFile], source: str) -> SourceFiles:
     ratings = ratings or [file for file in files if _RATINGS in file.stem]
     ratings = ratings or [file for file in files if _RATING_NAMES.search(file.stem)]
     rest = [file for file in files if file not in ratings]
-    of_items = [
-        file for file in rest if file.name.endswith(_ITEM_ENDING) or _ITEM_NAMES.search(file.stem)
-    ]
+    of_items = _of_items(rest)
     ratings = ratings or [
         file for file in rest if file not in of_items and not _OTHER_NAMES.match(file.stem)
     ]

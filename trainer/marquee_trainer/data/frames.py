@@ -11,8 +11,7 @@ from marquee_trainer.data.columns import COUNT, ITEM, RATING, USER
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.interpret import Interpretation, load_table
-from marquee_trainer.data.item_metadata import MetadataById
-from marquee_trainer.data.items import read_items
+from marquee_trainer.data.items import Items, RatedItems, read_items
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.tables import FrameTable
@@ -36,17 +35,15 @@ def from_frame(
         RatingsError: An argument is not a frame, or the frame cannot be interpreted.
     """
     options = options or ReadOptions()
-    metadata: MetadataById = {}
-    notes: tuple[str, ...] = ()
-    if items is not None:
-        table = FrameTable(_polars(items), f"{name} of items")
-        metadata, notes = read_items(table, table.name, options.genre_separator)
-    dataset, interpretation = load_table(
-        FrameTable(_polars(ratings), name), name, name, options, metadata
-    )
-    return dataset, Interpretation(
-        interpretation.columns, interpretation.times, notes + interpretation.notes
-    )
+    table = None if items is None else FrameTable(_polars(items), f"{name} of items")
+
+    def items_of(rated: RatedItems) -> Items:
+        if table is None:
+            return Items({}, ())
+        separator, columns = options.genre_separator, options.item_columns
+        return read_items(table, table.name, separator, rated, columns)
+
+    return load_table(FrameTable(_polars(ratings), name), name, name, options, items_of)
 
 
 def ratings_frame(dataset: RatingsDataset, rows: Int64 | None = None) -> pl.DataFrame:

@@ -88,7 +88,7 @@ def parse_movies_dat(content: bytes, name: str) -> MetadataById:
     Raises:
         RatingsError: Rows are malformed; the first few are reported with their lines.
     """
-    text = decode(content)
+    text = decode(content, name).text
 
     def rows() -> Iterator[_Row]:
         for number, line in enumerate(text.split("\n"), start=1):
@@ -110,7 +110,7 @@ def parse_movies_csv(content: bytes, name: str) -> MetadataById:
         OtherFormError: The header is not that of GroupLens.
         RatingsError: Rows are malformed; the first few are reported with their lines.
     """
-    text = decode(content)
+    text = decode(content, name).text
 
     def rows() -> Iterator[_Row]:
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)

@@ -55,7 +55,7 @@ def parse_ratings(content: bytes, name: str, scale: RatingScale | None = None) -
     rows = _parse_plain(content, name, scale)
     if rows is not None:
         return rows
-    text = decode(content).replace("\r\n", "\n").rstrip("\n")
+    text = decode(content, name).text.replace("\r\n", "\n").rstrip("\n")
     first_lines = text[:_HEAD_BYTES].split("\n")
     delimiter = _delimiter(first_lines)
     if text and sum(_has_four(line, delimiter) for line in first_lines) * 2 < len(first_lines):

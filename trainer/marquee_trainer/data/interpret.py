@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
@@ -22,23 +22,38 @@ from marquee_trainer.data.columns import (
     ColumnChoice,
     choose_columns,
     columns_by_order,
+    recognise,
 )
 from marquee_trainer.data.dataset import RatingsDataset
 from marquee_trainer.data.delimited import DelimitedFile
 from marquee_trainer.data.errors import SHOWN_PROBLEMS, RatingsError
 from marquee_trainer.data.files import DataFile, find_files, short_name, without_secrets
 from marquee_trainer.data.ids import IdColumn, id_problem
-from marquee_trainer.data.item_metadata import MetadataById
-from marquee_trainer.data.items import read_items
-from marquee_trainer.data.missing import ON_MISSING, is_missing, without_missing
+from marquee_trainer.data.items import Items, RatedItems, join_ids, read_items
+from marquee_trainer.data.json_lines import JsonLinesFile
+from marquee_trainer.data.missing import (
+    NEGATIVE,
+    ON_MISSING,
+    is_empty_id,
+    is_missing,
+    stands_for_missing,
+    without_rows,
+)
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.rows import Rows
 from marquee_trainer.data.scale import Feedback
 from marquee_trainer.data.sql import DEFAULT_QUERY, read_query
-from marquee_trainer.data.tables import FrameTable, JoinedTables, Table, as_text, open_table
+from marquee_trainer.data.tables import (
+    FrameTable,
+    JoinedTables,
+    Table,
+    as_text,
+    open_table,
+)
 from marquee_trainer.data.values import parse_rating_column, parse_time_column
 
 _MOST_SHOWN = 60  # number of characters of a value in an error message
+_MOST_FILES = 5  # number of files that are named in a note
 _WHAT = {
     USER: "a user id",
     ITEM: "an item id",
@@ -75,17 +90,18 @@ def load_files(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
     table: Table = tables[0]
     if len(tables) > 1:
         table = JoinedTables(tables, tuple(file.name for file in found.ratings))
-    metadata, notes = load_items(options)
-    if not options.items and found.items is not None:
-        try:
-            metadata, notes = _metadata(found.items, options)
-        except RatingsError as error:
-            notes = (f"the file {found.items.name} next to the ratings is not used: {error}",)
+
+    def items_of(rated: RatedItems) -> Items:
+        if options.items or found.items is None:
+            return load_items(options, rated)
+        return _neighbouring_items(found.items, options, rated)
+
     name = found.ratings[0].name
-    dataset, interpretation = load_table(table, name, short_name(source), options, metadata)
-    return dataset, Interpretation(
-        interpretation.columns, interpretation.times, notes + interpretation.notes
-    )
+    dataset, interpretation = load_table(table, name, short_name(source), options, items_of)
+    if len(tables) > 1:
+        note = f"{len(tables):,} files are read as one table: {_listed(found.ratings)}"
+        interpretation = replace(interpretation, notes=(note, *interpretation.notes))
+    return dataset, interpretation
 
 
 def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Interpretation]:
@@ -95,30 +111,39 @@ def load_query(source: str, options: ReadOptions) -> tuple[RatingsDataset, Inter
         RatingsError: The query fails, or its rows cannot be interpreted.
     """
     query = options.query or DEFAULT_QUERY
-    metadata, notes = load_items(options)
     table = FrameTable(read_query(source, query), query)
     description = f"{without_secrets(source)} ({query})"
-    dataset, interpretation = load_table(table, "the query", description, options, metadata)
-    notes = (f"query: {query}", *notes, *interpretation.notes)
+    dataset, interpretation = load_table(
+        table, "the query", description, options, lambda rated: load_items(options, rated)
+    )
+    notes = (f"query: {query}", *interpretation.notes)
     return dataset, Interpretation(interpretation.columns, interpretation.times, notes)
 
 
-def load_items(options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
-    """Reads the file of item metadata that the options name, if any; returns metadata and notes.
+def load_items(options: ReadOptions, rated: RatedItems | None = None) -> Items:
+    """Reads the file of item metadata that the options name, if any.
+
+    Args:
+        options: The file, and how to read it.
+        rated: The items of the ratings; None if they are unknown.
 
     Raises:
         RatingsError: The file cannot be read or interpreted.
     """
     if not options.items:
-        return {}, ()
+        return Items({}, ())
     files = find_files(options.items).ratings
     if len(files) > 1:
         raise RatingsError(f"{options.items}: item metadata must be in one file, not {len(files)}")
-    return _metadata(files[0], options)
+    return _metadata(files[0], options, rated)
 
 
 def load_table(
-    table: Table, name: str, source: str, options: ReadOptions, metadata: MetadataById
+    table: Table,
+    name: str,
+    source: str,
+    options: ReadOptions,
+    items_of: Callable[[RatedItems], Items],
 ) -> tuple[RatingsDataset, Interpretation]:
     """Loads a table.
 
@@ -127,7 +152,7 @@ def load_table(
         name: Its name, for error messages.
         source: A description of where the ratings came from.
         options: How to read it.
-        metadata: Item metadata by item id.
+        items_of: Returns item metadata for the rated items.
 
     Raises:
         RatingsError: The columns are not recognised, or values are malformed; the first few are
@@ -137,35 +162,31 @@ def load_table(
     if options.on_missing not in ON_MISSING:
         raise ValueError(f"on_missing={options.on_missing!r}: must be one of {ON_MISSING}")
     choice = _columns(table, name, options)
-    rows, times, skipped = _rows(table, name, choice, options.on_missing)
+    rows, times, skipped = _rows(table, name, choice, options)
+    metadata, item_notes = items_of(RatedItems(choice.names[ITEM], rows.items.texts()))
     feedback = None if RATING in choice.positions else Feedback.IMPLICIT
     dataset, notes = assemble(
         rows, metadata, source, options, feedback=feedback, keep_unrated=bool(metadata)
     )
-    columns_notes = filter(None, (f"columns: {choice}", choice.unused_note(), skipped))
-    return dataset, Interpretation(choice.names, times, (*columns_notes, *notes))
+    columns_notes = filter(None, (f"columns: {choice}", choice.unused_note()))
+    every_note = (*item_notes, *columns_notes, *table.notes, *skipped, *notes)
+    return dataset, Interpretation(choice.names, times, every_note)
 
 
-def _rows(table: Table, name: str, choice: ColumnChoice, on_missing: str) -> tuple[Rows, str, str]:
+def _rows(
+    table: Table, name: str, choice: ColumnChoice, options: ReadOptions
+) -> tuple[Rows, str, tuple[str, ...]]:
     """Converts a table to rows.
 
     Returns:
-        The rows, the format of their times (empty if there are none), and a note on rows that were
-        left out (empty if there are none).
+        The rows, the format of their times (empty if there are none), and notes on rows that were
+        left out and on times.
 
     Raises:
         RatingsError: Values are malformed.
     """
-    frame, skipped = _read(table, choice), ""
-    where: Callable[[int], str] = table.where
+    frame, where, skipped = _without_missing(_read(table, choice), table, name, choice, options)
     strength = RATING if RATING in choice.positions else COUNT
-    if on_missing == "skip" and strength in choice.positions:
-        every = len(frame)
-        position = list(choice.positions).index(strength)
-        frame, where = without_missing(frame, str(position), where)
-        if len(frame) < every:
-            lacking = every - len(frame)
-            skipped = f"{lacking:,} of {every:,} rows have no {strength} and are left out"
     columns = {role: frame[str(position)] for position, role in enumerate(choice.positions)}
     for role, column in columns.items():
         if column.dtype.is_nested():
@@ -173,8 +194,16 @@ def _rows(table: Table, name: str, choice: ColumnChoice, on_missing: str) -> tup
                 f"{name}: column {table.header[choice.positions[role]]} holds nested values; write "
                 f"the {role} to a separate column"
             )
+        if column.dtype == pl.Boolean and role in (USER, ITEM):
+            raise RatingsError(
+                f"{name}: column {table.header[choice.positions[role]]} holds true and false, "
+                f"which are no ids; --columns names the column of the {role}"
+            )
         if column.dtype == pl.Binary:  # Text, in files of older programs.
             columns[role] = as_text(column)
+    for part in table.tables if isinstance(table, JoinedTables) else (table,):
+        if isinstance(part, JsonLinesFile):
+            part.check_ids([choice.names[USER], choice.names[ITEM]])
     users, items = (_ids(columns[role]) for role in (USER, ITEM))
     bad: dict[str, Bool | None] = {USER: users.invalid(), ITEM: items.invalid()}
     if strength in columns:
@@ -188,10 +217,52 @@ def _rows(table: Table, name: str, choice: ColumnChoice, on_missing: str) -> tup
         bad[TIME] = times.bad
     found = {role: mask for role, mask in bad.items() if mask is not None}
     if found:
-        raise _malformed(table, where, columns, choice, found)
+        raise _malformed(table, where, columns, choice, found, options)
     if times is None:
         return Rows(users, items, ratings, None, where), "", skipped
-    return Rows(users, items, ratings, times.values, where), times.form, skipped
+    notes = (*skipped, times.note) if times.note else skipped
+    return Rows(users, items, ratings, times.values, where), times.form, notes
+
+
+def _without_missing(
+    frame: pl.DataFrame, table: Table, name: str, choice: ColumnChoice, options: ReadOptions
+) -> tuple[pl.DataFrame, Callable[[int], str], tuple[str, ...]]:
+    """Leaves out rows that lack a value, as the options specify.
+
+    Returns:
+        The other rows, the location of each of these, and notes.
+
+    Raises:
+        RatingsError: `options.missing_values` is given, but there are no ratings or counts.
+    """
+    where: Callable[[int], str] = table.where
+    every = len(frame)
+    notes = []
+    strength = RATING if RATING in choice.positions else COUNT
+    roles = list(choice.positions)
+    if options.missing_values:
+        if strength not in roles:
+            raise RatingsError(f"{name}: --missing-values requires a column of ratings or counts")
+        column = frame[str(roles.index(strength))]
+        frame, where = without_rows(
+            frame, stands_for_missing(column, options.missing_values), where
+        )
+        values = " or ".join(
+            "below 0" if value == NEGATIVE else f"of {value}" for value in options.missing_values
+        )
+        notes.append(
+            f"{every - len(frame):,} of {every:,} rows have a {strength} {values} and are left out"
+        )
+    for position, role in enumerate(roles if options.on_missing == "skip" else ()):
+        before, column = len(frame), frame[str(position)]
+        missing = is_empty_id(column) if role in (USER, ITEM) else is_missing(column)
+        if role == TIME and missing.all():
+            continue  # There are no times.
+        frame, where = without_rows(frame, missing, where)
+        if len(frame) < before:
+            lacking = before - len(frame)
+            notes.append(f"{lacking:,} of {every:,} rows have no {role} and are left out")
+    return frame, where, tuple(notes)
 
 
 def _read(table: Table, choice: ColumnChoice) -> pl.DataFrame:
@@ -216,11 +287,40 @@ def _columns(table: Table, name: str, options: ReadOptions) -> ColumnChoice:
     if not options.columns and isinstance(first, DelimitedFile) and not first.dialect.has_header:
         sample = first.read(range(len(first.header))).row(0)
         return columns_by_order(len(first.header), [str(value or "") for value in sample])
-    return choose_columns(table.header, options.columns, name)
+    try:
+        return choose_columns(table.header, options.columns, name)
+    except RatingsError as error:
+        if isinstance(first, JsonLinesFile) and first.lists:
+            raise RatingsError(
+                f"{error}. The column {first.lists[0]} holds lists: write an object for each "
+                "rating, with its user and its item"
+            ) from None
+        raise
 
 
-def _metadata(file: DataFile, options: ReadOptions) -> tuple[MetadataById, tuple[str, ...]]:
-    return read_items(open_table(file), file.name, options.genre_separator)
+def _metadata(file: DataFile, options: ReadOptions, rated: RatedItems | None) -> Items:
+    table = open_table(file, set(options.item_columns.values()))
+    return read_items(table, file.name, options.genre_separator, rated, options.item_columns)
+
+
+def _neighbouring_items(file: DataFile, options: ReadOptions, rated: RatedItems) -> Items:
+    """Reads a file of items next to the ratings, unless it is something else."""
+    reason = ""
+    try:
+        if USER in recognise(open_table(file).header):
+            reason = "it has a column of users"
+        else:
+            items = _metadata(file, options, rated)
+            if items.metadata.keys().isdisjoint(rated.ids):
+                renamed, metadata, _ = join_ids(IdColumn.of([*rated.ids]), items.metadata)
+                if metadata.keys().isdisjoint(renamed.texts()):
+                    reason = "none of its ids is that of a rated item"
+    except RatingsError as error:
+        reason = str(error)
+    if reason:
+        note = f"the file {file.name} next to the ratings is not used: {reason}"
+        return Items({}, (note,))
+    return items
 
 
 def _malformed(
@@ -229,6 +329,7 @@ def _malformed(
     columns: Mapping[str, pl.Series],
     choice: ColumnChoice,
     bad: Mapping[str, Bool],
+    options: ReadOptions,
 ) -> RatingsError:
     """Creates the error that lists malformed rows with file, line and column."""
     wrong = np.flatnonzero(np.logical_or.reduce(list(bad.values())))
@@ -245,11 +346,22 @@ def _malformed(
         )
     wholly = [choice.names[role] for role, mask in bad.items() if len(mask) > 1 and mask.all()]
     hint = ""
+    lacking = [
+        role
+        for role in bad
+        if (is_empty_id if role in (USER, ITEM) else is_missing)(columns[role]).any()
+    ]
     if wholly:
-        hint = f"No value of {' and of '.join(wholly)} can be read: --columns names other columns"
-        hint += f"{_other_columns(table, choice)}."
-    elif any(is_missing(columns[role]).any() for role in bad if role in (RATING, COUNT)):
-        hint = "--on-missing skip leaves out the rows without a rating."
+        hint = f"No value of {' and of '.join(wholly)} can be read. Use --columns to name other "
+        hint += f"columns{_other_columns(table, choice)}."
+    elif lacking and options.on_missing == "error":
+        without = " or ".join(_WHAT[role] for role in lacking)
+        hint = f"--on-missing skip leaves out the rows without {without}."
+    elif COUNT in bad and stands_for_missing(columns[COUNT], (NEGATIVE,)).any():
+        hint = (
+            f"A count cannot be negative. --missing-values {NEGATIVE} leaves out rows with "
+            "negative counts, such as returns."
+        )
     return RatingsError.listing("malformed rows", problems, len(wrong), hint)
 
 
@@ -264,6 +376,13 @@ def _other_columns(table: Table, choice: ColumnChoice) -> str:
         if position is None
         else f", such as user=1,item=2,rating={position} or …,count={position}"
     )
+
+
+def _listed(files: Sequence[DataFile]) -> str:
+    """Names some files; only the first ones if there are many."""
+    names = ", ".join(file.name for file in files[:_MOST_FILES])
+    more = len(files) - _MOST_FILES
+    return f"{names} and {more:,} more" if more > 0 else names
 
 
 def _is_number(text: str) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import polars as pl
 
-from marquee_trainer.data.columns import plain_name
+from marquee_trainer.data.columns import plain_name, position_of
 from marquee_trainer.data.errors import RatingsError
 from marquee_trainer.data.ids import IdColumn, id_problem
 from marquee_trainer.data.item_metadata import ItemMetadata, MetadataById
@@ -24,6 +24,10 @@ _TITLE_NAMES += " productname trackname songname artistname headline label origi
 _YEAR_NAMES = "year releaseyear yearofpublication publicationyear originalpublicationyear"
 _YEAR_NAMES += " released releasedate published publisheddate date startyear"
 _GENRE_NAMES = "genres genre categories category maincategory tags styles style topics"
+ITEM_ROLES = ("id", "title", "year", "genres")
+# The type of columns of words in RecBole's files, and its column of genres in those of MovieLens.
+_WORDS_TYPE = ":token_seq"
+_RECBOLE_GENRES = "class" + _WORDS_TYPE
 _YEAR = re.compile(r"(?<!\d)(1[5-9]\d\d|20\d\d|21\d\d)(?!\d)")
 _TITLE_WITH_YEAR = re.compile(r".*\(\d{4}(?:[-–]\d{0,4})?\)")
 _SEPARATORS = ("|", ";", ",")
@@ -46,40 +50,73 @@ class Items(NamedTuple):
     notes: tuple[str, ...]
 
 
-def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
+class RatedItems(NamedTuple):
+    """The items of ratings, from which the column of their ids in a table of items is found.
+
+    Attributes:
+        column: The name of their column in the ratings; empty if it has none.
+        ids: Their ids; empty if they are unknown.
+    """
+
+    column: str = ""
+    ids: Collection[str] = ()
+
+
+def read_items(
+    table: Table,
+    name: str,
+    genre_separator: str = "",
+    rated: RatedItems | None = None,
+    columns: Mapping[str, str] | None = None,
+) -> Items:
     """Reads item metadata: id, title, year and genres; other columns become attributes.
 
     Args:
         table: The table.
         name: Its name, for messages.
         genre_separator: The separator between genres; empty to detect it.
+        rated: The items of the ratings; None if they are unknown.
+        columns: The name, or the position counted from 1, of the column of each of `ITEM_ROLES`;
+            those that are not given are recognised by common names.
 
     Raises:
-        RatingsError: The table cannot be read, or no column of item ids is recognised.
+        RatingsError: The table cannot be read, a given column does not exist, or no column of item
+            ids is recognised.
     """
     header = table.header
     plain = [plain_name(column) for column in header]
-    positions = {
+    positions: dict[str, int | None] = {
         role: next((plain.index(known) for known in names.split() if known in plain), None)
         for role, names in (
-            ("id", _ID_NAMES),
             ("title", _TITLE_NAMES),
             ("year", _YEAR_NAMES),
             ("genres", _GENRE_NAMES),
         )
     }
-    if positions["id"] is None:
+    if positions["genres"] is None:
+        typed = [title.strip().lower() for title in header]
+        if _RECBOLE_GENRES in typed:
+            positions["genres"] = typed.index(_RECBOLE_GENRES)
+    given: dict[str, int | None] = {
+        role: position_of(header, title, name) for role, title in (columns or {}).items()
+    }
+    positions |= given
+    frame = table.read(range(len(header)))
+    id_position = given.get("id")
+    if id_position is None:
+        id_position = _id_column(frame, plain, rated or RatedItems())
+    if id_position is None:
         raise RatingsError(
             f"{name}: no column is recognised as item ids among {', '.join(map(repr, header))}; "
-            "name it item_id"
+            "name it with --item-columns id=…"
         )
-    frame = table.read(range(len(header)))
-    columns = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
+    positions = {"id": id_position, **positions}
+    texts = {header[n]: frame[str(n)] for n in range(len(header)) if header[n]}
     ids = as_text(frame[str(positions["id"])]).fill_null("").to_list()
     bad = [row for row, item in enumerate(ids) if id_problem(item)]
     if bad:
         problems = [
-            f"{table.where(row)}, column {header[positions['id']]}: {ids[row][:40]!r} is not an "
+            f"{table.where(row)}, column {header[id_position]}: {ids[row][:40]!r} is not an "
             f"item id: {id_problem(ids[row])}"
             for row in bad[:10]
         ]
@@ -89,11 +126,14 @@ def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
         position = positions[role]
         return None if position is None else frame[str(position)]
 
+    genre_column = positions["genres"]
+    if genre_column is not None and header[genre_column].strip().lower().endswith(_WORDS_TYPE):
+        genre_separator = genre_separator or " "
     genres, separator = _genres(of("genres"), len(ids), genre_separator)
     titles, years = _titles(of("title"), of("year"), ids)
     used = {header[position] for position in positions.values() if position is not None}
     attributes = {
-        column: _plain_texts(values) for column, values in columns.items() if column not in used
+        column: _plain_texts(values) for column, values in texts.items() if column not in used
     }
     metadata: MetadataById = {}
     for row, item in enumerate(ids):
@@ -106,7 +146,36 @@ def read_items(table: Table, name: str, genre_separator: str = "") -> Items:
             f"{len(ids) - len(metadata):,} rows of {name} describe an item again; the first "
             f"description is used"
         )
-    return Items(metadata, tuple(notes))
+    return Items(metadata, (*table.notes, *notes))
+
+
+def _id_column(frame: pl.DataFrame, plain: Sequence[str], rated: RatedItems) -> int | None:
+    """The position of the column of item ids; None if there is none.
+
+    It has the name of the column in the ratings or, failing that, is the column with a common name
+    that describes the most rated items.
+
+    Args:
+        frame: All columns, named by their positions.
+        plain: Their plain names.
+        rated: The items of the ratings.
+    """
+    common = [plain.index(known) for known in _ID_NAMES.split() if known in plain]
+    stem = plain_name(rated.column).removesuffix("id")
+    same = [n for n, column in enumerate(plain) if stem and column in (stem, f"{stem}id")]
+    candidates = list(dict.fromkeys([*same, *common]))
+    if not rated.ids or len(candidates) < 2:
+        return candidates[0] if candidates else None
+    ids = set(rated.ids)
+    described = {
+        position: len(ids.intersection(as_text(frame[str(position)]).drop_nulls()))
+        for position in candidates
+        if not frame[str(position)].dtype.is_nested()
+    }
+    joining = [position for position in same if described.get(position)]
+    if joining:
+        return joining[0]
+    return max(described, key=lambda position: described[position], default=None)
 
 
 def split_genres(text: str, separator: str) -> tuple[str, ...]:

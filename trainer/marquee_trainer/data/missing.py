@@ -1,13 +1,19 @@
-"""Rows of a table that lack a rating, as exports of other programs contain them."""
+"""Rows of a table that lack a value, as exports of other programs contain them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 
 import numpy as np
 import polars as pl
 
+from marquee_trainer.data.errors import RatingsError
+
 ON_MISSING = ("error", "skip")
+NEGATIVE = "negative"
+"""Stands for all negative ratings or counts among those that mean "missing"."""
+_NUMBER = re.compile(r"[-+]?\d+(\.\d+)?")
 # How programs write a value that is missing, in lower case: pandas and R, databases, MySQL's dumps.
 _MISSING = ("", "nan", "na", "n/a", "<na>", "null", "none", "\\n")
 
@@ -29,21 +35,65 @@ def is_missing(column: pl.Series) -> pl.Series:
     return column.is_null()
 
 
-def without_missing(
-    frame: pl.DataFrame, name: str, where: Callable[[int], str]
+def is_empty_id(column: pl.Series) -> pl.Series:
+    """Marks ids that are missing: null and empty text, because `NA` and `null` may be ids.
+
+    Args:
+        column: Ids (n).
+
+    Returns:
+        True for missing ids (bool, n).
+    """
+    if column.dtype == pl.String:
+        return column.is_null() | (column == "").fill_null(False)
+    return is_missing(column)
+
+
+def parse_missing_values(text: str) -> tuple[str, ...]:
+    """Parses values that mean that a rating is missing: numbers or `negative`, between commas.
+
+    Raises:
+        RatingsError: A value is neither a number nor `negative`.
+    """
+    values = tuple(part.strip().replace("−", "-") for part in text.split(",") if part.strip())
+    for value in values:
+        if value != NEGATIVE and not _NUMBER.fullmatch(value):
+            raise RatingsError(f"--missing-values: {value!r} is neither a number nor {NEGATIVE}")
+    return values
+
+
+def stands_for_missing(column: pl.Series, values: Collection[str]) -> pl.Series:
+    """Marks ratings or counts that mean that there is none.
+
+    Args:
+        column: Ratings or counts, as numbers, text or categories (n).
+        values: Numbers, or `NEGATIVE` for all below 0.
+
+    Returns:
+        True for values that mean "missing" (bool, n).
+    """
+    numbers = column if column.dtype.is_numeric() else column.cast(pl.String).str.strip_chars()
+    numbers = numbers.cast(pl.Float64, strict=False)
+    found = numbers.is_in([float(value) for value in values if value != NEGATIVE])
+    if NEGATIVE in values:
+        found |= numbers < 0
+    return found.fill_null(False)
+
+
+def without_rows(
+    frame: pl.DataFrame, dropped: pl.Series, where: Callable[[int], str]
 ) -> tuple[pl.DataFrame, Callable[[int], str]]:
-    """Leaves out the rows of which a column's value is missing.
+    """Leaves out some rows.
 
     Args:
         frame: The rows.
-        name: The column.
+        dropped: True for the rows to leave out (bool, n).
         where: Returns the location of a row of the frame.
 
     Returns:
         The other rows in the same order, and the location of each of these.
     """
-    missing = is_missing(frame[name])
-    if not missing.any():
+    if not dropped.any():
         return frame, where
-    kept = np.flatnonzero(~missing.to_numpy())
-    return frame.filter(~missing), lambda row: where(int(kept[row]))
+    kept = np.flatnonzero(~dropped.to_numpy())
+    return frame.filter(~dropped), lambda row: where(int(kept[row]))

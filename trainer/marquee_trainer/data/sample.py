@@ -35,6 +35,7 @@ _START, _SPAN_DAYS = 978_307_200, 3 * 365  # users join within three years from 
 _YEARS = (1950, 2001)
 _SESSION_GAP_DAYS = 20.0  # mean gap between a user's sessions
 _RATING_GAP_S = 20.0  # mean gap between the ratings of a session
+_FEWEST = 20  # users and items of a sample
 # Users are processed in blocks of about this many (user, item) cells, to limit memory.
 _BLOCK_CELLS = 4_000_000
 
@@ -82,8 +83,12 @@ class SampleConfig:
     session: float = 15.0
 
     def __post_init__(self) -> None:
-        if min(self.users, self.items) < 20 or self.least > self.items // 2:
-            raise RatingsError("a sample needs at least 20 users, 20 items and twice `least` items")
+        fewest_items = max(_FEWEST, 2 * self.least)
+        if self.users < _FEWEST or self.items < fewest_items:
+            raise RatingsError(
+                f"a sample has at least {_FEWEST} users and {fewest_items} items, not "
+                f"{self.users} and {self.items}"
+            )
         if not self.users * self.least <= self.ratings <= self.users * self.items // 2:
             raise RatingsError(
                 f"a sample of {self.users} users and {self.items} items has "

@@ -15,6 +15,7 @@ from marquee_trainer.data.errors import OtherFormError, RatingsError
 from marquee_trainer.data.files import WHOLE_ZIP, fetch
 from marquee_trainer.data.grouplens import GROUPLENS_FILES, load_grouplens
 from marquee_trainer.data.interpret import Interpretation, load_files, load_items, load_query
+from marquee_trainer.data.items import RatedItems
 from marquee_trainer.data.options import ReadOptions
 from marquee_trainer.data.sample import SampleConfig, generate_sample
 from marquee_trainer.data.split import Split
@@ -26,6 +27,7 @@ _SAMPLE_SIZES = ("users", "items", "ratings")
 _TFDS = re.compile(r"movielens/[\w.-]+")
 _TFDS_CACHE = "MARQUEE_TFDS_DIR"
 _DEFAULT_TFDS_CACHE = "~/.cache/marquee/tfds"
+_MOVIELENS_ITEMS = RatedItems("movieId")
 _GLOB = re.compile(r"[*?\[]")
 
 
@@ -86,12 +88,14 @@ def load_ratings(
         raise RatingsError("--query requires a database, such as sqlite:///ratings.db")
     if options.columns and (sample or tfds):
         raise RatingsError("--columns requires files or a database")
+    if options.missing_values and (sample or tfds):
+        raise RatingsError("--missing-values requires files or a database")
     if sample:
         return LoadedRatings(generate_sample(_sample_config(sample["sizes"] or ""), seed))
     if tfds:
         data_dir = cache or Path(os.environ.get(_TFDS_CACHE) or _DEFAULT_TFDS_CACHE).expanduser()
         archives = Path(manual_dir) if manual_dir else None
-        metadata, item_notes = load_items(options)
+        metadata, item_notes = load_items(options, _MOVIELENS_ITEMS)
         dataset, notes = load_tfds(source, archives, data_dir, options, metadata)
         return LoadedRatings(dataset, None, Interpretation({}, "seconds", (*item_notes, *notes)))
     if database:
@@ -131,8 +135,9 @@ def _load_path(
     if is_zip:
         check_is_archive(path)
     grouplens = _grouplens_path(path, is_zip)
-    if has_split or (grouplens is not None and not options.columns):
-        metadata, notes = load_items(options)
+    as_table = options.columns or options.missing_values
+    if has_split or (grouplens is not None and not as_table):
+        metadata, notes = load_items(options, _MOVIELENS_ITEMS)
         try:
             found = load_grouplens(grouplens or path, train_file, test_file, options, metadata)
         except OtherFormError:

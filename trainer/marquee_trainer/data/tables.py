@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,10 +21,11 @@ from marquee_trainer.data.file_signatures import (
     is_json,
 )
 from marquee_trainer.data.files import ARROW, JSON_LINES, PARQUET, DataFile
+from marquee_trainer.data.json_lines import JsonLinesFile
+from marquee_trainer.data.netflix import NetflixFile, is_netflix
 from marquee_trainer.data.polars_errors import POLARS_ERRORS, first_line
 
-_JSON_ERRORS = (ValueError, RecursionError)
-
+_MOST_NOTES = 5  # number of notes on joined tables
 _UUID_BYTES = 16
 _UUID = "^(.{8})(.{4})(.{4})(.{4})(.{12})$"
 
@@ -48,6 +48,10 @@ class Table(Protocol):
 
     def where(self, row: int) -> str:
         """Returns the location of a row, for error messages."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Notes on how the table was read, one sentence each; call `read` first."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,11 @@ class FrameTable:
     def where(self, row: int) -> str:
         """See `Table.where`."""
         return f"{self.name}: row {row + 1}"
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Table.notes`."""
+        return ()
 
 
 @dataclass(frozen=True)
@@ -112,92 +121,14 @@ class ParquetFile:
         """See `Table.where`."""
         return f"{self.file.name}: row {row + 1}"
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Table.notes`."""
+        return ()
+
     def _source(self) -> str | io.BytesIO:
         local = self.file.local
         return str(local) if local is not None else io.BytesIO(self.file.read())
-
-
-@dataclass(frozen=True)
-class JsonLinesFile:
-    """A file of JSON objects, one per line or all in one array.
-
-    Attributes:
-        file: The file.
-    """
-
-    file: DataFile
-
-    @property
-    def header(self) -> tuple[str, ...]:
-        """See `Table.header`."""
-        return tuple(self._frame.columns)
-
-    def read(self, positions: Sequence[int]) -> pl.DataFrame:
-        """See `Table.read`."""
-        return FrameTable(self._frame, self.file.name).read(positions)
-
-    def where(self, row: int) -> str:
-        """See `Table.where`."""
-        lines = [n for n, line in enumerate(self._content.split(b"\n"), start=1) if line.strip()]
-        if len(lines) == len(self._frame):
-            return f"{self.file.name}:{lines[row]}"
-        return f"{self.file.name}: object {row + 1}"
-
-    @cached_property
-    def _content(self) -> bytes:
-        return self.file.read()
-
-    @cached_property
-    def _frame(self) -> pl.DataFrame:
-        frame = self._parsed()
-        if len(frame) == 1 and frame.width == 1 and isinstance(frame.dtypes[0], pl.List):
-            # One object that holds the rows, such as {"ratings": [{…}, …]}.
-            rows = frame.to_series().explode()
-            frame = rows.struct.unnest() if isinstance(rows.dtype, pl.Struct) else frame
-        return _flat(frame)
-
-    def _parsed(self) -> pl.DataFrame:
-        is_array = self._content.lstrip().startswith(b"[")
-        try:
-            if is_array:
-                return pl.read_json(io.BytesIO(self._content), infer_schema_length=None)
-            return pl.read_ndjson(io.BytesIO(self._content), infer_schema_length=None)
-        except POLARS_ERRORS:
-            pass
-        try:
-            return self._slow_frame(is_array)
-        except (*POLARS_ERRORS, UnicodeEncodeError, OverflowError, TypeError) as error:
-            raise RatingsError(f"{self.file.name}: {first_line(error)}") from error
-
-    def _slow_frame(self, is_array: bool) -> pl.DataFrame:
-        """Reads all values as text, for columns of mixed types and to report malformed lines."""
-        name = self.file.name
-        if is_array:
-            try:
-                rows = json.loads(self._content)
-            except _JSON_ERRORS as error:
-                raise RatingsError(f"{name}: {error}") from error
-        else:
-            whole = _single_object(self._content)
-            if whole is not None:
-                return pl.DataFrame(whole, infer_schema_length=None)
-            rows, problems = [], []
-            for number, line in enumerate(self._content.split(b"\n"), start=1):
-                try:
-                    rows += [json.loads(line)] if line.strip() else []
-                except _JSON_ERRORS as error:
-                    problems.append(f"{name}:{number}: {error}")
-            if problems:
-                raise RatingsError.listing("malformed rows", problems)
-        if not all(isinstance(row, dict) for row in rows):
-            raise RatingsError(f"{name}: not every value is a JSON object")
-        keys = dict.fromkeys(key for row in rows for key in row)
-        return pl.DataFrame(
-            {
-                key: pl.Series([_json_text(row.get(key)) for row in rows], dtype=pl.String)
-                for key in keys
-            }
-        )
 
 
 class JoinedTables:
@@ -231,7 +162,10 @@ class JoinedTables:
             columns = [self.header[position] for position in positions]
             lacking = [column for column in columns if column not in table.header]
             if lacking:
-                raise RatingsError(f"{name}: there is no column {', '.join(map(repr, lacking))}")
+                raise RatingsError(
+                    f"{name}: there is no column {', '.join(map(repr, lacking))}, which "
+                    f"{self._names[0]} has; the files are read as one table"
+                )
             frames.append(table.read([table.header.index(column) for column in columns]))
         self._starts = np.cumsum([0, *map(len, frames)]).tolist()
         types = {tuple(frame.dtypes) for frame in frames}
@@ -243,6 +177,14 @@ class JoinedTables:
         """See `Table.where`; call `read` first."""
         part = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self.tables[part].where(row - self._starts[part])
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See `Table.notes`."""
+        notes = [note for table in self.tables for note in table.notes]
+        more = len(notes) - _MOST_NOTES
+        shown = (f"{more:,} more notes on files are not shown",) if more > 0 else ()
+        return (*notes[:_MOST_NOTES], *shown)
 
 
 def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
@@ -270,6 +212,8 @@ def open_table(file: DataFile, known_names: Collection[str] = ()) -> Table:
         raise RatingsError(f"{file.name}: not {_ARTICLES[file.format]} {file.format} file")
     if file.format == JSON_LINES or is_json(head):
         return JsonLinesFile(file)
+    if is_netflix(head):
+        return NetflixFile(file)
     return DelimitedFile.open(file, known_names)
 
 
@@ -301,36 +245,3 @@ def _bytes_as_text(column: pl.Series) -> pl.Series:
     if bool((column.drop_nulls().bin.size() == _UUID_BYTES).all()):
         return digits.str.replace(_UUID, "$1-$2-$3-$4-$5")
     return digits
-
-
-def _flat(frame: pl.DataFrame) -> pl.DataFrame:
-    """Flattens columns of objects to one column per field, such as `user.id`."""
-    while any(isinstance(kind, pl.Struct) for kind in frame.dtypes):
-        columns: list[pl.Series] = []
-        for column in frame:
-            if isinstance(column.dtype, pl.Struct):
-                fields = column.struct.unnest()
-                columns += [field.alias(f"{column.name}.{field.name}") for field in fields]
-            else:
-                columns.append(column)
-        frame = pl.DataFrame(columns)
-    return frame
-
-
-def _single_object(content: bytes) -> dict[str, list[list[object]]] | None:
-    """Parses a multi-line object whose only value is a list of rows; None for anything else."""
-    try:
-        found = json.loads(content)
-    except _JSON_ERRORS:
-        return None
-    if isinstance(found, dict) and len(found) == 1:
-        ((name, rows),) = found.items()
-        if isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows):
-            return {name: [rows]}
-    return None
-
-
-def _json_text(value: object) -> str | None:
-    if value is None:
-        return None
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

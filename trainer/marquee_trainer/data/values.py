@@ -20,6 +20,9 @@ _UNITS = (
 # Number of values at the start of a column from which the unit is detected.
 _SAMPLE = 10_000
 _DAY_NUMBERS = (19_000_101, 21_001_231)  # dates written as one number, such as 20240131
+# Excel's numbers of days from 1954 to 2119.
+_EXCEL_DAYS = (20_000, 80_000)
+_FIRST_SECONDS = 10**8  # 1973; lower numbers are hardly ever times of ratings
 _POSITIVE = ("up", "thumbs up", "thumbsup", "like", "liked", "yes", "true", "positive", "👍")
 _NEGATIVE: tuple[str, ...] = (
     "down",
@@ -45,6 +48,7 @@ _OTHER_FORMATS = {
     "%d %B %Y": "dates",
     "%d-%b-%Y": "dates",
 }
+_MONTH_FIRST, _DAY_FIRST = "%m/%d/%Y", "%d/%m/%Y"
 _TIMES_OF_DAY = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p")
 # As in e-mail and HTTP (RFC 5322): `Sun, 13 Sep 2020 14:26:40 GMT`, or with an offset.
 _MAIL_FORMATS = ("%a, %d %b %Y %H:%M:%S GMT", "%a, %d %b %Y %H:%M:%S %z")
@@ -70,11 +74,13 @@ class Times(NamedTuple):
         values: Seconds since 1970; 0 where a value is not a time (int32 or int64, n).
         bad: True for values that are not times (bool, n); None if all are.
         form: The format of the times, such as `seconds` or `dates`.
+        note: A doubt about the times, in one sentence; empty if there is none.
     """
 
     values: ChunkedArray[np.int32] | ChunkedArray[np.int64]
     bad: Bool | None
     form: str
+    note: str = ""
 
 
 def parse_rating_column(column: pl.Series) -> Ratings:
@@ -166,7 +172,27 @@ def _from_numbers(numbers: pl.Series) -> Times:
     if numbers.dtype.is_float():
         numbers = numbers.floor()
     is_short = numbers.dtype == pl.Int32
-    return _times(numbers if is_short else numbers.cast(pl.Int64, strict=False), "seconds")
+    found = _times(numbers if is_short else numbers.cast(pl.Int64, strict=False), "seconds")
+    return found._replace(note=_doubt(known))
+
+
+def _doubt(seconds: pl.Series) -> str:
+    """A note on numbers that are read as seconds since 1970 but probably mean something else."""
+    if not len(seconds):
+        return ""
+    if bool(seconds.is_between(*_EXCEL_DAYS).all()):
+        low, high = np.quantile(seconds.to_numpy(), (0.0, 1.0)).tolist()
+        return (
+            f"the times {low:g} to {high:g} are read as seconds since 1970, but look like Excel's "
+            "numbers of days; write them as dates, such as 2024-12-31"
+        )
+    zeros = int((seconds == 0).sum())
+    if zeros and bool((seconds.filter(seconds != 0) >= _FIRST_SECONDS).all()):
+        return (
+            f"{zeros:,} of {len(seconds):,} times are 0, which means 1970-01-01; if they are "
+            "unknown, leave them empty, and --on-missing skip leaves out their rows"
+        )
+    return ""
 
 
 def _from_text(column: pl.Series) -> Times:
@@ -188,7 +214,16 @@ def _from_text(column: pl.Series) -> Times:
             values = _parsed(column, date + time_of_day)
             if values.null_count() < best.null_count():
                 best, name = values, description
-    return _times(best.dt.epoch("s"), name if best.null_count() < len(best) else "text")
+    found = _times(best.dt.epoch("s"), name if best.null_count() < len(best) else "text")
+    if name == _OTHER_FORMATS[_MONTH_FIRST] and not best.null_count():
+        for time_of_day in _TIMES_OF_DAY:
+            if not _parsed(column, _DAY_FIRST + time_of_day).null_count():
+                note = (
+                    "the dates can be read with the month or the day first, and are read with the "
+                    "month first; if that is wrong, write them as 2024-12-31"
+                )
+                return found._replace(note=note)
+    return found
 
 
 def _parsed(text: pl.Series, form: str) -> pl.Series:

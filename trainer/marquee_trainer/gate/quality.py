@@ -101,8 +101,13 @@ def _compare_metrics(
         for release in (candidate, production)
     )
     few = f"only {len(found.ndcg)} users have ratings that both releases held out"
+    metrics = {f"ndcg@{TOP}": 1.0, "test_rmse": -1.0}
+    if candidate.scale != production.scale:
+        # Errors are in units of the scale.
+        del metrics["test_rmse"]
+        few += "; errors on different rating scales are not compared"
     losses = {}
-    for name, sign in ((f"ndcg@{TOP}", 1.0), ("test_rmse", -1.0)):
+    for name, sign in metrics.items():
         if before.get(name) and name in after:
             losses[name] = sign * (before[name] - after[name]) / before[name]
     if not losses:
