@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import gc
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -51,6 +51,23 @@ def _cancel_soon() -> None:
     asyncio.get_running_loop().call_soon(task.cancel)
 
 
+@asynccontextmanager
+async def _calling(answer: Callable[[Any, Context], Awaitable[Any]]) -> AsyncIterator[Any]:
+    """Yield a callable that calls the only method of a server, which `answer` handles."""
+
+    class Handlers(grpc.GenericRpcHandler):
+        def service(self, _details: grpc.HandlerCallDetails) -> Any:
+            return grpc.stream_unary_rpc_method_handler(answer, None, None)
+
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Handlers(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield channel.unary_unary("/a.Service/Method")
+    await server.stop(0)
+
+
 async def _cancelled_while_reading(context: Context) -> None:
     _cancel_soon()
     with suppress(asyncio.CancelledError):
@@ -85,16 +102,7 @@ async def test_calls_that_end_early_free_their_memory(
         await behaviour(context)
         return b""
 
-    class Handlers(grpc.GenericRpcHandler):
-        def service(self, _details: grpc.HandlerCallDetails) -> Any:
-            return grpc.stream_unary_rpc_method_handler(answer, None, None)
-
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Handlers(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call: Any = channel.unary_unary("/a.Service/Method")
+    async with _calling(answer) as call:
 
         async def ends_with_an_error() -> bool:
             try:
@@ -112,7 +120,6 @@ async def test_calls_that_end_early_free_their_memory(
         before = _bytes_in_use()
         await load(_CALLS)
         assert _bytes_in_use() - before < _MAX_BYTES_PER_CALL * _CALLS
-    await server.stop(0)
 
 
 async def test_an_operation_that_is_not_cancelled_returns_its_result() -> None:
@@ -123,23 +130,13 @@ async def test_an_operation_that_is_not_cancelled_returns_its_result() -> None:
         found.append(await read(context))
         await abort(context, grpc.StatusCode.ABORTED, "why", _TRAILERS)
 
-    class Handlers(grpc.GenericRpcHandler):
-        def service(self, _details: grpc.HandlerCallDetails) -> Any:
-            return grpc.stream_unary_rpc_method_handler(answer, None, None)
-
-    server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Handlers(),))
-    port = server.add_insecure_port("127.0.0.1:0")
-    await server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        call: Any = channel.unary_unary("/a.Service/Method")
+    async with _calling(answer) as call:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(b"request", timeout=60)
     assert found == [b"request"]
     assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.ABORTED, "why")
     trailers = dict(caught.value.trailing_metadata() or ())
     assert trailers == dict(_TRAILERS)
-    await server.stop(0)
 
 
 async def test_an_operation_ends_although_its_task_was_cancelled_twice() -> None:

@@ -215,10 +215,7 @@ class GatewaySettings(ServerSettings):
         # The standalone server calls no backends, so that their targets are not among its settings.
         for target in dataclasses.fields(self):
             if target.name in ("cf_target", "inference_target") and target.metadata:
-                try:
-                    check_target(getattr(self, target.name))
-                except ValueError as error:
-                    raise ValueError(f"{target.name}: {error}") from None
+                self._check_address(target.name, check_target)
 
     @property
     def feedback_url(self) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -268,15 +268,23 @@ class ServerSettings(Settings):
         super().__post_init__()
         if bool(self.tls_certificate) != bool(self.tls_key):
             raise ValueError("tls_certificate and tls_key must be given together")
-        try:
-            check_listen(self.listen)
-        except ValueError as error:
-            raise ValueError(f"listen: {error}") from None
+        self._check_address("listen", check_listen)
         if self.tls_client_ca and not self.tls_certificate:
             raise ValueError("tls_client_ca requires tls_certificate")
         if self.tls_allowed_clients and not self.tls_client_ca:
             raise ValueError("tls_allowed_clients requires tls_client_ca")
         self._check_files("trusted_keys", "tls_certificate", "tls_key", "tls_client_ca")
+
+    def _check_address(self, name: str, check: Callable[[str], None]) -> None:
+        """Checks the form of the address that the given field holds.
+
+        Raises:
+            ValueError: `check` raises it; the message then begins with the name of the field.
+        """
+        try:
+            check(getattr(self, name))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
 
     def _check_files(self, *names: str) -> None:
         """Checks that the files exist that the given fields name.
